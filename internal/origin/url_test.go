@@ -1,0 +1,178 @@
+package origin
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"async-download/internal/failure"
+)
+
+func TestJoin(t *testing.T) {
+	for _, tt := range []struct {
+		name, base, path, query, want string
+	}{
+		{"base alone", "https://o.example/api/report.csv", "", "", "https://o.example/api/report.csv"},
+		{"base without a path", "https://o.example", "", "", "https://o.example"},
+		{"base query kept", "https://o.example/a?k=1", "", "", "https://o.example/a?k=1"},
+		{"query added to base query", "https://o.example/a?k=1", "b", "x=2&x=3", "https://o.example/a/b?k=1&x=2&x=3"},
+		{"query on base alone", "https://o.example/a", "", "x=2", "https://o.example/a?x=2"},
+		{"under a path", "https://o.example/a/", "b/c.bin", "", "https://o.example/a/b/c.bin"},
+		{"under a path without slash", "https://o.example/a", "b/c.bin", "", "https://o.example/a/b/c.bin"},
+		{"under no path", "http://o.example:8080", "b", "", "http://o.example:8080/b"},
+		{"trailing slash kept", "https://o.example/a", "b/", "", "https://o.example/a/b/"},
+		{"encoding kept byte for byte", "https://o.example/a", "%c3%a9%20%2B+%7e~%5B[x]%25", "", "https://o.example/a/%c3%a9%20%2B+%7e~%5B[x]%25"},
+		{"encoding of the base kept", "https://o.example/a%2Fb", "c", "", "https://o.example/a%2Fb/c"},
+		{"plain bytes encoded", "https://o.example", "é \"x\"", "", "https://o.example/%C3%A9%20%22x%22"},
+		{"colon in a name", "https://o.example", "urn:isbn:1/12:30", "", "https://o.example/urn:isbn:1/12:30"},
+		{"dots in names", "https://o.example", "..a/b../...", "", "https://o.example/..a/b../..."},
+		{"at sign", "https://o.example", "@evil.example", "", "https://o.example/@evil.example"},
+		{"query with a path in it", "https://o.example", "a", "next=%2F%2Fevil%0a&b=../..", "https://o.example/a?next=%2F%2Fevil%0a&b=../.."},
+		{"query with a question mark", "https://o.example", "a", "b=?c", "https://o.example/a?b=?c"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			base, err := ParseBase(tt.base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := Join(base, tt.path, tt.query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.String() != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			// What is sent is the request URI, not String.
+			if !strings.HasSuffix(tt.want, got.RequestURI()) && got.RequestURI() != "/" {
+				t.Errorf("got request URI %s, want the end of %s", got.RequestURI(), tt.want)
+			}
+		})
+	}
+}
+
+func TestJoinRefuses(t *testing.T) {
+	base, _ := url.Parse("https://o.example/base/dir")
+	for name, in := range map[string][2]string{
+		"dot dot":                      {"..", ""},
+		"dot dot inside":               {"a/../b", ""},
+		"dot":                          {"a/./b", ""},
+		"dot at the end":               {"a/.", ""},
+		"encoded dots":                 {"%2e%2E/a", ""},
+		"half encoded dots":            {".%2e/a", ""},
+		"double-encoded dots":          {"%252e%252e/a", ""},
+		"triple-encoded dots":          {"%25252e./a", ""},
+		"percent signs for ever":       {"%2525252525252541", ""},
+		"dots with a parameter":        {"..;x=1/a", ""},
+		"encoded slash":                {"a%2fb", ""},
+		"encoded dots and slash":       {"..%2f..%2fetc", ""},
+		"double-encoded slash":         {"a%252Fb", ""},
+		"backslash":                    {`a\b`, ""},
+		"encoded backslash":            {"a%5cb", ""},
+		"double-encoded backslash":     {"a%255Cb", ""},
+		"line feed":                    {"a\nb", ""},
+		"encoded CR LF":                {"a%0d%0aHost:x", ""},
+		"double-encoded LF":            {"a%250ab", ""},
+		"NUL":                          {"a%00.txt", ""},
+		"plain NUL":                    {"a\x00", ""},
+		"DEL":                          {"a%7f", ""},
+		"C1 control":                   {"a%c2%85", ""},
+		"bad percent-encoding":         {"a%zz", ""},
+		"cut percent-encoding":         {"a%2", ""},
+		"lone percent sign":            {"100%", ""},
+		"empty segment":                {"a//b", ""},
+		"leading slash":                {"/a", ""},
+		"a slash alone":                {"/", ""},
+		"two trailing slashes":         {"a//", ""},
+		"host":                         {"//evil.example/x", ""},
+		"scheme and host":              {"http://evil.example/x", ""},
+		"scheme, slashes merged":       {"http:/evil.example/x", ""},
+		"scheme without slashes":       {"HTTPS:evil.example", ""},
+		"scheme alone":                 {"ftp:", ""},
+		"scheme deeper":                {"a/gopher:/evil.example", ""},
+		"encoded scheme":               {"http%3a/evil.example", ""},
+		"not UTF-8":                    {"a%ff", ""},
+		"overlong dot":                 {"%c0%ae%c0%ae/a", ""},
+		"plain not UTF-8":              {"a\xff", ""},
+		"query in the path":            {"a?b=1", ""},
+		"fragment in the path":         {"a#b", ""},
+		"long path":                    {strings.Repeat("a", MaxPath+1), ""},
+		"long query":                   {"a", strings.Repeat("q", MaxQuery+1)},
+		"fragment in the query":        {"a", "b=1#c"},
+		"line feed in the query":       {"a", "b=1\r\nX-Header: 1"},
+		"space in the query":           {"a", "b=1 HTTP/1.1"},
+		"bad percent-encoded query":    {"a", "b=%"},
+		"query with bytes over ASCII":  {"a", "b=é"},
+		"percent-encoding cut at path": {"a/%", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Join(base, in[0], in[1])
+			if code := failure.CodeOf(err); code != failure.InvalidPath {
+				t.Errorf("Join(%q, %q): got %v, code %q, want code %q", in[0], in[1], got, code, failure.InvalidPath)
+			}
+			if err != nil && len(in[0]) > 8 && strings.Contains(err.Error(), in[0]) {
+				t.Errorf("the message repeats the path: %v", err)
+			}
+		})
+	}
+}
+
+func TestParseBaseRefuses(t *testing.T) {
+	for _, raw := range []string{
+		"", "o.example/a", "//o.example", "ftp://o.example", "file:///etc/passwd", "javascript:alert(1)", "data:,x",
+		"http://", "http:o.example", "http:///a", "http://:80/", "http://o.example:/", "https://o.example:99999999999x/",
+		"https://user@o.example", "https://user:pw@o.example", "https://o.example/#a", "https://o.example/#",
+		"https://o.example/a/../b", "https://o.example/%2e%2e/b", "https://o.example/a?b=é", "https://o.example/%zz",
+		"https://o.example/\n", "https://[::1", "gopher://o.example",
+	} {
+		if got, err := ParseBase(raw); err == nil {
+			t.Errorf("ParseBase(%q): got %v, want an error", raw, got)
+		} else if strings.Contains(err.Error(), "user:pw") {
+			t.Errorf("the error has the password in it: %v", err)
+		}
+	}
+}
+
+// FuzzJoin holds the promise whatever the client sends: the same scheme and
+// host, a path under the base's, and a request line that reads back the same.
+func FuzzJoin(f *testing.F) {
+	for _, seed := range []string{"", "a/b", "..", "%2e%2e/x", "a%2fb", `\\evil`, "//evil", "http:/x", "é", "%00", "a;b", "%25", "a?b", "a#b", "@x", ":80"} {
+		f.Add("https://o.example/base/dir?k=1", seed, "q=1")
+	}
+	f.Add("http://o.example", "a", "a=%0a&b#")
+	f.Fuzz(func(t *testing.T, rawBase, path, query string) {
+		base, err := ParseBase(rawBase)
+		if err != nil {
+			return
+		}
+		got, err := Join(base, path, query)
+		if err != nil {
+			if failure.CodeOf(err) != failure.InvalidPath {
+				t.Fatalf("got code %q, want %q", failure.CodeOf(err), failure.InvalidPath)
+			}
+			return
+		}
+		if got.Scheme != base.Scheme || got.Host != base.Host || got.User != nil || got.Fragment != "" || got.Opaque != "" {
+			t.Fatalf("got %v, want the scheme and host of %v", got, base)
+		}
+		if !utf8.ValidString(path) || strings.ContainsAny(path, "\\\x00\r\n?#") {
+			t.Fatalf("path %q got through", path)
+		}
+		uri := got.RequestURI()
+		if strings.ContainsAny(uri, "\r\n \x00#") {
+			t.Fatalf("got request URI %q", uri)
+		}
+		if path != "" && !strings.HasPrefix(got.EscapedPath(), strings.TrimSuffix(base.EscapedPath(), "/")+"/") {
+			t.Fatalf("got path %q, want it under %q", got.EscapedPath(), base.EscapedPath())
+		}
+		again, err := url.Parse(got.String())
+		if err != nil || again.Host != base.Host || again.Scheme != base.Scheme || again.RequestURI() != uri {
+			t.Fatalf("%q reads back as %v (%v)", got, again, err)
+		}
+		for _, segment := range strings.Split(strings.TrimPrefix(again.Path, base.Path), "/") {
+			if segment == "." || segment == ".." {
+				t.Fatalf("got path %q with a dot segment", again.Path)
+			}
+		}
+	})
+}
