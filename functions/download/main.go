@@ -1,0 +1,162 @@
+// Command download answers GET /download: it writes the item of a new download
+// and starts the execution that copies the file.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/smithy-go"
+
+	"async-download/internal/execution"
+	"async-download/internal/failure"
+	"async-download/internal/meeting"
+	"async-download/internal/origin"
+	"async-download/internal/rest"
+	"async-download/internal/setting"
+)
+
+type function struct {
+	meeting       *meeting.Meeting
+	stepFunctions *sfn.Client
+	stateMachine  string
+	origin        *url.URL
+	input         input
+	webSocket     string // wss://…
+	local         string // the local stack's URL, "" on AWS
+	rest          rest.API
+}
+
+// input is the execution's input: the two numbers its states read.
+type input struct {
+	ClientTimeoutSeconds  int64 `json:"clientTimeoutSeconds"`
+	MaxConcurrentSegments int64 `json:"maxConcurrentSegments"`
+}
+
+type answer struct {
+	ExecutionARN      string `json:"executionArn"`
+	WebSocketEndpoint string `json:"webSocketEndpoint"`
+	WebSocketURL      string `json:"webSocketUrl"`
+	StatusURL         string `json:"statusUrl"`
+}
+
+func main() {
+	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
+	env := setting.Reader{Lookup: os.LookupEnv}
+	f := function{
+		meeting:      &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
+		stateMachine: env.String("STATE_MACHINE_ARN"),
+		input:        input{env.Number("CLIENT_TIMEOUT_SECONDS"), env.Number("MAX_CONCURRENT_SEGMENTS")},
+		webSocket:    "ws" + strings.TrimPrefix(env.String("WEBSOCKET_API"), "http"), // http to ws, https to wss
+		local:        env.Optional("LOCAL_ENDPOINT"),
+		rest:         rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
+	}
+	var err error
+	f.origin, err = origin.ParseBase(env.String("ORIGIN_URL"))
+	env.Add("ORIGIN_URL", err)
+	cfg, err := config.LoadDefaultConfig(context.Background())
+	env.Add("AWS", err)
+	if err := env.Err(); err != nil {
+		slog.Error("can't start", "error", err)
+		os.Exit(1)
+	}
+	f.meeting.DynamoDB = dynamodb.NewFromConfig(cfg)
+	f.stepFunctions = sfn.NewFromConfig(cfg)
+	lambda.Start(f.handle)
+}
+
+func (f *function) handle(ctx context.Context, r events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {
+	a := f.answer(ctx, r)
+	return events.APIGatewayProxyResponse{StatusCode: a.Status, Headers: a.Headers, Body: a.Body}, nil
+}
+
+func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) rest.Answer {
+	from := rest.Header(r.Headers, "Origin")
+	if r.HTTPMethod == http.MethodOptions {
+		return f.rest.Preflight(from)
+	}
+	path := pathOf(r)
+	query := url.Values(r.MultiValueQueryStringParameters).Encode()
+	name := execution.NewName()
+	if err := f.start(ctx, name, path, query); err != nil {
+		slog.WarnContext(ctx, "not started", "execution", name, "code", failure.CodeOf(err), "error", err, "cause", errors.Unwrap(err))
+		return f.rest.Error(from, err)
+	}
+	slog.InfoContext(ctx, "started", "execution", name, "path", path)
+	arn := execution.ARN(f.stateMachine, name)
+	return f.rest.OK(from, http.StatusOK, answer{
+		ExecutionARN:      arn,
+		WebSocketEndpoint: f.webSocket,
+		WebSocketURL:      f.webSocket + "?executionArn=" + url.QueryEscape(arn),
+		StatusURL:         f.baseURL(r) + "/executions/" + name,
+	}, nil)
+}
+
+func (f *function) start(ctx context.Context, name, path, query string) error {
+	if _, err := origin.Join(f.origin, path, query); err != nil {
+		return err
+	}
+	arn := execution.ARN(f.stateMachine, name)
+	if err := f.meeting.Create(ctx, arn, path, query); err != nil {
+		return throttled(err)
+	}
+	input, err := json.Marshal(f.input)
+	if err != nil {
+		return err
+	}
+	// A call repeated after a lost reply has the same name and input, which
+	// Step Functions takes for the same execution.
+	_, err = f.stepFunctions.StartExecution(ctx, &sfn.StartExecutionInput{
+		StateMachineArn: &f.stateMachine, Name: &name, Input: aws.String(string(input)),
+	})
+	if err != nil {
+		return errors.Join(throttled(err), f.meeting.Discard(ctx, arn))
+	}
+	return nil
+}
+
+// throttled tells a client to come again where AWS told us so.
+func throttled(err error) error {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		switch api.ErrorCode() {
+		case "ThrottlingException", "RequestLimitExceeded", "ProvisionedThroughputExceededException", "ExecutionLimitExceeded", "TooManyRequestsException":
+			return failure.Wrap(err, failure.Throttled, "too many downloads are being started; try again in a second")
+		}
+	}
+	return err
+}
+
+// resource is where a path to copy begins in the request's own.
+const resource = "/download"
+
+// pathOf returns what stands after /download/, percent-encoded as it came:
+// pathParameters hold it decoded.
+func pathOf(r events.APIGatewayProxyRequest) string {
+	_, path, _ := strings.Cut(r.Path, resource)
+	return strings.TrimPrefix(path, "/")
+}
+
+// baseURL is the API's own URL, taken from the request: a reference to the API
+// in the template would be a cycle. It holds for a custom domain too, whose
+// base path stands before /download in requestContext.path, as the stage does.
+func (f *function) baseURL(r events.APIGatewayProxyRequest) string {
+	if f.local != "" { // where a host name can't lead
+		return f.local + "/_aws/execute-api/" + r.RequestContext.APIID + "/" + r.RequestContext.Stage
+	}
+	prefix, _, _ := strings.Cut(r.RequestContext.Path, resource)
+	return "https://" + r.RequestContext.DomainName + prefix
+}

@@ -1,0 +1,159 @@
+// Command executions answers GET /executions/{name}, how a download stands and
+// the link once there is one, and DELETE, which cancels it.
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"async-download/internal/execution"
+	"async-download/internal/failure"
+	"async-download/internal/link"
+	"async-download/internal/meeting"
+	"async-download/internal/rest"
+	"async-download/internal/setting"
+)
+
+type function struct {
+	meeting      *meeting.Meeting
+	links        *link.Signer
+	stateMachine string
+	rest         rest.API
+}
+
+func main() {
+	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
+	env := setting.Reader{Lookup: os.LookupEnv}
+	f := function{
+		meeting:      &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
+		links:        &link.Signer{Bucket: env.String("BUCKET"), Expiry: env.Seconds("LINK_EXPIRY_SECONDS")},
+		stateMachine: env.String("STATE_MACHINE_ARN"),
+		rest:         rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
+	}
+	signer := env.String("SIGNER_ROLE_ARN")
+	cfg, err := config.LoadDefaultConfig(context.Background())
+	env.Add("AWS", err)
+	if err := env.Err(); err != nil {
+		slog.Error("can't start", "error", err)
+		os.Exit(1)
+	}
+	f.meeting.DynamoDB, f.meeting.Tokens = dynamodb.NewFromConfig(cfg), sfn.NewFromConfig(cfg)
+	f.links.S3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = env.Optional("LOCAL_ENDPOINT") != "" })
+	f.links.Presign = s3.NewPresignClient(f.links.S3)
+	f.links.Credentials = link.AssumedRole(sts.NewFromConfig(cfg), signer, f.links.Expiry)
+	lambda.Start(f.handle)
+}
+
+func (f *function) handle(ctx context.Context, r events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {
+	a := f.answer(ctx, r)
+	return events.APIGatewayProxyResponse{StatusCode: a.Status, Headers: a.Headers, Body: a.Body}, nil
+}
+
+func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) rest.Answer {
+	from, name := rest.Header(r.Headers, "Origin"), r.PathParameters["name"]
+	if r.HTTPMethod == http.MethodOptions {
+		return f.rest.Preflight(from)
+	}
+	log := slog.With("execution", name, "method", r.HTTPMethod)
+	if !execution.IsName(name) {
+		return f.rest.Error(from, failure.New(failure.NotFound, "an execution's name is 32 hexadecimal digits"))
+	}
+	var s state
+	var err error
+	if r.HTTPMethod == http.MethodDelete {
+		s, err = f.cancel(ctx, name)
+	} else {
+		s, err = f.state(ctx, name)
+	}
+	if err != nil {
+		log.WarnContext(ctx, "not answered", "code", failure.CodeOf(err), "error", err, "cause", errors.Unwrap(err))
+		return f.rest.Error(from, err)
+	}
+	log.InfoContext(ctx, "answered", "status", s.Status)
+	status, headers := http.StatusOK, map[string]string(nil)
+	switch {
+	case r.HTTPMethod == http.MethodDelete:
+		status = http.StatusAccepted
+	case s.Status == meeting.Copying:
+		headers = map[string]string{"Retry-After": "2"}
+	}
+	return f.rest.OK(from, status, s, headers)
+}
+
+// state is how a download stands. A link is there exactly when Status is READY.
+type state struct {
+	Status      meeting.Status `json:"status"` // COPYING, READY, FAILED or CANCELLED
+	BytesCopied int64          `json:"bytesCopied"`
+	BytesTotal  *int64         `json:"bytesTotal"` // null: the origin didn't say
+	Error       *reason        `json:"error,omitempty"`
+	*link.Link
+}
+
+type reason struct {
+	Code    failure.Code `json:"code"`
+	Message string       `json:"message"`
+}
+
+func (f *function) state(ctx context.Context, name string) (state, error) {
+	arn := execution.ARN(f.stateMachine, name)
+	item, err := f.meeting.Current(ctx, arn)
+	known := !errors.Is(err, meeting.ErrUnknown)
+	if known && err != nil {
+		return state{}, err
+	}
+	if known && item.Status.Without() {
+		return state{Status: item.Status, BytesCopied: item.BytesCopied, BytesTotal: item.BytesTotal, Error: &reason{item.Failure.Code, item.Failure.Message}}, nil
+	}
+	if known && item.Status == meeting.Copying {
+		return state{Status: item.Status, BytesCopied: item.BytesCopied, BytesTotal: item.BytesTotal}, nil
+	}
+	l, err := f.links.Sign(ctx, name)
+	if failure.CodeOf(err) == failure.Expired && !known {
+		return state{}, failure.New(failure.NotFound, "no such execution, or its file is no longer kept")
+	}
+	if err != nil {
+		return state{}, err
+	}
+	if item.Status == meeting.Ready {
+		// Who has the link by this answer is a client that came: the execution need
+		// not wait for another.
+		_, err = f.meeting.Connect(ctx, arn, meeting.Connection{ID: meeting.Request, At: time.Now()})
+		if err != nil && !errors.Is(err, meeting.ErrUnknown) {
+			return state{}, err
+		}
+	}
+	return state{Status: meeting.Ready, BytesCopied: l.Size, BytesTotal: &l.Size, Link: &l}, nil
+}
+
+func (f *function) cancel(ctx context.Context, name string) (state, error) {
+	err := f.meeting.Cancel(ctx, execution.ARN(f.stateMachine, name))
+	switch {
+	case errors.Is(err, meeting.ErrEnded):
+		return state{}, failure.New(failure.Conflict, "the download has ended; there is nothing to cancel")
+	case errors.Is(err, meeting.ErrUnknown):
+		kept, err := f.links.Exists(ctx, name)
+		if err == nil && kept {
+			return state{}, failure.New(failure.Conflict, "the download has ended; there is nothing to cancel")
+		}
+		if err == nil {
+			err = failure.New(failure.NotFound, "no such execution")
+		}
+		return state{}, err
+	case err != nil:
+		return state{}, err
+	}
+	return state{Status: meeting.Cancelled}, nil
+}

@@ -1,0 +1,92 @@
+package meeting
+
+import (
+	"time"
+
+	"async-download/internal/failure"
+)
+
+// Status says how far a download is.
+type Status string
+
+const (
+	// Copying: the file is on its way from the origin.
+	Copying Status = "COPYING"
+	// Ready: the object is whole; the client has not been told.
+	Ready Status = "READY"
+	// Delivered: a client has been given a link.
+	Delivered Status = "DELIVERED"
+	// Failed: there is no object; the item says why.
+	Failed Status = "FAILED"
+	// Cancelled: stopped by the client or an operator; there is no object.
+	Cancelled Status = "CANCELLED"
+	// Expired: nobody came in time; the object lives as long as its bucket keeps it.
+	Expired Status = "EXPIRED"
+)
+
+// Ended says that the execution waits for nobody any more: a client that comes
+// now is served by an execution of the deliver machine.
+func (s Status) Ended() bool { return s != Copying && s != Ready }
+
+// Without says that there is no file to be had any more: the item has the reason.
+func (s Status) Without() bool { return s == Failed || s == Cancelled }
+
+// Item is the record of one download and the only truth about who listens.
+type Item struct {
+	ExecutionARN string `dynamodbav:"executionArn"`
+	Status       Status `dynamodbav:"status"`
+
+	// What to copy, as the client asked: Path percent-encoded, Query encoded.
+	Path  string `dynamodbav:"path"`
+	Query string `dynamodbav:"query"`
+
+	// The client: there is one exactly as long as ConnectionID is set.
+	ConnectionID string `dynamodbav:"connectionId"`
+	Format       string `dynamodbav:"format"`
+	ConnectedAt  int64  `dynamodbav:"connectedAt"` // Unix time, ms
+
+	// TaskToken resumes the execution; written by the state that waits.
+	TaskToken string `dynamodbav:"taskToken"`
+
+	UploadID    string `dynamodbav:"uploadId"`
+	BytesCopied int64  `dynamodbav:"bytesCopied"`
+	BytesTotal  *int64 `dynamodbav:"bytesTotal"` // nil: the origin didn't say
+
+	Failure   *Failure `dynamodbav:"failure"`
+	Cancelled bool     `dynamodbav:"cancelled"`
+
+	ExpiresAt int64 `dynamodbav:"expiresAt"` // Unix time, s: when TTL takes the item
+}
+
+// Failure is a [failure.Error] as the item keeps it.
+type Failure struct {
+	Code    failure.Code `dynamodbav:"code"`
+	Message string       `dynamodbav:"message"`
+}
+
+// Connection returns the client that is here, if one is.
+func (i Item) Connection() (Connection, bool) {
+	return Connection{ID: i.ConnectionID, Format: i.Format, At: time.UnixMilli(i.ConnectedAt)}, i.ConnectionID != ""
+}
+
+// Connection is a client's way to hear the answer.
+type Connection struct { // travels as JSON in a [Delivery]
+	// ID is API Gateway's connectionId, or [Request].
+	ID string
+	// Format is "json", or "" for the plain text of the original sample.
+	Format string
+	// At is when on-connect saw it.
+	At time.Time
+}
+
+// Request is the ID of a client that has no socket: it stands in a REST request
+// and is answered there, so there is nothing to post and nothing to close. No
+// connectionId of API Gateway's looks like it.
+const Request = "request"
+
+// Delivery is the input of the deliver machine.
+type Delivery struct {
+	ExecutionARN string `json:"executionArn"`
+	// Connection is the client that on-connect saw, for when the item has gone.
+	Connection *Connection `json:"connection,omitempty"`
+}

@@ -1,0 +1,507 @@
+// Package meeting brings a client and an execution together that know nothing
+// of each other but the execution's ARN, in whatever order they come.
+//
+// One item a download is the only truth about who listens. Its verbs are
+// [Meeting.Create], [Meeting.Connect], [Meeting.Disconnect], [Meeting.Current],
+// [Meeting.Progress], [Meeting.Copied], [Meeting.Deliver], [Meeting.Cancel] and
+// [Meeting.End]; one more, the wait, is a state in asl/download.asl.json that
+// writes its task token by itself. Every write that decides something is
+// conditional, and the comment beside it names the race it closes.
+//
+// Four guards keep the link from being lost; a model checker finds a losing run
+// when any one of them is taken out (see model/):
+//
+//  1. Both sides look for the other: the wait writes its token only where no
+//     connection is, Connect writes the connection and reads the token in one update.
+//  2. A 410 while the handshake may be open is not "gone": Deliver says [ErrOpening].
+//  3. Gone means wait again: Deliver takes that connection out and says [ErrGone].
+//  4. Disconnect takes out its own connection and no other.
+package meeting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"async-download/internal/failure"
+)
+
+const (
+	// Handshake is how long after [Meeting.Connect] a socket may still be opening:
+	// the time-out of on-connect, 10 s, and API Gateway's own share.
+	Handshake = 12 * time.Second
+
+	// ItemLife is when TTL takes an item that nobody else has: an execution lasts
+	// a day at most (TimeoutSeconds in asl/download.asl.json), and one that ended
+	// badly can be asked why for another.
+	ItemLife = 48 * time.Hour
+
+	// indexLag is how long Disconnect waits before it looks a second time. An index
+	// follows its table within a fraction of a second, and nobody waits for a
+	// $disconnect; what is missed all the same is met by Deliver as a 410.
+	indexLag = time.Second
+)
+
+var (
+	// ErrUnknown: no item has this ARN or this connection.
+	ErrUnknown = errors.New("unknown execution")
+	// ErrOpening: the client is not there yet, or another took its place; try again in a second.
+	ErrOpening = errors.New("the connection is still opening")
+	// ErrGone: nobody is there; wait again.
+	ErrGone = errors.New("the connection is gone")
+	// ErrEnded: the download is past the point where it can be cancelled.
+	ErrEnded = errors.New("the execution has ended")
+)
+
+// Tokens is the part of Step Functions that answers task tokens. Both calls may
+// be repeated: the first one that is accepted counts, every later one is told
+// that the task is closed.
+type Tokens interface {
+	SendTaskSuccess(context.Context, *sfn.SendTaskSuccessInput, ...func(*sfn.Options)) (*sfn.SendTaskSuccessOutput, error)
+	SendTaskFailure(context.Context, *sfn.SendTaskFailureInput, ...func(*sfn.Options)) (*sfn.SendTaskFailureOutput, error)
+}
+
+// Meeting works on the items of one table.
+type Meeting struct {
+	DynamoDB *dynamodb.Client
+	Table    string
+	// Tokens may be nil where neither Connect nor Cancel is called.
+	Tokens Tokens
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+func (m *Meeting) now() time.Time {
+	if m.Now != nil {
+		return m.Now()
+	}
+	return time.Now()
+}
+
+// Create writes the item of a download that is about to start. The execution's
+// name is chosen before, so the item is there before the workflow's first write.
+func (m *Meeting) Create(ctx context.Context, arn, path, query string) error {
+	_, err := m.DynamoDB.PutItem(ctx, &dynamodb.PutItemInput{
+		TableName: &m.Table,
+		Item: attributes(values{
+			"executionArn": arn,
+			"status":       Copying,
+			"path":         path,
+			"query":        query,
+			"bytesCopied":  0,
+			"expiresAt":    m.now().Add(ItemLife).Unix(),
+		}),
+		// Names are 128 random bits; a second item under one would be a broken generator.
+		ConditionExpression: aws.String("attribute_not_exists(executionArn)"),
+	})
+	if err != nil {
+		return fmt.Errorf("create item: %w", err)
+	}
+	return nil
+}
+
+// Discard takes back a Create whose execution could not be started.
+func (m *Meeting) Discard(ctx context.Context, arn string) error {
+	return m.remove(ctx, arn, "attribute_exists(executionArn)", nil)
+}
+
+// Current reads the item, consistently. [ErrUnknown] if there is none.
+func (m *Meeting) Current(ctx context.Context, arn string) (Item, error) {
+	out, err := m.DynamoDB.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName: &m.Table, Key: key(arn), ConsistentRead: aws.Bool(true),
+	})
+	if err != nil {
+		return Item{}, fmt.Errorf("read item: %w", err)
+	}
+	if out.Item == nil {
+		return Item{}, ErrUnknown
+	}
+	return decode(out.Item)
+}
+
+// Connect writes the connection into the item and resumes the execution if it
+// waits there already. The last connection wins. [ErrUnknown] if there is no
+// item, and then nothing was written. The item returned is as the connection
+// found it: where its status has ended, no workflow will look for the client
+// any more and the caller starts a delivery.
+func (m *Meeting) Connect(ctx context.Context, arn string, c Connection) (Item, error) {
+	// Guard 1: writing the connection and reading the token are one update. Either
+	// the wait's write came first and the token is read here, or it comes later
+	// and fails on the connection that stands here.
+	condition := "attribute_exists(executionArn)"
+	if c.ID == Request {
+		// A socket hears more than a request does; it is not displaced by one.
+		condition += " AND attribute_not_exists(connectionId)"
+	}
+	item, err := m.update(ctx, arn, "SET connectionId = :id, #format = :format, connectedAt = :at", condition,
+		values{":id": c.ID, ":format": c.Format, ":at": c.At.UnixMilli()})
+	if err != nil || item.TaskToken == "" {
+		return item, err
+	}
+	if err := m.resume(ctx, item); err != nil {
+		// The client will be refused and come again; until then nobody is here.
+		return item, errors.Join(err, m.leave(ctx, arn, c.ID))
+	}
+	return item, nil
+}
+
+// resume answers the token that stands in the item and takes it out when the
+// answer was accepted or came too late: until then it stays, so that a crash in
+// between is healed by the next Connect.
+func (m *Meeting) resume(ctx context.Context, item Item) error {
+	_, err := m.Tokens.SendTaskSuccess(ctx, &sfn.SendTaskSuccessInput{
+		TaskToken: &item.TaskToken,
+		Output:    aws.String("{}"), // delivery reads the item again
+	})
+	return m.answered(ctx, item, err)
+}
+
+func (m *Meeting) answered(ctx context.Context, item Item, err error) error {
+	if err != nil && !closed(err) {
+		return fmt.Errorf("answer task token: %w", err)
+	}
+	// A wait that was entered again in the meantime has written a new token.
+	_, err = m.update(ctx, item.ExecutionARN, "REMOVE taskToken", "taskToken = :token", values{":token": item.TaskToken})
+	if errors.Is(err, ErrUnknown) {
+		return nil
+	}
+	return err
+}
+
+// closed says that a token's task is over. Step Functions answers TaskTimedOut
+// both for one that timed out and for one that was answered before
+// (https://docs.aws.amazon.com/step-functions/latest/apireference/API_SendTaskSuccess.html);
+// none of the three is an error for the client, since the workflow has gone on.
+func closed(err error) bool {
+	var timedOut *sfntypes.TaskTimedOut
+	var missing *sfntypes.TaskDoesNotExist
+	var invalid *sfntypes.InvalidToken
+	return errors.As(err, &timedOut) || errors.As(err, &missing) || errors.As(err, &invalid)
+}
+
+// Find returns the ARN of the item that has this connection, or [ErrUnknown].
+// The index behind it follows the table by a moment.
+func (m *Meeting) Find(ctx context.Context, connectionID string) (string, error) {
+	out, err := m.DynamoDB.Query(ctx, &dynamodb.QueryInput{
+		TableName: &m.Table, IndexName: aws.String("connectionId"),
+		KeyConditionExpression:    aws.String("connectionId = :id"),
+		ExpressionAttributeValues: attributes(values{":id": connectionID}),
+	})
+	if err != nil {
+		return "", fmt.Errorf("find connection: %w", err)
+	}
+	if len(out.Items) == 0 {
+		return "", ErrUnknown
+	}
+	item, err := decode(out.Items[0])
+	return item.ExecutionARN, err
+}
+
+// Disconnect takes a closed connection out of the item it stands in, and the
+// item out of the table if the link was delivered: from then on the object
+// remembers. A connection that stands nowhere is no error: another took its
+// place, or Deliver met its end first.
+func (m *Meeting) Disconnect(ctx context.Context, connectionID string) error {
+	arn, err := m.Find(ctx, connectionID)
+	if errors.Is(err, ErrUnknown) {
+		select { // a socket that was closed as soon as it was open is ahead of the index
+		case <-time.After(indexLag):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		arn, err = m.Find(ctx, connectionID)
+	}
+	if errors.Is(err, ErrUnknown) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return m.leave(ctx, arn, connectionID)
+}
+
+func (m *Meeting) leave(ctx context.Context, arn, connectionID string) error {
+	mine := values{":id": connectionID, ":delivered": Delivered}
+	for {
+		// Guard 4: a late $disconnect must not take out the connection that came after.
+		// Deliver may mark the item between the two writes, hence the loop: each
+		// turn fails only because the status just changed, and it changes to
+		// Delivered once.
+		_, err := m.update(ctx, arn, noConnection, "connectionId = :id AND #status <> :delivered", mine)
+		if !errors.Is(err, ErrUnknown) {
+			return err
+		}
+		err = m.remove(ctx, arn, "connectionId = :id AND #status = :delivered", mine)
+		if !errors.Is(err, ErrUnknown) {
+			return err
+		}
+		item, err := m.Current(ctx, arn)
+		if errors.Is(err, ErrUnknown) || err == nil && item.ConnectionID != connectionID {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Progress adds to the bytes copied, total nil being unknown, and returns the
+// item, in which the caller looks for Cancelled.
+func (m *Meeting) Progress(ctx context.Context, arn string, added int64, total *int64) (Item, error) {
+	expression, v := "ADD bytesCopied :added", values{":added": added}
+	if total != nil {
+		expression, v[":total"] = expression+" SET bytesTotal = :total", *total
+	}
+	return m.update(ctx, arn, expression, "attribute_exists(executionArn)", v) // never make a row
+}
+
+// Copied notes that the object is whole. A copy that was ended meanwhile stays
+// ended: [ErrEnded].
+func (m *Meeting) Copied(ctx context.Context, arn string, size int64) error {
+	_, err := m.update(ctx, arn, "SET #status = :ready, bytesCopied = :size, bytesTotal = :size REMOVE uploadId",
+		running+" AND attribute_not_exists(cancelled)",
+		values{":copying": Copying, ":ready": Ready, ":size": size})
+	if errors.Is(err, ErrUnknown) {
+		return ErrEnded
+	}
+	return err
+}
+
+// Cancel marks the item, which the copying workers see on their next Progress,
+// and fails the wait if there is one. [ErrEnded] when it is too late,
+// [ErrUnknown] when there is no item.
+func (m *Meeting) Cancel(ctx context.Context, arn string) error {
+	// Not after the end, where it would be a promise that nobody keeps.
+	item, err := m.update(ctx, arn, "SET cancelled = :true", running, values{":true": true, ":copying": Copying, ":ready": Ready})
+	if errors.Is(err, ErrUnknown) {
+		if _, err := m.Current(ctx, arn); err != nil {
+			return err
+		}
+		return ErrEnded
+	}
+	if err != nil || item.TaskToken == "" {
+		return err
+	}
+	// The wait's condition fails on the mark; a wait that was first has left its token here.
+	_, err = m.Tokens.SendTaskFailure(ctx, &sfn.SendTaskFailureInput{
+		TaskToken: &item.TaskToken,
+		Error:     aws.String(string(failure.Cancelled)),
+		Cause:     aws.String("cancelled by the client"),
+	})
+	return m.answered(ctx, item, err)
+}
+
+// Deliver posts the answer to the client that is here, or to fallback where the
+// item has gone and on-connect alone knows the client (fallback.ID "" is
+// nobody). post gets the item as it is now; it returns [ErrGone] for API
+// Gateway's 410 and may be called again with the same connection.
+//
+// Deliver returns nil once the client was answered, [ErrOpening] to be called
+// again in a second, [ErrGone] when nobody is there.
+func (m *Meeting) Deliver(ctx context.Context, arn string, fallback Connection, post func(context.Context, Item, Connection) error) error {
+	item, err := m.Current(ctx, arn)
+	if err != nil && !errors.Is(err, ErrUnknown) {
+		return err
+	}
+	known := err == nil
+	if known && item.Cancelled && !item.Status.Ended() {
+		return ErrGone // let the workflow look again: it finds the mark and ends
+	}
+	c, here := item.Connection()
+	if !known {
+		c, here = fallback, fallback.ID != ""
+	}
+	if !here {
+		return ErrGone
+	}
+
+	if c.ID != Request { // a request is answered by the one who holds it
+		err = post(ctx, item, c)
+	}
+	if errors.Is(err, ErrGone) {
+		// Guard 2: API Gateway answers 410 as well until on-connect has returned.
+		if m.now().Sub(c.At) < Handshake {
+			return ErrOpening
+		}
+		if !known {
+			return ErrGone
+		}
+		// Guard 3: take it out, so that the wait's condition holds again. If another
+		// connection took its place, that one is owed the answer.
+		_, err := m.update(ctx, arn, noConnection, "connectionId = :id", values{":id": c.ID})
+		switch {
+		case errors.Is(err, ErrUnknown):
+			return m.again(ctx, arn)
+		case err != nil:
+			return err
+		}
+		return ErrGone
+	}
+	if err != nil || !known {
+		return err
+	}
+	if item.Status.Without() {
+		return nil // told; the item stays for others who ask
+	}
+	return m.delivered(ctx, arn, c)
+}
+
+func (m *Meeting) delivered(ctx context.Context, arn string, c Connection) error {
+	if c.ID == Request {
+		// Nobody will close it, so the item goes at once, as it does at a disconnect.
+		err := m.remove(ctx, arn, "connectionId = :id", values{":id": c.ID})
+		if errors.Is(err, ErrUnknown) {
+			return m.again(ctx, arn)
+		}
+		return err
+	}
+	_, err := m.update(ctx, arn, "SET #status = :delivered REMOVE taskToken", "connectionId = :id",
+		values{":id": c.ID, ":delivered": Delivered})
+	if !errors.Is(err, ErrUnknown) {
+		return err
+	}
+	// The client took the link and closed before this write: the item would stay
+	// for nobody. But a connection that came in between is owed the link too.
+	err = m.remove(ctx, arn, "attribute_not_exists(connectionId)", nil)
+	if errors.Is(err, ErrUnknown) {
+		return m.again(ctx, arn)
+	}
+	return err
+}
+
+// again says whether there is still somebody to answer after a condition failed.
+func (m *Meeting) again(ctx context.Context, arn string) error {
+	item, err := m.Current(ctx, arn)
+	switch {
+	case errors.Is(err, ErrUnknown):
+		return nil
+	case err != nil:
+		return err
+	case item.ConnectionID == "":
+		return ErrGone
+	}
+	return ErrOpening
+}
+
+// End notes why a download ended without a file. The item returned tells
+// whether a client is here to be told now; one that comes later finds the
+// reason, since it writes its connection into the same item. An item that has
+// ended before stays as it was: [ErrEnded], with the item.
+func (m *Meeting) End(ctx context.Context, arn string, why *failure.Error) (Item, error) {
+	status := Failed
+	switch why.Code {
+	case failure.Cancelled:
+		status = Cancelled
+	case failure.Expired:
+		status = Expired
+	}
+	item, err := m.update(ctx, arn, "SET #status = :status, failure = :why REMOVE taskToken, uploadId", running,
+		values{":status": status, ":why": Failure{why.Code, why.Message}, ":copying": Copying, ":ready": Ready})
+	if errors.Is(err, ErrUnknown) {
+		if item, err = m.Current(ctx, arn); err == nil {
+			err = ErrEnded
+		}
+	}
+	return item, err
+}
+
+const (
+	noConnection = "REMOVE connectionId, connectedAt, #format"
+	running      = "#status IN (:copying, :ready)"
+)
+
+type values map[string]any
+
+// update applies expression where condition holds and returns the item as it is
+// then; [ErrUnknown] when the condition does not hold, which it never does
+// where there is no item.
+//
+// The SDK repeats a call whose reply was lost. Each update of this package may
+// be applied twice without harm, and a condition that its own first application
+// makes false (a token or a connection taken out) is one whose failure the
+// callers take for "done", or look again.
+func (m *Meeting) update(ctx context.Context, arn, expression, condition string, v values) (Item, error) {
+	out, err := m.DynamoDB.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: &m.Table, Key: key(arn),
+		UpdateExpression: &expression, ConditionExpression: &condition,
+		ExpressionAttributeNames:  names(expression + condition),
+		ExpressionAttributeValues: attributes(v),
+		ReturnValues:              types.ReturnValueAllNew,
+	})
+	if failed(err) {
+		return Item{}, ErrUnknown
+	}
+	if err != nil {
+		return Item{}, fmt.Errorf("update item: %w", err)
+	}
+	return decode(out.Attributes)
+}
+
+// remove deletes the item; [ErrUnknown] when the condition does not hold.
+func (m *Meeting) remove(ctx context.Context, arn, condition string, v values) error {
+	_, err := m.DynamoDB.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+		TableName: &m.Table, Key: key(arn),
+		ConditionExpression:       &condition,
+		ExpressionAttributeNames:  names(condition),
+		ExpressionAttributeValues: attributes(v),
+	})
+	if failed(err) {
+		return ErrUnknown
+	}
+	if err != nil {
+		return fmt.Errorf("delete item: %w", err)
+	}
+	return nil
+}
+
+func failed(err error) bool {
+	var condition *types.ConditionalCheckFailedException
+	return errors.As(err, &condition)
+}
+
+func key(arn string) map[string]types.AttributeValue {
+	return attributes(values{"executionArn": arn})
+}
+
+// names gives the attributes that are reserved words of DynamoDB, where they occur.
+func names(expressions string) map[string]string {
+	var n map[string]string
+	for _, word := range []string{"status", "format"} {
+		if strings.Contains(expressions, "#"+word) {
+			if n == nil {
+				n = map[string]string{}
+			}
+			n["#"+word] = word
+		}
+	}
+	return n
+}
+
+// attributes encodes values, whose types are this package's own and encodable.
+func attributes(v values) map[string]types.AttributeValue {
+	if len(v) == 0 {
+		return nil
+	}
+	m, err := attributevalue.MarshalMap(v)
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func decode(attributes map[string]types.AttributeValue) (Item, error) {
+	var item Item
+	if err := attributevalue.UnmarshalMap(attributes, &item); err != nil {
+		return Item{}, fmt.Errorf("decode item: %w", err)
+	}
+	return item, nil
+}

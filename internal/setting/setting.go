@@ -1,0 +1,73 @@
+// Package setting reads a function's environment variables.
+package setting
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Reader reads variables and remembers every one that is missing or wrong, so
+// that a function that can't start names them all at once.
+type Reader struct {
+	Lookup func(string) (string, bool)
+	wrong  []string
+}
+
+// String reads a variable that must not be empty.
+func (r *Reader) String(name string) string {
+	s, _ := r.Lookup(name)
+	if s == "" {
+		r.wrong = append(r.wrong, name+" is not set")
+	}
+	return s
+}
+
+// Optional reads a variable that may be empty or missing.
+func (r *Reader) Optional(name string) string {
+	s, _ := r.Lookup(name)
+	return s
+}
+
+// Number reads a whole number above 0.
+func (r *Reader) Number(name string) int64 {
+	s := r.String(name)
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 1 {
+		r.wrong = append(r.wrong, name+" must be a whole number above 0")
+	}
+	return n
+}
+
+// Seconds reads a duration given in seconds.
+func (r *Reader) Seconds(name string) time.Duration {
+	return time.Duration(r.Number(name)) * time.Second
+}
+
+// Bool reads true or false.
+func (r *Reader) Bool(name string) bool {
+	s := r.String(name)
+	if s != "" && s != "true" && s != "false" {
+		r.wrong = append(r.wrong, name+" must be true or false")
+	}
+	return s == "true"
+}
+
+// Add remembers what else is wrong; nil is nothing.
+func (r *Reader) Add(name string, err error) {
+	if err != nil {
+		r.wrong = append(r.wrong, fmt.Sprintf("%s: %v", name, err))
+	}
+}
+
+// Err returns all that was missing or wrong, or nil.
+func (r *Reader) Err() error {
+	if len(r.wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("environment: %s", strings.Join(r.wrong, "; "))
+}

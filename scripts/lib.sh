@@ -1,0 +1,61 @@
+# What the scripts of the local stack share; sourced from the top folder.
+PORT=${PORT:-4566}
+STACK_NAME=${STACK_NAME:-download}
+export AWS_ENDPOINT_URL=http://127.0.0.1:$PORT
+export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
+export SAM_CLI_TELEMETRY=0 AWS_PAGER=''
+unset AWS_PROFILE AWS_SESSION_TOKEN
+
+say() { echo "$(basename "$0" .sh): $*"; }
+die() { echo "$(basename "$0" .sh): $*" >&2; exit 1; }
+
+# start NAME COMMAND… runs it in the background in a process group of its own.
+start() {
+  local name=$1
+  shift
+  setsid "$@" >".local/$name.log" 2>&1 </dev/null &
+  echo $! >".local/$name.pid"
+}
+
+running() {
+  [ -s ".local/$1.pid" ] && kill -0 "$(cat ".local/$1.pid")" 2>/dev/null
+}
+
+# stop NAME ends the process and all it started, politely first.
+stop() {
+  [ -s ".local/$1.pid" ] || return 0
+  local pid
+  pid=$(cat ".local/$1.pid")
+  kill -TERM -- "-$pid" 2>/dev/null || true
+  for _ in $(seq 50); do
+    kill -0 -- "-$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  kill -KILL -- "-$pid" 2>/dev/null || true
+  rm -f ".local/$1.pid"
+}
+
+# wait_for NAME COMMAND… until the command succeeds, for half a minute or until NAME dies.
+wait_for() {
+  local name=$1
+  shift
+  for _ in $(seq 300); do
+    "$@" >/dev/null 2>&1 && return
+    running "$name" || die "$name did not start: $(tail -n 1 ".local/$name.log")"
+    sleep 0.1
+  done
+  die "$name was not ready in 30 s; see .local/$name.log"
+}
+
+free_port() {
+  if python3 -c 'import socket, sys; sys.exit(socket.socket().connect_ex(("127.0.0.1", int(sys.argv[1]))))' "$1"; then
+    die "port $1 is taken, and $2 needs it; stop what uses it or choose another with PORT=…"
+  fi
+}
+
+# quietly NAME COMMAND… shows the output only when the command fails.
+quietly() {
+  local name=$1
+  shift
+  "$@" >".local/$name.log" 2>&1 || { cat ".local/$name.log" >&2; die "$name failed"; }
+}

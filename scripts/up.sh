@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Starts the local stack, builds the app and deploys it there; run again, it updates both in place.
+# Writes .local/env, a file to source. ORIGIN_URL is the origin, by default a generated file served here.
+# Any other stack parameter comes from PARAMETERS, e.g. PARAMETERS='ClientTimeoutSeconds=5 LinkExpirySeconds=60'.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+bash scripts/setup.sh venv
+mkdir -p bin
+go build -o bin/ ./scripts/origin
+
+if ! running ministack; then
+  free_port "$PORT" "the local stack"
+  # A clean environment: its functions inherit it. AWS_ENDPOINT_URL reaches them from here, AUTH has
+  # their roles enforced, and nothing but loopback listens.
+  start ministack env -i PATH="$PATH" HOME="$PWD/.local" TMPDIR="$PWD/.local" \
+    AWS_ENDPOINT_URL="$AWS_ENDPOINT_URL" GATEWAY_PORT="$PORT" BIND_HOST=127.0.0.1 AUTH=true \
+    SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 .local/venv/bin/ministack
+  wait_for ministack curl -fsS "$AWS_ENDPOINT_URL/_ministack/ready"
+fi
+
+if [ -z "${ORIGIN_URL:-}" ]; then
+  if ! running origin; then
+    rm -f .local/origin.addr
+    start origin bin/origin -listen 127.0.0.1:0 -addr-file .local/origin.addr
+    wait_for origin test -s .local/origin.addr
+  fi
+  ORIGIN_URL=http://$(cat .local/origin.addr)
+fi
+
+say "building"
+architecture=$(uname -m | sed 's/aarch64/arm64/')
+CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -tags=lambda.norpc -ldflags=-s" \
+  quietly build .local/venv/bin/sam build --cached --parallel --parameter-overrides "Architecture=$architecture"
+
+# The emulator ignores TimeoutSecondsPath and would wait for ever; it gets the number itself.
+timeout=$(sed -n 's/.*ClientTimeoutSeconds=\([0-9]*\).*/\1/p' <<<"${PARAMETERS:-}")
+.local/venv/bin/python - "${timeout:-3600}" <<'EOF'
+import json, sys
+machine = json.load(open("asl/download.asl.json"))
+wait = machine["States"]["Wait for the client"]
+assert wait.pop("TimeoutSecondsPath") == "$.clientTimeoutSeconds"
+wait["TimeoutSeconds"] = int(sys.argv[1])
+json.dump(machine, open(".local/download.asl.json", "w"))
+template = open(".aws-sam/build/template.yaml").read()
+assert template.count("../../asl/download.asl.json") == 1
+open(".aws-sam/build/template.yaml", "w").write(template.replace("../../asl/download.asl.json", "../../.local/download.asl.json"))
+EOF
+
+say "deploying"
+# shellcheck disable=SC2086  # parameters are words
+quietly deploy .local/venv/bin/sam deploy --stack-name "$STACK_NAME" --resolve-s3 --capabilities CAPABILITY_IAM \
+  --no-confirm-changeset --no-fail-on-empty-changeset --no-progressbar --parameter-overrides \
+  "OriginUrl=$ORIGIN_URL" "LocalEndpoint=$AWS_ENDPOINT_URL" "Architecture=$architecture" ${PARAMETERS:-}
+
+# The emulator drops the table's time to live.
+outputs=$(.local/venv/bin/aws cloudformation describe-stacks --stack-name "$STACK_NAME" --query 'Stacks[0].Outputs[].[OutputKey,OutputValue]' --output text)
+output() { awk -v key="$1" '$1 == key {print $2}' <<<"$outputs"; }
+.local/venv/bin/aws dynamodb update-time-to-live --table-name "$(output ConnectionsTableName)" \
+  --time-to-live-specification Enabled=true,AttributeName=expiresAt >/dev/null 2>&1 || true # refused when it is on
+
+cat >.local/env <<EOF
+export AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL
+export AWS_ACCESS_KEY_ID=test
+export AWS_SECRET_ACCESS_KEY=test
+export AWS_REGION=$AWS_REGION
+export API_URL=$(output DownloadApiUrl)
+export WEBSOCKET_ENDPOINT=$(output WebSocketEndpoint)
+export BUCKET=$(output BucketName)
+export TABLE=$(output ConnectionsTableName)
+export STATE_MACHINE_ARN=$(output DownloadStateMachineArn)
+export STACK_NAME=$STACK_NAME
+EOF
+say "up: the origin is $ORIGIN_URL, the API $(output DownloadApiUrl); source .local/env"
