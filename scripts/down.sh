@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 for name in ministack origin; do stop "$name"; done
-rm -f .local/env
+rm -f "$STATE/env"

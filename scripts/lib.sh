@@ -1,4 +1,5 @@
 # What the scripts of the local stack share; sourced from the top folder.
+STATE=${STATE:-.local} # where process ids, logs and the build of this stack are
 PORT=${PORT:-4566}
 STACK_NAME=${STACK_NAME:-download}
 export AWS_ENDPOINT_URL=http://127.0.0.1:$PORT
@@ -13,26 +14,26 @@ die() { echo "$(basename "$0" .sh): $*" >&2; exit 1; }
 start() {
   local name=$1
   shift
-  setsid "$@" >".local/$name.log" 2>&1 </dev/null &
-  echo $! >".local/$name.pid"
+  setsid "$@" >"$STATE/$name.log" 2>&1 </dev/null &
+  echo $! >"$STATE/$name.pid"
 }
 
 running() {
-  [ -s ".local/$1.pid" ] && kill -0 "$(cat ".local/$1.pid")" 2>/dev/null
+  [ -s "$STATE/$1.pid" ] && kill -0 "$(cat "$STATE/$1.pid")" 2>/dev/null
 }
 
 # stop NAME ends the process and all it started, politely first.
 stop() {
-  [ -s ".local/$1.pid" ] || return 0
+  [ -s "$STATE/$1.pid" ] || return 0
   local pid
-  pid=$(cat ".local/$1.pid")
+  pid=$(cat "$STATE/$1.pid")
   kill -TERM -- "-$pid" 2>/dev/null || true
   for _ in $(seq 50); do
     kill -0 -- "-$pid" 2>/dev/null || break
     sleep 0.1
   done
   kill -KILL -- "-$pid" 2>/dev/null || true
-  rm -f ".local/$1.pid"
+  rm -f "$STATE/$1.pid"
 }
 
 # wait_for NAME COMMAND… until the command succeeds, for half a minute or until NAME dies.
@@ -41,10 +42,10 @@ wait_for() {
   shift
   for _ in $(seq 300); do
     "$@" >/dev/null 2>&1 && return
-    running "$name" || die "$name did not start: $(tail -n 1 ".local/$name.log")"
+    running "$name" || die "$name did not start: $(tail -n 1 "$STATE/$name.log")"
     sleep 0.1
   done
-  die "$name was not ready in 30 s; see .local/$name.log"
+  die "$name was not ready in 30 s; see $STATE/$name.log"
 }
 
 free_port() {
@@ -57,5 +58,5 @@ free_port() {
 quietly() {
   local name=$1
   shift
-  "$@" >".local/$name.log" 2>&1 || { cat ".local/$name.log" >&2; die "$name failed"; }
+  "$@" >"$STATE/$name.log" 2>&1 || { cat "$STATE/$name.log" >&2; die "$name failed"; }
 }

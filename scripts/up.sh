@@ -7,50 +7,52 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 bash scripts/setup.sh venv
-mkdir -p bin
+mkdir -p bin "$STATE/tmp"
 go build -o bin/ ./scripts/origin
 
 if ! running ministack; then
   free_port "$PORT" "the local stack"
   # A clean environment: its functions inherit it. AWS_ENDPOINT_URL reaches them from here, AUTH has
   # their roles enforced, and nothing but loopback listens.
-  start ministack env -i PATH="$PATH" HOME="$PWD/.local" TMPDIR="$PWD/.local" \
+  start ministack env -i PATH="$PATH" HOME="$PWD/$STATE" TMPDIR="$PWD/$STATE/tmp" \
     AWS_ENDPOINT_URL="$AWS_ENDPOINT_URL" GATEWAY_PORT="$PORT" BIND_HOST=127.0.0.1 AUTH=true \
-    SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 .local/venv/bin/ministack
+    SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 .local/venv/bin/python scripts/local_aws.py
   wait_for ministack curl -fsS "$AWS_ENDPOINT_URL/_ministack/ready"
 fi
 
 if [ -z "${ORIGIN_URL:-}" ]; then
   if ! running origin; then
-    rm -f .local/origin.addr
-    start origin bin/origin -listen 127.0.0.1:0 -addr-file .local/origin.addr
-    wait_for origin test -s .local/origin.addr
+    rm -f "$STATE/origin.addr"
+    start origin bin/origin -listen 127.0.0.1:0 -addr-file "$STATE/origin.addr"
+    wait_for origin test -s "$STATE/origin.addr"
   fi
-  ORIGIN_URL=http://$(cat .local/origin.addr)
+  ORIGIN_URL=http://$(cat "$STATE/origin.addr")
 fi
 
 say "building"
 architecture=$(uname -m | sed 's/aarch64/arm64/')
 CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -tags=lambda.norpc -ldflags=-s" \
-  quietly build .local/venv/bin/sam build --cached --parallel --parameter-overrides "Architecture=$architecture"
+  quietly build .local/venv/bin/sam build --cached --parallel --build-dir "$STATE/build" --parameter-overrides "Architecture=$architecture"
 
 # The emulator ignores TimeoutSecondsPath and would wait for ever; it gets the number itself.
 timeout=$(sed -n 's/.*ClientTimeoutSeconds=\([0-9]*\).*/\1/p' <<<"${PARAMETERS:-}")
-.local/venv/bin/python - "${timeout:-3600}" <<'EOF'
-import json, sys
+.local/venv/bin/python - "$STATE" "${timeout:-3600}" <<'EOF'
+import json, re, sys
+state, timeout = sys.argv[1:]
 machine = json.load(open("asl/download.asl.json"))
 wait = machine["States"]["Wait for the client"]
 assert wait.pop("TimeoutSecondsPath") == "$.clientTimeoutSeconds"
-wait["TimeoutSeconds"] = int(sys.argv[1])
-json.dump(machine, open(".local/download.asl.json", "w"))
-template = open(".aws-sam/build/template.yaml").read()
-assert template.count("../../asl/download.asl.json") == 1
-open(".aws-sam/build/template.yaml", "w").write(template.replace("../../asl/download.asl.json", "../../.local/download.asl.json"))
+wait["TimeoutSeconds"] = int(timeout)
+json.dump(machine, open(f"{state}/build/download.asl.json", "w"))
+template = open(f"{state}/build/template.yaml").read()
+template, n = re.subn(r"\S*asl/download\.asl\.json", "download.asl.json", template)
+assert n == 1
+open(f"{state}/build/template.yaml", "w").write(template)
 EOF
 
 say "deploying"
 # shellcheck disable=SC2086  # parameters are words
-quietly deploy .local/venv/bin/sam deploy --stack-name "$STACK_NAME" --resolve-s3 --capabilities CAPABILITY_IAM \
+quietly deploy .local/venv/bin/sam deploy --template "$STATE/build/template.yaml" --stack-name "$STACK_NAME" --resolve-s3 --capabilities CAPABILITY_IAM \
   --no-confirm-changeset --no-fail-on-empty-changeset --no-progressbar --parameter-overrides \
   "OriginUrl=$ORIGIN_URL" "LocalEndpoint=$AWS_ENDPOINT_URL" "Architecture=$architecture" ${PARAMETERS:-}
 
@@ -60,7 +62,7 @@ output() { awk -v key="$1" '$1 == key {print $2}' <<<"$outputs"; }
 .local/venv/bin/aws dynamodb update-time-to-live --table-name "$(output ConnectionsTableName)" \
   --time-to-live-specification Enabled=true,AttributeName=expiresAt >/dev/null 2>&1 || true # refused when it is on
 
-cat >.local/env <<EOF
+cat >"$STATE/env" <<EOF
 export AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL
 export AWS_ACCESS_KEY_ID=test
 export AWS_SECRET_ACCESS_KEY=test
@@ -72,4 +74,4 @@ export TABLE=$(output ConnectionsTableName)
 export STATE_MACHINE_ARN=$(output DownloadStateMachineArn)
 export STACK_NAME=$STACK_NAME
 EOF
-say "up: the origin is $ORIGIN_URL, the API $(output DownloadApiUrl); source .local/env"
+say "up: the origin is $ORIGIN_URL, the API $(output DownloadApiUrl); source $STATE/env"

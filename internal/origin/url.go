@@ -1,6 +1,3 @@
-// Package origin reads files from the HTTP server that the stack stands in front
-// of: which URLs and addresses it may call, and what a reply has to say to be
-// believed. It knows nothing of where the bytes go.
 package origin
 
 import (

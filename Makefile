@@ -1,0 +1,42 @@
+# Plain targets; what they do is in scripts/. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: ## download a file through the whole app on this machine, from nothing
+	@bash scripts/demo.sh
+
+test: ## everything CI runs, set-up included
+	@bash scripts/test.sh
+
+check: ## the quick part of the tests: format, vet, lint, template, state machines, unit tests
+	@bash scripts/check.sh
+
+build: ## build the command line tools into bin/
+	@mkdir -p bin
+	go build -trimpath -o bin/ ./scripts/...
+
+up: ## start the local stack and deploy there (again: update); ORIGIN_URL=… PARAMETERS='Name=value …'
+	@bash scripts/up.sh
+
+down: ## stop the local stack
+	@bash scripts/down.sh
+
+bench: build ## measure the copier against other tools
+	@bash scripts/bench.sh
+
+load: ## load test; against the local stack or, with API_URL set, that one
+	@bash scripts/load.sh
+
+deploy: ## build and deploy to AWS, asking for the parameters (sam deploy --guided)
+	@bash scripts/deploy.sh
+
+destroy: ## empty the stack's bucket and delete the stack
+	@bash scripts/destroy.sh
+
+clean: down ## stop the local stack and remove all that was built or installed
+	rm -rf .local .aws-sam bin
+
+.PHONY: help demo test check build up down bench load deploy destroy clean

@@ -1,0 +1,190 @@
+package origin
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"code.dny.dev/ssrf"
+)
+
+// blocked says which rule forbids an address. It is the text the client sees
+// behind BLOCKED_ADDRESS.
+type blocked struct{ rule string }
+
+func (b *blocked) Error() string { return b.rule }
+
+func block(format string, args ...any) error { return &blocked{fmt.Sprintf(format, args...)} }
+
+// guard judges every address at the moment it is dialled, after the name was
+// resolved: a check before that is undone by a DNS server which answers twice
+// differently, and by a redirect.
+type guard struct {
+	private  bool
+	loopback bool
+	public   *ssrf.Guardian
+	ports    []uint16
+}
+
+// privatePrefixes are the networks a VPC is made of: RFC 1918, the shared space
+// of RFC 6598 that AWS allows as a secondary range, and unique local IPv6.
+var privatePrefixes = prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+
+// neverPrefixes are refused even with a private origin: what lives there is the
+// machine's own (metadata, credentials, time) and no backend of anybody.
+var neverPrefixes = prefixes(
+	"169.254.0.0/16", // link local: instance metadata, ECS and EKS credentials, Lambda's runtime API
+	"fe80::/10",      // the same in IPv6
+	"fd00:ec2::/32",  // instance metadata and credentials over IPv6
+)
+
+var (
+	loopbackPrefixes = prefixes("127.0.0.0/8", "::1/128")
+	localNAT64       = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
+)
+
+func prefixes(list ...string) []netip.Prefix {
+	out := make([]netip.Prefix, len(list))
+	for i, p := range list {
+		out[i] = netip.MustParsePrefix(p)
+	}
+	return out
+}
+
+func in(list []netip.Prefix, ip netip.Addr) (netip.Prefix, bool) {
+	for _, p := range list {
+		if p.Contains(ip) {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+func newGuard(private, loopback bool, ports ...uint16) *guard {
+	return &guard{
+		private: private, loopback: loopback,
+		public: ssrf.New(ssrf.WithAnyPort()),
+		ports:  append([]uint16{80, 443}, ports...),
+	}
+}
+
+// control is a net.Dialer's Control.
+func (g *guard) control(network, address string, _ syscall.RawConn) error {
+	if network != "tcp4" && network != "tcp6" {
+		return block("only TCP is allowed")
+	}
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return block("not an address")
+	}
+	if !g.portAllowed(ap.Port()) {
+		return block("port %d is neither 80, 443 nor the origin's own", ap.Port())
+	}
+	return g.judge(ap.Addr())
+}
+
+func (g *guard) portAllowed(port uint16) bool {
+	for _, p := range g.ports {
+		if p == port {
+			return true
+		}
+	}
+	return false
+}
+
+// judge returns an error of type *blocked for an address that must not be called.
+func (g *guard) judge(ip netip.Addr) error {
+	if ip.Zone() != "" {
+		return block("an address with a zone is link local")
+	}
+	if ip.Is4In6() {
+		// The kernel dials the IPv4 address in it.
+		ip = ip.Unmap()
+	}
+	if ssrf.IPv6NAT64Prefix.Contains(ip) {
+		// On a network with DNS64 every IPv4 host has such an address, and the
+		// gateway unwraps it: what counts is the IPv4 address in it. The whole
+		// prefix would let 64:ff9b::169.254.169.254 through.
+		b := ip.As16()
+		inner := netip.AddrFrom4([4]byte(b[12:]))
+		if err := g.judgeIPv4InNAT64(inner); err != nil {
+			return err
+		}
+		return nil
+	}
+	if localNAT64.Contains(ip) {
+		return block("local NAT64 addresses (%s) are not allowed", localNAT64)
+	}
+	if p, ok := in(neverPrefixes, ip); ok {
+		return block("link-local and metadata addresses (%s) are never allowed", p)
+	}
+	if p, ok := in(loopbackPrefixes, ip); ok {
+		if g.loopback {
+			return nil
+		}
+		return block("loopback addresses (%s) are not allowed", p)
+	}
+	if p, ok := in(privatePrefixes, ip); ok {
+		if g.private {
+			return nil
+		}
+		return block("private addresses (%s) are allowed only with a private origin", p)
+	}
+	if err := g.public.SafeAddr(ip); err != nil {
+		for _, list := range [][]netip.Prefix{ssrf.IPv4DeniedPrefixes, ssrf.IPv6DeniedPrefixes} {
+			if p, ok := in(list, ip); ok {
+				return block("special-purpose addresses (%s) are not allowed", p)
+			}
+		}
+		return block("addresses outside of the public internet are not allowed")
+	}
+	return nil
+}
+
+// judgeIPv4InNAT64 takes public addresses only: a gateway that translates to
+// private or loopback addresses is somebody's mistake, not a backend's address.
+func (g *guard) judgeIPv4InNAT64(ip netip.Addr) error {
+	strict := &guard{public: g.public}
+	if err := strict.judge(ip); err != nil {
+		return block("NAT64: %s", err)
+	}
+	return nil
+}
+
+// checkHost refuses, before any name is resolved, a host that is an address
+// which must not be called, and one that some resolver might read as a number:
+// 2130706433, 0177.0.0.1 and 127.1 are 127.0.0.1 to the C library.
+func (g *guard) checkHost(host string) error {
+	host = strings.TrimSuffix(host, ".")
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return g.judge(ip)
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if _, err := strconv.ParseUint(last, 0, 64); err == nil || numeric(last) {
+		return block("a numeric host has to be written as a full address")
+	}
+	return nil
+}
+
+func numeric(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// portOf returns the port that a request to u goes to.
+func portOf(u *url.URL) (uint16, error) {
+	if p := u.Port(); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return 0, errors.New("origin URL: not a port")
+		}
+		return uint16(n), nil
+	}
+	if u.Scheme == "https" {
+		return 443, nil
+	}
+	return 80, nil
+}

@@ -1,0 +1,197 @@
+package origin
+
+import (
+	"bytes"
+	"encoding/base64"
+	"mime"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// contentRange reads a Content-Range of one range with a known total:
+// "bytes 0-99/1000". Everything else, multipart/byteranges and an unknown total
+// among it, is not ok.
+func contentRange(s string) (start, end, total int64, ok bool) {
+	s, found := strings.CutPrefix(s, "bytes ")
+	if !found {
+		return 0, 0, 0, false
+	}
+	span, size, found := strings.Cut(s, "/")
+	if !found {
+		return 0, 0, 0, false
+	}
+	from, to, found := strings.Cut(span, "-")
+	if !found {
+		return 0, 0, 0, false
+	}
+	start, ok1 := number(from)
+	end, ok2 := number(to)
+	total, ok3 := number(size)
+	if !ok1 || !ok2 || !ok3 || start > end || end >= total {
+		return 0, 0, 0, false
+	}
+	return start, end, total, true
+}
+
+// number reads decimal digits and nothing else: strconv takes a sign too.
+func number(s string) (int64, bool) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil
+}
+
+// retryAfter reads a Retry-After in seconds or as a date. A past date, a
+// negative number and garbage are 0: the caller's own backoff holds then.
+func retryAfter(s string, now time.Time) time.Duration {
+	s = strings.TrimSpace(s)
+	if n, ok := number(s); ok {
+		if n > int64(MaxRetryAfter/time.Second) {
+			return MaxRetryAfter
+		}
+		return time.Duration(n) * time.Second
+	}
+	if strings.Trim(s, "0123456789") == "" && s != "" {
+		return MaxRetryAfter // digits, but more than an int64 holds
+	}
+	at, err := http.ParseTime(s)
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(now), 0), MaxRetryAfter)
+}
+
+// maxETag is the longest ETag that pins: it travels in a header with every
+// range and in the workflow's state.
+const maxETag = 1 << 10
+
+// strongETag returns the reply's ETag if it can pin a range: strong, well
+// formed and one.
+func strongETag(h http.Header) string {
+	tags := h.Values("ETag")
+	if len(tags) != 1 {
+		return ""
+	}
+	tag := tags[0]
+	if len(tag) < 3 || len(tag) > maxETag || tag[0] != '"' || tag[len(tag)-1] != '"' {
+		return ""
+	}
+	for i := 1; i < len(tag)-1; i++ {
+		if c := tag[i]; c == '"' || c <= ' ' || c == 0x7f {
+			return ""
+		}
+	}
+	return tag
+}
+
+// Digest is a digest of the whole file that the origin offered.
+type Digest struct {
+	// Algorithm is sha-256, sha-512 or md5.
+	Algorithm string
+	Sum       []byte
+}
+
+// IsZero reports that no digest was offered.
+func (d Digest) IsZero() bool { return d.Algorithm == "" }
+
+// String writes d as in a Repr-Digest header.
+func (d Digest) String() string {
+	if d.IsZero() {
+		return ""
+	}
+	return d.Algorithm + "=:" + base64.StdEncoding.EncodeToString(d.Sum) + ":"
+}
+
+// Matches reports whether sum is d's.
+func (d Digest) Matches(sum []byte) bool { return bytes.Equal(d.Sum, sum) }
+
+// ParseDigest reads what String wrote; "" is no digest.
+func ParseDigest(s string) Digest {
+	name, value, _ := strings.Cut(s, "=")
+	return digestOf(name, strings.Trim(value, ":"))
+}
+
+// digestSizes are the digests that are understood, with their length in bytes.
+// MD5 proves nothing against an attacker; it finds flipped bits.
+var digestSizes = map[string]int{"sha-256": 32, "sha-512": 64, "md5": 16}
+
+func digestOf(algorithm, value string) Digest {
+	algorithm = strings.ToLower(strings.TrimSpace(algorithm))
+	size, ok := digestSizes[algorithm]
+	if !ok {
+		return Digest{}
+	}
+	sum, err := base64.StdEncoding.DecodeString(value)
+	if err != nil || len(sum) != size {
+		return Digest{}
+	}
+	return Digest{algorithm, sum}
+}
+
+// digest returns the best digest of the whole file in a reply's headers.
+// whole says that the reply's body is the whole file: only then do Content-MD5
+// and Content-Digest speak of it. Repr-Digest (RFC 9530) and the old Digest
+// (RFC 3230) speak of the file on every range.
+func digest(h http.Header, whole bool) Digest {
+	found := map[string]Digest{}
+	add := func(name, value string) {
+		if d := digestOf(name, value); !d.IsZero() {
+			if _, taken := found[d.Algorithm]; !taken {
+				found[d.Algorithm] = d
+			}
+		}
+	}
+	structured := func(values []string) {
+		for _, item := range strings.Split(strings.Join(values, ","), ",") {
+			name, value, _ := strings.Cut(item, "=")
+			value, _, _ = strings.Cut(strings.TrimSpace(value), ";")
+			if len(value) >= 2 && value[0] == ':' && value[len(value)-1] == ':' {
+				add(name, value[1:len(value)-1])
+			}
+		}
+	}
+	structured(h.Values("Repr-Digest"))
+	if whole {
+		structured(h.Values("Content-Digest"))
+	}
+	for _, item := range strings.Split(strings.Join(h.Values("Digest"), ","), ",") {
+		name, value, _ := strings.Cut(item, "=")
+		add(name, strings.TrimSpace(value))
+	}
+	if whole {
+		add("md5", strings.TrimSpace(h.Get("Content-MD5")))
+	}
+	for _, algorithm := range []string{"sha-256", "sha-512", "md5"} {
+		if d, ok := found[algorithm]; ok {
+			return d
+		}
+	}
+	return Digest{}
+}
+
+// fileName returns the name that the reply gives the file, else the last
+// segment of its path, else "". It is not fit for a header or a file system.
+func fileName(h http.Header, u *url.URL) string {
+	if _, params, err := mime.ParseMediaType(h.Get("Content-Disposition")); err == nil {
+		if name := params["filename"]; name != "" {
+			// The name is a hint, and some send a whole path, with either slash.
+			name = name[strings.LastIndexAny(name, `/\`)+1:]
+			if decoded, err := new(mime.WordDecoder).DecodeHeader(name); err == nil {
+				name = decoded
+			}
+			if utf8.ValidString(name) && name != "" {
+				return name
+			}
+		}
+	}
+	if name := path.Base(u.Path); name != "/" && name != "." {
+		return name
+	}
+	return ""
+}

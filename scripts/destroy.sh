@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Deletes the stack STACK_NAME with all it holds. CloudFormation deletes an empty bucket only, so the
+# stack's own bucket is emptied first, unfinished uploads included; a bucket given as BucketName is left alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh venv
+: "${STACK_NAME:?say which stack: make destroy STACK_NAME=…}"
+export AWS_PAGER='' SAM_CLI_TELEMETRY=0
+aws=.local/venv/bin/aws
+
+bucket=$("$aws" cloudformation describe-stack-resources --stack-name "$STACK_NAME" \
+  --query "StackResources[?LogicalResourceId=='Bucket'].PhysicalResourceId" --output text) ||
+  { echo "destroy: there is no stack called $STACK_NAME here" >&2; exit 1; }
+if [ "${YES:-}" != 1 ]; then
+  read -r -p "Delete the stack $STACK_NAME${bucket:+ and everything in its bucket $bucket}? [y/N] " answer
+  [ "$answer" = y ] || [ "$answer" = Y ] || { echo "destroy: nothing was deleted" >&2; exit 1; }
+fi
+if [ -n "$bucket" ] && [ "$bucket" != None ]; then
+  "$aws" s3 rm "s3://$bucket" --recursive --only-show-errors
+  "$aws" s3api list-multipart-uploads --bucket "$bucket" --query 'Uploads[].[Key,UploadId]' --output text |
+    while read -r key id; do
+      [ "$key" = None ] || "$aws" s3api abort-multipart-upload --bucket "$bucket" --key "$key" --upload-id "$id"
+    done
+fi
+"$aws" cloudformation delete-stack --stack-name "$STACK_NAME"
+"$aws" cloudformation wait stack-delete-complete --stack-name "$STACK_NAME"
+echo "destroy: $STACK_NAME is gone"

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# The user acceptance test of the original sample, with curl and wscat, in both orders:
+# a client that comes while the file is still being copied, and one that comes when the workflow waits.
+#
+#   scripts/uat.sh API_URL
+#
+# Runs against the local stack (source .local/env first) and against AWS (credentials that may read the
+# table and the execution's history, STACK_NAME if it is not "download"). FILE_PATH is the path that is
+# asked for, ORIGIN_URL the origin's own URL to compare the bytes with, SLOW_PATH a path that takes the
+# origin some seconds.
+set -euo pipefail
+[ $# = 1 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+API_URL=${1%/}
+cd "$(dirname "$0")/.."
+FILE_PATH=${FILE_PATH-} SLOW_PATH=${SLOW_PATH-${FILE_PATH-}}
+export AWS_PAGER='' AWS_DEFAULT_REGION=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
+bash scripts/setup.sh venv wscat
+aws=.local/venv/bin/aws wscat=.local/npm/node_modules/.bin/wscat
+TABLE=${TABLE:-$("$aws" cloudformation describe-stacks --stack-name "${STACK_NAME:-download}" \
+  --query "Stacks[0].Outputs[?OutputKey=='ConnectionsTableName'].OutputValue" --output text)}
+
+work=$(mktemp -d)
+wscat_pid=
+trap 'hang_up; rm -rf "$work"' EXIT
+passed=0
+ok() { passed=$((passed + 1)); echo "  ok: $*"; }
+die() { echo "uat: $*" >&2; exit 1; }
+
+field() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
+
+# attribute NAME prints it from the item, "None" if there is no such attribute or item.
+attribute() {
+  "$aws" dynamodb get-item --table-name "$TABLE" --consistent-read --key "{\"executionArn\":{\"S\":\"$arn\"}}" \
+    --query "Item.$1.S" --output text
+}
+
+# until SECONDS COMMAND… repeats the command until it succeeds.
+until_true() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.2
+  done
+}
+
+ask() {
+  echo "curl $API_URL/download${1:+/$1}"
+  answer=$(curl -fsS "$API_URL/download${1:+/$1}")
+  arn=$(field executionArn <<<"$answer")
+  endpoint=$(field webSocketEndpoint <<<"$answer")
+  ok "an answer at once: $arn"
+}
+
+# dial opens the socket; its input is held open so that wscat doesn't see an end of file.
+dial() {
+  echo "wscat -c $endpoint -H X-StateMachine-ExecutionArn:\"$arn\""
+  rm -f "$work/in"; mkfifo "$work/in"
+  sleep 600 >"$work/in" &
+  holder=$!
+  "$wscat" -c "$endpoint" -H X-StateMachine-ExecutionArn:"$arn" <"$work/in" >"$work/out" 2>&1 &
+  wscat_pid=$!
+  until_true 30 grep -q Connected "$work/out" || die "wscat did not connect: $(cat "$work/out")"
+  ok "$(grep -o 'Connected.*' "$work/out" | head -n 1)"
+}
+
+hang_up() {
+  [ -n "$wscat_pid" ] || return 0
+  kill "$wscat_pid" "$holder" 2>/dev/null || true
+  wait "$wscat_pid" "$holder" 2>/dev/null || true
+  wscat_pid=
+}
+
+has() { [ "$(attribute "$1")" != None ]; }
+lacks() { [ "$(attribute "$1")" = None ]; }
+
+# receive waits for the link, checks the item before and after the client closes, and fetches the file.
+receive() {
+  has connectionId || die "the item has no connectionId while the client is connected"
+  ok "the item carries connectionId $(attribute connectionId)"
+  until_true "${WAIT_SECONDS:-60}" grep -qE 'https?://' "$work/out" || die "no link came: $(cat "$work/out")"
+  url=$(grep -oE 'https?://[^[:space:]]+' "$work/out" | head -n 1)
+  [ "$(grep -cE 'https?://' "$work/out")" = 1 ] || die "more than one link came"
+  ok "the signed URL, as the only message: ${url%%\?*}?…"
+  hang_up
+  until_true 30 lacks executionArn || die "the item is still there 30 s after the client closed"
+  ok "after closing, the item is gone"
+  curl -fsS -o "$work/file" "$url"
+  if [ -n "${ORIGIN_URL:-}" ]; then
+    curl -fsS -o "$work/want" "$ORIGIN_URL${1:+/$1}"
+    cmp "$work/want" "$work/file" || die "the URL doesn't give the origin's bytes"
+    ok "the URL gives the origin's $(stat -c %s "$work/file") bytes"
+  else
+    ok "the URL gives $(stat -c %s "$work/file") bytes"
+  fi
+}
+
+echo "== the client comes while the file is being copied"
+ask "$SLOW_PATH"
+dial
+lacks taskToken || die "the workflow waited already; SLOW_PATH must name a file that takes the origin some seconds"
+receive "$SLOW_PATH"
+
+echo "== the workflow waits when the client comes"
+ask "$FILE_PATH"
+until_true "${WAIT_SECONDS:-60}" has taskToken || die "the workflow does not wait: no taskToken in the item"
+ok "the workflow waits; its task token is in the item"
+dial
+receive "$FILE_PATH"
+"$aws" stepfunctions get-execution-history --execution-arn "$arn" --output json >"$work/history"
+python3 - "$work/history" <<'EOF' || die "the history does not show that the wait was resumed"
+import json, sys
+events = json.load(open(sys.argv[1]))["events"]
+entered = [(e.get("stateEnteredEventDetails") or {}).get("name") for e in events]
+at = entered.index("Wait for the client")
+resumed = [e["type"] for e in events[at:]].index("TaskSucceeded")
+for e in events[at:at + resumed + 2]:
+    print("   ", e["id"], e["type"], (e.get("stateEnteredEventDetails") or e.get("stateExitedEventDetails") or {}).get("name", ""))
+EOF
+ok "SendTaskSuccess resumed it, as the history shows"
+echo "$passed passed, 0 failed"
