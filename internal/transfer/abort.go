@@ -1,0 +1,85 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+)
+
+// Abort ends every multipart upload that is open for key, known or not, and
+// returns when none is left. An object under key stays.
+//
+// Call it with a context that is alive: not the one whose end is the reason.
+func (c *Copier) Abort(ctx context.Context, key string) error {
+	uploads, err := c.uploads(ctx, key)
+	if err != nil {
+		return err
+	}
+	for _, id := range uploads {
+		if err := c.abort(ctx, key, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// uploads lists the open uploads of exactly this key.
+func (c *Copier) uploads(ctx context.Context, key string) ([]string, error) {
+	var ids []string
+	pages := s3.NewListMultipartUploadsPaginator(c.S3, &s3.ListMultipartUploadsInput{Bucket: &c.Bucket, Prefix: &key})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, storage(ctx, err, "listing the open uploads")
+		}
+		for _, u := range page.Uploads {
+			if aws.ToString(u.Key) == key {
+				ids = append(ids, aws.ToString(u.UploadId))
+			}
+		}
+	}
+	return ids, nil
+}
+
+// abort aborts one upload until S3 doesn't know it any more: a part that is in
+// flight while an upload is aborted may still be stored, and the parts then
+// stay until it is aborted again.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
+func (c *Copier) abort(ctx context.Context, key, id string) error {
+	for {
+		_, err := c.S3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &c.Bucket, Key: &key, UploadId: &id})
+		if err != nil && !isCode(err, "NoSuchUpload") {
+			return storage(ctx, err, "aborting the upload")
+		}
+		_, err = c.S3.ListParts(ctx, &s3.ListPartsInput{Bucket: &c.Bucket, Key: &key, UploadId: &id, MaxParts: aws.Int32(1)})
+		if isCode(err, "NoSuchUpload") {
+			return nil
+		}
+		if err != nil {
+			return storage(ctx, err, "listing the parts")
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// isCode reports whether S3 answered with one of these error codes.
+func isCode(err error, codes ...string) bool {
+	var e smithy.APIError
+	if !errors.As(err, &e) {
+		return false
+	}
+	for _, code := range codes {
+		if e.ErrorCode() == code {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,129 @@
+package transfer
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"async-download/internal/origin"
+)
+
+const (
+	// PartSize is the least size of a part. At 8 MiB a file of 78 GiB fits into
+	// S3's 10,000 parts; larger files get larger parts.
+	PartSize = 8 << 20
+	// Concurrency is how many ranges are read at once.
+	Concurrency = 8
+	// SegmentBytes is the least size of a segment: some 40 s of work for a
+	// Lambda, long enough for its start not to matter.
+	SegmentBytes = 4 << 30
+	// MaxBytes is the largest object S3 takes: 10,000 parts of 5 GiB.
+	MaxBytes = MaxParts * MaxPartSize
+)
+
+// Source is a file at an origin.
+type Source struct {
+	Client *origin.Client
+	URL    *url.URL
+}
+
+// Copier copies files into one bucket. It is safe for concurrent use.
+type Copier struct {
+	S3     *s3.Client
+	Bucket string
+
+	// PartSize is the least size of a part, at least 5 MiB; default [PartSize].
+	PartSize int64
+	// Concurrency is how many ranges are read at once; default [Concurrency].
+	Concurrency int
+	// MaxBytes is the largest file taken; 0 is S3's own limit.
+	MaxBytes int64
+	// SegmentBytes is the least size of a segment. A file of one segment is
+	// copied by Start itself; 0 makes every file that.
+	SegmentBytes int64
+	// Run is how long one worker may run: what can't be moved in that time is
+	// refused at the start. 0 is no limit.
+	Run time.Duration
+	// Replace lets a copy take the place of an object that is there. Without it
+	// an object under the key is taken for the finished copy, so a key must be
+	// used for one download only.
+	Replace bool
+
+	// OnSize is told the file's size, -1 if unknown, before the copying begins.
+	OnSize func(size int64)
+	// OnUpload is told of a multipart upload when it was made or found again;
+	// its error ends the copy.
+	OnUpload func(ctx context.Context, uploadID string) error
+	// Progress is told of bytes that are safe in S3, part by part. It is called
+	// from several goroutines and must not block.
+	Progress func(n int64)
+}
+
+// Result is a copy that is complete. It has no secret in it.
+type Result struct {
+	Bytes    int64    `json:"bytes"`
+	Checksum Checksum `json:"checksum"`
+	// Verified: the end of the file was proven, by a length, by chunks or by a
+	// digest.
+	Verified bool `json:"verified"`
+	// Pinned: every byte is of one version of the file, by its ETag.
+	Pinned bool `json:"pinned"`
+	// Digest is the origin's digest that the bytes were found to have
+	// ("sha-256"), "" if it offered none.
+	Digest      string `json:"digest,omitempty"`
+	ContentType string `json:"contentType,omitempty"`
+	// Parts is how many parts the object was made of, 0 if it came in one
+	// piece; Ranges is how many requests were made to the origin by this run.
+	Parts  int `json:"parts"`
+	Ranges int `json:"ranges"`
+}
+
+// Checksum is what S3 keeps with an object, base64.
+type Checksum struct {
+	// CRC64NVME is of the whole object.
+	CRC64NVME string `json:"crc64nvme,omitempty"`
+	// CRC32 is S3's checksum of the parts' checksums ("value-parts"), from a
+	// store that keeps none of the whole object.
+	CRC32 string `json:"crc32,omitempty"`
+}
+
+// Outcome is what Start and Finish come to: one of the two is set.
+type Outcome struct {
+	Result *Result `json:"result,omitempty"`
+	Work   *Work   `json:"work,omitempty"`
+}
+
+// Work is a copy that isn't complete.
+type Work struct {
+	Plan     Plan      `json:"plan"`
+	Segments []Segment `json:"segments"`
+	// Missing counts the parts that weren't there when this was made. A round
+	// that doesn't lower it made no progress.
+	Missing int `json:"missing"`
+}
+
+// Metadata of the object, without S3's x-amz-meta- prefix.
+const (
+	MetaVerified  = "verified"
+	MetaValidator = "origin-validator"
+	MetaDigest    = "origin-digest"
+)
+
+// FromHead reads back what is known of a finished copy from a HeadObject with
+// ChecksumMode ENABLED.
+func FromHead(head *s3.HeadObjectOutput) Result {
+	r := Result{
+		Bytes:       aws.ToInt64(head.ContentLength),
+		Checksum:    Checksum{CRC64NVME: aws.ToString(head.ChecksumCRC64NVME), CRC32: aws.ToString(head.ChecksumCRC32)},
+		Verified:    head.Metadata[MetaVerified] == "true",
+		Pinned:      head.Metadata[MetaValidator] != "",
+		ContentType: aws.ToString(head.ContentType),
+	}
+	if d := origin.ParseDigest(head.Metadata[MetaDigest]); !d.IsZero() {
+		r.Digest = d.Algorithm
+	}
+	return r
+}

@@ -1,0 +1,92 @@
+package transfer
+
+import (
+	"time"
+
+	"async-download/internal/failure"
+)
+
+// S3's limits on multipart uploads.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+const (
+	MaxParts    = 10_000
+	MaxPartSize = 5 << 30
+	MinPartSize = 5 << 20 // but for the last part
+)
+
+// maxSegments keeps the workflow's state small: 400 segments are 16 KB of the
+// 256 KiB that Step Functions takes.
+const maxSegments = 400
+
+// Plan says which part holds which bytes. It is fixed when the upload is made:
+// part n (from 1) is the bytes from (n-1)*PartSize, whoever copies it, whenever.
+type Plan struct {
+	Key      string `json:"key"`
+	UploadID string `json:"uploadId"`
+	Size     int64  `json:"size"`
+	PartSize int64  `json:"partSize"`
+	// ETag pins every range.
+	ETag string `json:"etag"`
+	// Digest is the origin's digest of the whole file, as in a Repr-Digest, or "".
+	Digest string `json:"digest,omitempty"`
+	// Composite: the store keeps only a checksum of checksums of this upload.
+	Composite bool `json:"composite,omitempty"`
+}
+
+// Segment is a run of parts, First to Last inclusive.
+type Segment struct {
+	First int32 `json:"first"`
+	Last  int32 `json:"last"`
+}
+
+// NewPlan returns the parts for a file of size bytes: at least least bytes
+// each, as small as S3's limit on their number allows, in whole MiB.
+//
+// The last part number is left free where that is possible: the upload's marker
+// is kept there (see resume.go).
+func NewPlan(size, least int64) (Plan, error) {
+	if size > MaxBytes {
+		return Plan{}, failure.New(failure.TooLarge, "the file has %d bytes; S3 takes %d", size, int64(MaxBytes))
+	}
+	const mib = 1 << 20
+	partSize := max(least, 1)
+	for _, parts := range []int64{MaxParts - 1, MaxParts} {
+		if need := (size + parts - 1) / parts; need > partSize {
+			partSize = (need + mib - 1) / mib * mib
+		}
+		if partSize <= MaxPartSize {
+			return Plan{Size: size, PartSize: partSize}, nil
+		}
+		partSize = max(least, 1)
+	}
+	return Plan{}, failure.New(failure.TooLarge, "the file needs parts larger than S3 takes")
+}
+
+// Parts is how many parts there are.
+func (p Plan) Parts() int32 {
+	return int32((p.Size + p.PartSize - 1) / p.PartSize) //nolint:gosec // at most 10,000
+}
+
+// Span returns the bytes of part n: start inclusive, end exclusive.
+func (p Plan) Span(n int32) (start, end int64) {
+	start = int64(n-1) * p.PartSize
+	return start, min(start+p.PartSize, p.Size)
+}
+
+// Segments cuts the plan into runs of parts of at least segmentBytes, the last
+// one excepted, and at most a few hundred of them.
+func (p Plan) Segments(segmentBytes int64) []Segment {
+	parts := p.Parts()
+	each := max((segmentBytes+p.PartSize-1)/p.PartSize, (int64(parts)+maxSegments-1)/maxSegments, 1)
+	var out []Segment
+	for first := int64(1); first <= int64(parts); first += each {
+		out = append(out, Segment{First: int32(first), Last: int32(min(first+each-1, int64(parts)))})
+	}
+	return out
+}
+
+// SlowestOrigin is the speed in bytes per second and connection below which a
+// worker that runs for run can't move a single part.
+func (p Plan) SlowestOrigin(run time.Duration) int64 {
+	return int64(float64(min(p.PartSize, p.Size)) / run.Seconds())
+}
