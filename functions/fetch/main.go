@@ -1,3 +1,241 @@
+// Command fetch copies a file, or one segment of it, from the origin into S3.
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"async-download/internal/execution"
+	"async-download/internal/failure"
+	"async-download/internal/link"
+	"async-download/internal/meeting"
+	"async-download/internal/origin"
+	"async-download/internal/setting"
+	"async-download/internal/socket"
+	"async-download/internal/transfer"
+)
+
+const (
+	// margin is what is left of the function's time for the parts in flight to
+	// end and for the answer: a function at its time-out is killed, and says nothing.
+	margin = 20 * time.Second
+	// tick is how often bytes copied are written and a cancel is looked for.
+	tick = time.Second
+	// postTimeout drops a message about progress before the next worker may send
+	// one, so that none is overtaken.
+	postTimeout = 900 * time.Millisecond
+)
+
+type function struct {
+	meeting *meeting.Meeting
+	copier  transfer.Copier // copied for each run
+	origin  *origin.Client
+	socket  *socket.Socket
+}
+
+// task is the file of an execution or, with a plan, one segment of it.
+type task struct {
+	ExecutionARN string           `json:"executionArn"`
+	Plan         *transfer.Plan   `json:"plan"`
+	Segment      transfer.Segment `json:"segment"`
+}
+
+// outcome is what the state machine goes on with: the work that is left, and how
+// long the origin wants to be left alone before.
+type outcome struct {
+	Work        transfer.Work `json:"work"`
+	WaitSeconds int64         `json:"waitSeconds"`
+}
+
+func main() {
+	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
+	env := setting.Reader{Lookup: os.LookupEnv}
+	local := env.Optional("LOCAL_ENDPOINT") != ""
+	f := function{
+		meeting: &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
+		copier:  transfer.Copier{Bucket: env.String("BUCKET"), MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: transfer.SegmentBytes},
+		origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local},
+	}
+	webSocket := env.String("WEBSOCKET_API")
+	var err error
+	f.origin.Base, err = origin.ParseBase(env.String("ORIGIN_URL"))
+	env.Add("ORIGIN_URL", err)
+	cfg, err := config.LoadDefaultConfig(context.Background())
+	env.Add("AWS", err)
+	if err := env.Err(); err != nil {
+		slog.Error("can't start", "error", err)
+		os.Exit(1)
+	}
+	f.meeting.DynamoDB = dynamodb.NewFromConfig(cfg)
+	f.copier.S3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = local })
+	f.socket = &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(cfg, func(o *apigatewaymanagementapi.Options) { o.BaseEndpoint = aws.String(webSocket) })}
+	lambda.Start(f.handle)
+}
+
+func (f *function) handle(ctx context.Context, t task) (outcome, error) {
+	name := execution.NameOf(t.ExecutionARN)
+	log := slog.With("execution", name, "segment", t.Segment)
+	start := time.Now()
+	out, err := f.copy(ctx, t, name)
+	seconds := time.Since(start).Seconds()
+	var later *origin.Later
+	switch {
+	case errors.As(err, &later):
+		log.InfoContext(ctx, "told to wait", "code", later.Err.Code, "after", later.After.String())
+		return outcome{WaitSeconds: int64(later.After.Seconds()) + 1}, nil
+	case err != nil:
+		log.WarnContext(ctx, "not copied", "code", failure.CodeOf(err), "error", err, "cause", errors.Unwrap(failure.As(err)), "seconds", seconds)
+		return outcome{}, failure.ToStepFunctions(err)
+	case out.Work != nil:
+		log.InfoContext(ctx, "planned", "segments", len(out.Work.Segments), "seconds", seconds)
+		return outcome{Work: *out.Work}, nil
+	}
+	log.InfoContext(ctx, "copied", "result", out.Result, "seconds", seconds)
+	return outcome{}, nil
+}
+
+func (f *function) copy(ctx context.Context, t task, name string) (transfer.Outcome, error) {
+	item, err := f.meeting.Current(ctx, t.ExecutionARN)
+	if errors.Is(err, meeting.ErrUnknown) || err == nil && stopped(item) {
+		return transfer.Outcome{}, cancelled()
+	}
+	if err != nil {
+		return transfer.Outcome{}, err
+	}
+	target, err := origin.Join(f.origin.Base, item.Path, item.Query)
+	if err != nil {
+		return transfer.Outcome{}, err
+	}
+	return f.run(ctx, t, name, target)
+}
+
+// run copies while a second goroutine tells how far it is and watches for a cancel.
+func (f *function) run(ctx context.Context, t task, name string, target *url.URL) (transfer.Outcome, error) {
+	working, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	copier := f.copier
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		working, cancel = context.WithDeadline(working, deadline.Add(-margin))
+		defer cancel()
+		copier.Run = time.Until(deadline) - margin
+	}
+	p := progress{function: f, arn: t.ExecutionARN, stop: stop}
+	copier.Progress = func(n int64) { p.added.Add(n) }
+	copier.OnSize = p.size
+	copier.OnUpload = func(ctx context.Context, id string) error { return ended(f.meeting.Uploading(ctx, t.ExecutionARN, id)) }
+
+	var telling sync.WaitGroup
+	telling.Go(func() { p.tell(working) })
+	source := transfer.Source{Client: f.origin, URL: target}
+	if t.Plan != nil {
+		err := copier.CopySegment(working, source, *t.Plan, t.Segment)
+		stop(nil)
+		telling.Wait()
+		p.write(ctx)
+		return transfer.Outcome{Result: &transfer.Result{}}, err
+	}
+	out, err := copier.Start(working, source, link.Key(name), nil)
+	stop(nil)
+	telling.Wait()
+	if err != nil || out.Result == nil {
+		p.write(ctx)
+		return out, err
+	}
+	if err := f.meeting.Copied(ctx, t.ExecutionARN, out.Result.Bytes); err != nil {
+		// It was ended while the last bytes went through; nobody will ask for them.
+		if errors.Is(err, meeting.ErrEnded) {
+			err = errors.Join(cancelled(), copier.Discard(ctx, link.Key(name)))
+		}
+		return out, err
+	}
+	return out, nil
+}
+
+// progress writes what a worker has copied into the item, and what all of them
+// have to the client.
+type progress struct {
+	*function
+	arn   string
+	stop  context.CancelCauseFunc
+	added atomic.Int64          // since the last write
+	total atomic.Pointer[int64] // nil: not known
+}
+
+func (p *progress) size(n int64) {
+	if n >= 0 {
+		p.total.Store(&n)
+	}
+}
+
+// tell goes on until ctx ends.
+func (p *progress) tell(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if item, ok := p.write(ctx); ok && item.Format == socket.JSON {
+			p.post(ctx)
+		}
+	}
+}
+
+// write adds to the item and stops the copy if it was cancelled. A write that
+// fails is made up for by the next: the copy is not held up.
+func (p *progress) write(ctx context.Context) (meeting.Item, bool) {
+	n := p.added.Swap(0)
+	item, err := p.meeting.Progress(ctx, p.arn, n, p.total.Load())
+	switch {
+	case errors.Is(err, meeting.ErrUnknown) || err == nil && stopped(item):
+		p.stop(cancelled())
+		return item, false
+	case err != nil:
+		p.added.Add(n)
+		return item, false
+	}
+	return item, true
+}
+
+func (p *progress) post(ctx context.Context) {
+	item, err := p.meeting.Announce(ctx, p.arn)
+	if err != nil {
+		return
+	}
+	if item.BytesTotal != nil { // parts copied twice, by a retry or by two workers, count twice
+		item.BytesCopied = min(item.BytesCopied, *item.BytesTotal)
+	}
+	c, _ := item.Connection()
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
+	// A client that is gone is met by the delivery, which knows what to do.
+	_ = p.socket.Post(ctx, c, socket.Progress(item.BytesCopied, item.BytesTotal))
+}
+
+func stopped(item meeting.Item) bool { return item.Cancelled || item.Status.Ended() }
+
+func cancelled() error { return failure.New(failure.Cancelled, "the download was cancelled") }
+
+func ended(err error) error {
+	if errors.Is(err, meeting.ErrEnded) {
+		return cancelled()
+	}
+	return err
+}

@@ -264,6 +264,31 @@ func (m *Meeting) Progress(ctx context.Context, arn string, added int64, total *
 	return m.update(ctx, arn, expression, "attribute_exists(executionArn)", v) // never make a row
 }
 
+// Uploading notes the multipart upload of a copy, for whoever looks at the item;
+// what has to be aborted is found by the object's key.
+func (m *Meeting) Uploading(ctx context.Context, arn, uploadID string) error {
+	_, err := m.update(ctx, arn, "SET uploadId = :id", running, values{":id": uploadID, ":copying": Copying, ":ready": Ready})
+	if errors.Is(err, ErrUnknown) {
+		return ErrEnded
+	}
+	return err
+}
+
+// Announce claims the right to tell the client how far the copy is, for one
+// worker at a time and once a second, whatever number of them copy. It returns
+// the item as it was claimed, so that what is told never goes backwards, or
+// [ErrEnded] when it isn't this worker's turn or nobody listens.
+func (m *Meeting) Announce(ctx context.Context, arn string) (Item, error) {
+	now := m.now().UnixMilli()
+	item, err := m.update(ctx, arn, "SET announcedAt = :now",
+		"attribute_exists(connectionId) AND #status = :copying AND (attribute_not_exists(announcedAt) OR announcedAt <= :before)",
+		values{":now": now, ":before": now - time.Second.Milliseconds(), ":copying": Copying})
+	if errors.Is(err, ErrUnknown) {
+		return item, ErrEnded
+	}
+	return item, err
+}
+
 // Copied notes that the object is whole. A copy that was ended meanwhile stays
 // ended: [ErrEnded].
 func (m *Meeting) Copied(ctx context.Context, arn string, size int64) error {

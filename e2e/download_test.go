@@ -1,0 +1,557 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"async-download/internal/meeting"
+)
+
+// sum returns the SHA-256 of what the demo origin serves under a path.
+func sum(t *testing.T, path string) string {
+	t.Helper()
+	resp, err := http.Get(stack.originURL + "/_sha256" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return strings.TrimSpace(string(b))
+}
+
+// TestAcceptance is the original sample's user acceptance test, with curl and wscat.
+func TestAcceptance(t *testing.T) {
+	c := exec.Command("bash", "scripts/uat.sh", stack.env["API_URL"])
+	c.Env = append(os.Environ(), "ORIGIN_URL="+stack.originURL, "FILE_PATH=file/1MiB/a.bin", "SLOW_PATH=file/6MB/b.bin?delay=6s")
+	out, err := c.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestOrders meets the client before, during and after the copy.
+func TestOrders(t *testing.T) {
+	const path = "/file/6MB/orders.bin?delay=2s"
+	want := sum(t, path)
+	link := func(t *testing.T, c *client) {
+		m := c.next(20 * time.Second)
+		if _, got, _ := fetch(t, m); got != want {
+			t.Errorf("SHA-256: got %s, want %s", got, want)
+		}
+	}
+	t.Run("client first", func(t *testing.T) {
+		t.Parallel()
+		arn := ask(t, path)
+		c := dial(t, arn, "")
+		if i, _ := item(t, arn); i.TaskToken != "" {
+			t.Fatal("the workflow waited already")
+		}
+		link(t, c)
+		if got := ended(t, arn, 10*time.Second).Status; got != "SUCCEEDED" {
+			t.Errorf("status: got %s, want SUCCEEDED", got)
+		}
+		if got := states(t, arn); slices.Contains(got, "Wait for the client") {
+			t.Errorf("the workflow waited for a client that was there: %q", got)
+		}
+	})
+	t.Run("workflow first", func(t *testing.T) {
+		t.Parallel()
+		arn := ask(t, path)
+		within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+		link(t, dial(t, arn, ""))
+		ended(t, arn, 10*time.Second)
+		want := []string{"Copy the file", "Are there segments?", "Look for the client", "Is the client here?", "Wait for the client", "Send the link", "Was the link sent?", "Delivered"}
+		if got := states(t, arn); !slices.Equal(got, want) {
+			t.Errorf("states: got %q, want %q", got, want)
+		}
+	})
+	t.Run("after the end", func(t *testing.T) {
+		t.Parallel()
+		arn := ask(t, path)
+		first := dial(t, arn, "")
+		link(t, first)
+		ended(t, arn, 10*time.Second)
+		link(t, dial(t, arn, "")) // the first is still here
+		first.close()
+		again := dial(t, arn, "")
+		link(t, again)
+		again.close()
+		within(t, 10*time.Second, "the item to go", func() bool { _, known := item(t, arn); return !known })
+		link(t, dial(t, arn, "")) // from the object alone
+	})
+}
+
+// TestGoneAndBack drops the client that the workflow is about to answer.
+func TestGoneAndBack(t *testing.T) {
+	t.Parallel()
+	arn := ask(t, "/file/1MiB?delay=3s")
+	dial(t, arn, "").close()
+	within(t, 10*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+	m := dial(t, arn, "json").next(10 * time.Second)
+	var e struct {
+		Type, URL, FileName, ContentType string
+		Size                             int64
+		ExpiresAt                        time.Time
+		Checksum                         map[string]string
+	}
+	if err := json.Unmarshal([]byte(m), &e); err != nil || e.Type != "ready" {
+		t.Fatalf("got %s, want a ready event", m)
+	}
+	if e.Size != 1<<20 || e.Checksum["crc64nvme"] == "" || time.Until(e.ExpiresAt) < 100*time.Second {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	c := dial(t, ask(t, "/file/64MiB/p.bin?rate=4MiB"), "json")
+	copied, events := int64(-1), 0
+	for {
+		var e struct {
+			Type        string
+			BytesCopied int64
+			BytesTotal  *int64
+		}
+		m := c.next(60 * time.Second)
+		if err := json.Unmarshal([]byte(m), &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Type == "ready" {
+			break
+		}
+		events++
+		if e.Type != "progress" || e.BytesCopied < copied || e.BytesTotal == nil || *e.BytesTotal != 64<<20 {
+			t.Fatalf("got %s after %d bytes", m, copied)
+		}
+		copied = e.BytesCopied
+	}
+	if events < 2 || copied != 64<<20 {
+		t.Errorf("got %d progress events, the last at %d bytes", events, copied)
+	}
+}
+
+// TestFailures lets the origin fail in every way a client is told of, with the
+// client there before it happens and coming after.
+func TestFailures(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := "http://" + closed.Addr().String()
+	closed.Close()
+	tests := []struct {
+		name, origin, path, code string
+	}{
+		{"not found", "", "/file/1MiB?status=404&delay=1s", "ORIGIN_STATUS"},
+		{"server error", "", "/file/1MiB?status=500&delay=100ms", "ORIGIN_STATUS"},
+		{"cut", "", "/file/6MB?cut=100000&noranges", "ORIGIN_TRUNCATED"},
+		{"too large", "", "/file/3GiB?delay=1s", "TOO_LARGE"},
+		{"refused", refused, "/x", "ORIGIN_UNREACHABLE"},
+		{"no such host", "http://no-such-host.invalid", "/x", "ORIGIN_UNREACHABLE"},
+		{"link-local", "http://169.254.169.254", "/x", "BLOCKED_ADDRESS"},
+		{"private", "http://10.0.0.1", "/x", "BLOCKED_ADDRESS"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if test.origin == "" {
+				t.Parallel()
+			} else {
+				useOrigin(t, test.origin)
+			}
+			want := "error: " + test.code + " "
+			early, late := ask(t, test.path), ask(t, test.path)
+			if m := dial(t, early, "").next(60 * time.Second); !strings.HasPrefix(m, want) {
+				t.Errorf("early client: got %q, want %q", m, want)
+			} else {
+				t.Log(m)
+			}
+			if out := ended(t, early, 10*time.Second); out.Status != "FAILED" || *out.Error != test.code {
+				t.Errorf("end: got %s %v, want FAILED %s", out.Status, out.Error, test.code)
+			}
+			ended(t, late, 60*time.Second)
+			if m := dial(t, late, "").next(10 * time.Second); !strings.HasPrefix(m, want) {
+				t.Errorf("late client: got %q, want %q", m, want)
+			}
+			nothingStored(t, early)
+			nothingStored(t, late)
+		})
+	}
+}
+
+func TestNobodyComes(t *testing.T) {
+	t.Parallel()
+	arn := ask(t, "/file/1MiB/alone.bin")
+	start := time.Now()
+	out := ended(t, arn, clientTimeout+20*time.Second)
+	if out.Status != "FAILED" || *out.Error != "EXPIRED" {
+		t.Errorf("end: got %s %v, want FAILED EXPIRED", out.Status, out.Error)
+	}
+	if got := time.Since(start); got < clientTimeout || got > clientTimeout+5*time.Second {
+		t.Errorf("expired after %s, want about %s", got, clientTimeout)
+	}
+	if i, _ := item(t, arn); i.TaskToken != "" || i.Status != meeting.Expired || i.ExpiresAt == 0 {
+		t.Errorf("item: got %+v, want EXPIRED, no token, a time to live", i)
+	}
+	if _, got, _ := fetch(t, dial(t, arn, "").next(10*time.Second)); got != sum(t, "/file/1MiB/alone.bin") {
+		t.Error("who comes after the expiry doesn't get the file")
+	}
+}
+
+// TestRefusedHandshake tries every ARN that isn't one: no row is made, no token touched.
+func TestRefusedHandshake(t *testing.T) {
+	waiting := ask(t, "/file/1MiB/refused.bin")
+	within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, waiting); return i.TaskToken != "" })
+	before, rows := func() meeting.Item { i, _ := item(t, waiting); return i }(), items(t)
+	stateMachine := stack.stateMachine
+	for name, arn := range map[string]string{
+		"none":            "",
+		"malformed":       "not-an-arn",
+		"short name":      stateMachine + ":abc",
+		"unknown":         strings.Replace(stateMachine, ":stateMachine:", ":execution:", 1) + ":" + strings.Repeat("0", 32),
+		"another machine": strings.Replace(waiting, "DownloadStateMachine", "DeliverStateMachine", 1),
+		"another account": strings.Replace(waiting, ":000000000000:", ":111111111111:", 1),
+		"another region":  strings.Replace(waiting, "us-east-1", "eu-west-1", 1),
+		"longer":          waiting + "0",
+		"upper case":      strings.ToUpper(waiting),
+	} {
+		if c, status := tryDial(t, http.Header{"X-Statemachine-Executionarn": {arn}}, ""); c != nil || status != http.StatusForbidden {
+			t.Errorf("%s: status %d, want 403", name, status)
+		}
+		if c, status := tryDial(t, nil, "?executionArn="+url.QueryEscape(arn)); c != nil || status != http.StatusForbidden {
+			t.Errorf("%s, by query: status %d, want 403", name, status)
+		}
+	}
+	if got := items(t); got != rows {
+		t.Errorf("rows: got %d, want %d", got, rows)
+	}
+	after, _ := item(t, waiting)
+	if after.TaskToken != before.TaskToken || after.ConnectionID != "" {
+		t.Errorf("the waiting item was touched: %+v", after)
+	}
+	if c, _ := tryDial(t, nil, "?executionArn="+url.QueryEscape(waiting)); c == nil {
+		t.Error("the right ARN by query was refused")
+	} else {
+		c.next(10 * time.Second)
+	}
+}
+
+func TestStatusAndCancel(t *testing.T) {
+	t.Parallel()
+	call := func(method, u string) (int, http.Header, map[string]any) {
+		r, _ := http.NewRequest(method, u, nil)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var body map[string]any
+		if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, resp.Header, body
+	}
+	t.Run("fetched by status", func(t *testing.T) {
+		_, a := get(t, "/file/1MiB/s.bin?delay=3s")
+		status, header, body := call("GET", a.StatusURL)
+		if status != 200 || body["status"] != "COPYING" || header.Get("Retry-After") == "" || header.Get("Cache-Control") != "no-store" {
+			t.Errorf("while copying: got %d %v %v", status, header, body)
+		}
+		within(t, 20*time.Second, "a link", func() bool { _, _, body = call("GET", a.StatusURL); return body["status"] == "READY" })
+		if _, got, _ := fetch(t, body["url"].(string)); got != sum(t, "/file/1MiB/s.bin?delay=3s") {
+			t.Error("the link gives other bytes")
+		}
+		if got := ended(t, a.ExecutionARN, 10*time.Second).Status; got != "SUCCEEDED" {
+			t.Errorf("execution: got %s, want SUCCEEDED", got)
+		}
+		within(t, 10*time.Second, "the item to go", func() bool { _, known := item(t, a.ExecutionARN); return !known })
+		if status, _, body := call("DELETE", a.StatusURL); status != 409 {
+			t.Errorf("cancel after the end: got %d %v, want 409", status, body)
+		}
+	})
+	cancelled := func(t *testing.T, a answer, c *client) {
+		t.Helper()
+		if m := c.next(15 * time.Second); !strings.HasPrefix(m, "error: CANCELLED ") {
+			t.Errorf("got %q, want error: CANCELLED", m)
+		}
+		if out := ended(t, a.ExecutionARN, 10*time.Second); out.Status != "FAILED" || *out.Error != "CANCELLED" {
+			t.Errorf("end: got %s %v, want FAILED CANCELLED", out.Status, out.Error)
+		}
+		nothingStored(t, a.ExecutionARN)
+		if status, _, body := call("DELETE", a.StatusURL); status != 409 {
+			t.Errorf("cancel after the end: got %d %v, want 409", status, body)
+		}
+	}
+	t.Run("cancelled by DELETE while copying", func(t *testing.T) {
+		_, a := get(t, "/file/64MiB/c.bin?rate=1MiB")
+		c := dial(t, a.ExecutionARN, "")
+		time.Sleep(2 * time.Second)
+		start := time.Now()
+		if status, _, body := call("DELETE", a.StatusURL); status != http.StatusAccepted {
+			t.Fatalf("DELETE: got %d %v, want 202", status, body)
+		}
+		cancelled(t, a, c)
+		if got := time.Since(start); got > 8*time.Second {
+			t.Errorf("it took %s", got)
+		}
+	})
+	t.Run("cancelled by message while copying", func(t *testing.T) {
+		_, a := get(t, "/file/64MiB/c.bin?rate=1MiB")
+		c := dial(t, a.ExecutionARN, "")
+		if err := c.conn.Write(context.Background(), 1, []byte(`{"action":"jump"}`)); err != nil {
+			t.Fatal(err)
+		}
+		if m := c.next(10 * time.Second); !strings.HasPrefix(m, "error: NOT_FOUND ") {
+			t.Errorf("got %q, want error: NOT_FOUND", m)
+		}
+		if err := c.conn.Write(context.Background(), 1, []byte(`{"action":"cancel"}`)); err != nil {
+			t.Fatal(err)
+		}
+		cancelled(t, a, c)
+	})
+	t.Run("cancelled while waiting", func(t *testing.T) {
+		_, a := get(t, "/file/1MiB/w.bin")
+		within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, a.ExecutionARN); return i.TaskToken != "" })
+		if status, _, body := call("DELETE", a.StatusURL); status != http.StatusAccepted {
+			t.Fatalf("DELETE: got %d %v, want 202", status, body)
+		}
+		ended(t, a.ExecutionARN, 10*time.Second)
+		cancelled(t, a, dial(t, a.ExecutionARN, ""))
+	})
+	t.Run("unknown", func(t *testing.T) {
+		for _, name := range []string{strings.Repeat("0", 32), "x", "..%2f"} {
+			for _, method := range []string{"GET", "DELETE"} {
+				if status, _, body := call(method, stack.env["API_URL"]+"/executions/"+name); status != 404 {
+					t.Errorf("%s %s: got %d %v, want 404", method, name, status, body)
+				}
+			}
+		}
+	})
+}
+
+// TestStopped stops an execution as an operator does in the console: nothing in
+// the state machine runs any more, the clean-up function does.
+func TestStopped(t *testing.T) {
+	t.Parallel()
+	for _, when := range []string{"copying", "waiting"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			path := "/file/64MiB/stopped.bin?rate=1MiB"
+			if when == "waiting" {
+				path = "/file/1MiB/stopped.bin"
+			}
+			arn := ask(t, path)
+			var c *client
+			if when == "copying" {
+				c = dial(t, arn, "")
+				time.Sleep(2 * time.Second)
+			} else {
+				within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+			}
+			awscli(t, "stepfunctions", "stop-execution", "--execution-arn", arn)
+			if c == nil {
+				within(t, 20*time.Second, "the item to end", func() bool { i, _ := item(t, arn); return i.Status.Ended() })
+				c = dial(t, arn, "")
+			}
+			if m := c.next(20 * time.Second); !strings.HasPrefix(m, "error: CANCELLED ") {
+				t.Errorf("got %q, want error: CANCELLED", m)
+			}
+			time.Sleep(4 * time.Second) // a worker that was at it has noticed by now
+			nothingStored(t, arn)
+		})
+	}
+}
+
+// nginx serves a folder and returns its URL and its log.
+func nginx(t *testing.T, folder string) (string, func() string) {
+	t.Helper()
+	program, err := exec.LookPath("nginx")
+	if err != nil {
+		if program = "/usr/sbin/nginx"; exec.Command(program, "-v").Run() != nil {
+			t.Fatal("nginx is needed as an origin: apt-get install nginx-light")
+		}
+	}
+	work := t.TempDir()
+	os.Chmod(filepath.Dir(work), 0o755) // nginx's workers are another user
+	os.Chmod(work, 0o755)
+	listen, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listen.Addr().String()
+	listen.Close()
+	conf := fmt.Sprintf(`
+daemon off; error_log %[1]s/error.log; pid %[1]s/pid; worker_processes 1;
+events {}
+http {
+  types { application/pdf pdf; text/csv csv; }
+  default_type application/octet-stream;
+  log_format request '$request';
+  client_body_temp_path %[1]s/a; proxy_temp_path %[1]s/b; fastcgi_temp_path %[1]s/c; uwsgi_temp_path %[1]s/d; scgi_temp_path %[1]s/e;
+  server { listen %[2]s; root %[3]s; access_log %[1]s/access.log request; }
+}`, work, address, folder)
+	if err := os.WriteFile(filepath.Join(work, "conf"), []byte(conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, address, exec.Command(program, "-c", filepath.Join(work, "conf"), "-e", filepath.Join(work, "error.log"), "-p", work))
+	return "http://" + address, func() string {
+		b, _ := os.ReadFile(filepath.Join(work, "access.log"))
+		return string(b)
+	}
+}
+
+// serve runs a server until the test ends.
+func serve(t *testing.T, address string, c *exec.Cmd) {
+	t.Helper()
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Process.Signal(os.Interrupt)
+		c.Wait()
+	})
+	within(t, 10*time.Second, "the origin to listen", func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// TestOrigins copies from the web servers people have.
+func TestOrigins(t *testing.T) {
+	folder := t.TempDir()
+	os.Chmod(filepath.Dir(folder), 0o755)
+	os.Chmod(folder, 0o755)
+	files := []struct {
+		name, contentType string
+		size              int64
+	}{
+		{"empty.pdf", "application/pdf", 0},
+		{"one.csv", "text/csv", 1},
+		{"six.pdf", "application/pdf", 6_000_000},
+		{"sixty four ä.pdf", "application/pdf", 64 << 20},
+	}
+	if os.Getenv("ORIGINS_LARGE") != "" {
+		files = append(files, struct {
+			name, contentType string
+			size              int64
+		}{"large.pdf", "application/pdf", 1 << 30})
+	}
+	for _, f := range files {
+		out, err := os.Create(filepath.Join(folder, f.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(out, rand.NewChaCha8([32]byte{}), f.size); err != nil {
+			t.Fatal(err)
+		}
+		out.Close()
+	}
+	python := func(t *testing.T, folder string) string {
+		listen, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := listen.Addr().String()
+		listen.Close()
+		_, port, _ := net.SplitHostPort(address)
+		serve(t, address, exec.Command("python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, port))
+		return "http://" + address
+	}
+	for _, server := range []string{"nginx", "python3 -m http.server"} {
+		t.Run(server, func(t *testing.T) {
+			var origin string
+			if server == "nginx" {
+				origin, _ = nginx(t, folder)
+			} else {
+				origin = python(t, folder)
+			}
+			useOrigin(t, origin)
+			for _, f := range files {
+				path := "/" + url.PathEscape(f.name)
+				_, want, _ := fetch(t, origin+path)
+				m := dial(t, ask(t, path), "").next(3 * time.Minute)
+				header, got, n := fetch(t, m)
+				if got != want || n != f.size {
+					t.Errorf("%s: got %d bytes with SHA-256 %s, want %d with %s", f.name, n, got, f.size, want)
+				}
+				if got := header.Get("Content-Type"); got != f.contentType {
+					t.Errorf("%s: content type: got %q, want %q", f.name, got, f.contentType)
+				}
+				if got := header.Get("Content-Disposition"); !strings.HasPrefix(got, "attachment;") || !strings.Contains(got, url.PathEscape(f.name)) && !strings.Contains(got, f.name) {
+					t.Errorf("%s: disposition: got %q", f.name, got)
+				}
+			}
+		})
+	}
+}
+
+// TestPathAndQuery has nginx's log say what reached the origin.
+func TestPathAndQuery(t *testing.T) {
+	folder := t.TempDir()
+	os.Chmod(filepath.Dir(folder), 0o755)
+	os.Chmod(folder, 0o755)
+	origin, log := nginx(t, folder)
+	useOrigin(t, origin+"/base?key=1")
+	for path, want := range map[string]string{
+		"":                              "/base?key=1",
+		"/a/b.bin":                      "/base/a/b.bin?key=1",
+		"/a%20b/%C3%A4.bin":             "/base/a%20b/%C3%A4.bin?key=1",
+		"/a/":                           "/base/a/?key=1",
+		"/x+y@z:1;v=1,2":                "/base/x+y@z:1;v=1,2?key=1",
+		"/q?b=2&a=1&b=1&a=%26%3D%20%2B": "/base/q?key=1&a=1&a=%26%3D+%2B&b=2&b=1",
+		"/e?x=&y":                       "/base/e?key=1&x=&y=",
+	} {
+		ended(t, ask(t, path), 60*time.Second)
+		if got := log(); !strings.Contains(got, "GET "+want+" HTTP/1.1\n") {
+			t.Errorf("%s: got %q, want %s", path, got[strings.LastIndex("\n"+strings.TrimSpace(got), "\n"):], want)
+		}
+	}
+	rows, sent := items(t), log()
+	for _, path := range []string{
+		"/../x", "/a/../x", "/a/..", "/./x", "/%2e%2e/x", "/.%2E/x", "/a/%252e%252e/x",
+		"/a%2fb", "/a%2Fb", "/a%5cb", "/a%255cb", `/a\b`, "/a%0d%0ab", "/a%0ab", "/a%00b", "/a%7fb",
+		"/http://evil.example/", "/http:/evil.example/", "//evil.example/x", "/http%3a%2f%2fevil.example", "/a//b", "/a%", "/a%zz", "/%ff",
+	} {
+		status, a := get(t, path)
+		if status != http.StatusBadRequest || a.Error == nil || a.Error.Code != "INVALID_PATH" {
+			t.Errorf("%s: got %d %+v, want 400 INVALID_PATH", path, status, a.Error)
+		}
+	}
+	time.Sleep(time.Second)
+	if got := items(t); got != rows {
+		t.Errorf("rows: got %d, want %d", got, rows)
+	}
+	if got := log(); got != sent {
+		t.Errorf("the origin was asked: %q", strings.TrimPrefix(got, sent))
+	}
+}
+
+// TestTransitions counts what one download costs in Step Functions.
+func TestTransitions(t *testing.T) {
+	t.Parallel()
+	arn := ask(t, "/file/1MiB/t.bin?delay=2s")
+	dial(t, arn, "").next(20 * time.Second)
+	ended(t, arn, 10*time.Second)
+	if got := len(states(t, arn)); got > 8 {
+		t.Errorf("state transitions: got %d, want at most 8: %q", got, states(t, arn))
+	}
+}

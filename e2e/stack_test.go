@@ -1,0 +1,336 @@
+// Package e2e runs the app as it is deployed: the template on the local stack,
+// real origins, real sockets. The stack is one of its own, on another port and in
+// another folder than that of `make up`.
+//
+// ORIGINS_LARGE=1 adds a file of 1 GiB to the origins' test; the emulator holds
+// it in memory several times over.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/coder/websocket"
+
+	"async-download/internal/execution"
+	"async-download/internal/meeting"
+)
+
+const (
+	state         = ".local/e2e"
+	port          = "4576"
+	clientTimeout = 10 * time.Second // ClientTimeoutSeconds of this stack
+	maxFileBytes  = 2 << 30
+)
+
+var stack struct {
+	env          map[string]string // of .local/e2e/env
+	originURL    string            // the demo origin
+	s3           *s3.Client
+	stepFuncs    *sfn.Client
+	meeting      *meeting.Meeting
+	stateMachine string
+}
+
+func TestMain(m *testing.M) {
+	code := 1
+	defer func() { os.Exit(code) }()
+	if err := os.Chdir(".."); err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer script("down.sh")
+	if err := script("up.sh"); err != nil {
+		fmt.Println("the local stack did not come up:", err)
+		return
+	}
+	if err := connect(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	code = m.Run()
+}
+
+// script runs one of scripts/ on this package's stack.
+func script(name string, args ...string) error {
+	c := exec.Command("bash", append([]string{"scripts/" + name}, args...)...)
+	c.Env = append(os.Environ(), "STATE="+state, "PORT="+port, "STACK_NAME=e2e",
+		fmt.Sprintf("PARAMETERS=ClientTimeoutSeconds=%d LinkExpirySeconds=120 MaxFileBytes=%d", int(clientTimeout.Seconds()), maxFileBytes))
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	return c.Run()
+}
+
+func connect() error {
+	b, err := os.ReadFile(filepath.Join(state, "env"))
+	if err != nil {
+		return err
+	}
+	stack.env = map[string]string{}
+	for _, line := range strings.Split(string(b), "\n") {
+		if k, v, ok := strings.Cut(strings.TrimPrefix(line, "export "), "="); ok {
+			stack.env[k] = v
+			os.Setenv(k, v)
+		}
+	}
+	addr, err := os.ReadFile(filepath.Join(state, "origin.addr"))
+	if err != nil {
+		return err
+	}
+	stack.originURL = "http://" + strings.TrimSpace(string(addr))
+	stack.stateMachine = stack.env["STATE_MACHINE_ARN"]
+	cfg, err := config.LoadDefaultConfig(context.Background())
+	if err != nil {
+		return err
+	}
+	stack.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	stack.stepFuncs = sfn.NewFromConfig(cfg)
+	stack.meeting = &meeting.Meeting{DynamoDB: dynamodb.NewFromConfig(cfg), Table: stack.env["TABLE"], Tokens: stack.stepFuncs}
+	return nil
+}
+
+// useOrigin makes url the origin of the functions, until the test ends.
+func useOrigin(t *testing.T, url string) {
+	t.Helper()
+	before := setOrigin(t, url)
+	t.Cleanup(func() { setOrigin(t, before) })
+}
+
+func setOrigin(t *testing.T, url string) (before string) {
+	t.Helper()
+	for _, id := range []string{"DownloadFunction", "FetchFunction", "FinishFunction"} {
+		name := strings.TrimSpace(awscli(t, "cloudformation", "describe-stack-resource", "--stack-name", "e2e", "--logical-resource-id", id,
+			"--query", "StackResourceDetail.PhysicalResourceId", "--output", "text"))
+		var environment struct{ Variables map[string]string }
+		if err := json.Unmarshal([]byte(awscli(t, "lambda", "get-function-configuration", "--function-name", name, "--query", "Environment", "--output", "json")), &environment); err != nil {
+			t.Fatal(err)
+		}
+		before, environment.Variables["ORIGIN_URL"] = environment.Variables["ORIGIN_URL"], url
+		b, _ := json.Marshal(environment)
+		awscli(t, "lambda", "update-function-configuration", "--function-name", name, "--environment", string(b))
+	}
+	return before
+}
+
+func awscli(t *testing.T, args ...string) string {
+	t.Helper()
+	c := exec.Command(".local/venv/bin/aws", args...)
+	c.Env = append(os.Environ(), "AWS_DEFAULT_REGION="+stack.env["AWS_REGION"])
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	b, err := c.Output()
+	if err != nil {
+		t.Fatalf("aws %s: %v: %s", args[0], err, stderr.String())
+	}
+	return string(b)
+}
+
+// answer is what GET /download gives.
+type answer struct {
+	ExecutionARN, WebSocketEndpoint, WebSocketURL, StatusURL string
+	Error                                                    *struct{ Code, Message string }
+}
+
+// get asks for a path, with its query, and returns the status and the answer.
+func get(t *testing.T, path string) (int, answer) {
+	t.Helper()
+	// By hand, so that the path goes out as it stands.
+	host := strings.TrimPrefix(stack.env["AWS_ENDPOINT_URL"], "http://")
+	_, api, _ := strings.Cut(stack.env["API_URL"], host)
+	conn, err := net.Dial("tcp", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET %s/download%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", api, path, host)
+	b, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, body, _ := strings.Cut(string(b), "\r\n\r\n")
+	var status int
+	fmt.Sscanf(head, "HTTP/1.1 %d", &status)
+	var a answer
+	if err := json.Unmarshal([]byte(body), &a); err != nil {
+		t.Fatalf("GET /download%s: %s", path, b)
+	}
+	return status, a
+}
+
+// ask starts the download of a path and returns the execution's ARN.
+func ask(t *testing.T, path string) string {
+	t.Helper()
+	status, a := get(t, path)
+	if status != http.StatusOK || a.ExecutionARN == "" {
+		t.Fatalf("GET /download%s: status %d, %+v", path, status, a)
+	}
+	return a.ExecutionARN
+}
+
+// client is somebody at the other end of a socket.
+type client struct {
+	t        *testing.T
+	conn     *websocket.Conn
+	messages chan string // closed when the socket is
+}
+
+// dial opens a socket for an execution; format is "" or "json".
+func dial(t *testing.T, arn, format string) *client {
+	t.Helper()
+	c, status := tryDial(t, http.Header{"X-StateMachine-ExecutionArn": {arn}, "X-Download-Format": {format}}, "")
+	if c == nil {
+		t.Fatalf("handshake: status %d", status)
+	}
+	return c
+}
+
+func tryDial(t *testing.T, header http.Header, query string) (*client, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, resp, err := websocket.Dial(ctx, stack.env["WEBSOCKET_ENDPOINT"]+query, &websocket.DialOptions{HTTPHeader: header})
+	if err != nil {
+		if resp == nil {
+			t.Fatal(err)
+		}
+		return nil, resp.StatusCode
+	}
+	c := &client{t, conn, make(chan string, 1000)}
+	go func() {
+		defer close(c.messages)
+		for {
+			_, b, err := conn.Read(context.Background())
+			if err != nil {
+				return
+			}
+			c.messages <- string(b)
+		}
+	}()
+	t.Cleanup(c.close)
+	return c, http.StatusSwitchingProtocols
+}
+
+func (c *client) close() { c.conn.Close(websocket.StatusNormalClosure, "") }
+
+// next returns the next message, which must come within d.
+func (c *client) next(d time.Duration) string {
+	c.t.Helper()
+	select {
+	case m, ok := <-c.messages:
+		if !ok {
+			c.t.Fatal("the socket was closed")
+		}
+		return m
+	case <-time.After(d):
+		c.t.Fatalf("no message in %s", d)
+	}
+	return ""
+}
+
+// status waits until the execution has ended and returns how.
+func ended(t *testing.T, arn string, d time.Duration) *sfn.DescribeExecutionOutput {
+	t.Helper()
+	var out *sfn.DescribeExecutionOutput
+	within(t, d, "the execution to end", func() bool {
+		var err error
+		out, err = stack.stepFuncs.DescribeExecution(context.Background(), &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+		return err == nil && out.Status != "RUNNING"
+	})
+	return out
+}
+
+func item(t *testing.T, arn string) (meeting.Item, bool) {
+	t.Helper()
+	i, err := stack.meeting.Current(context.Background(), arn)
+	if err != nil && err != meeting.ErrUnknown {
+		t.Fatal(err)
+	}
+	return i, err == nil
+}
+
+func items(t *testing.T) int {
+	t.Helper()
+	out, err := stack.meeting.DynamoDB.Scan(context.Background(), &dynamodb.ScanInput{TableName: &stack.meeting.Table, Select: "COUNT", ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(out.Count)
+}
+
+func within(t *testing.T, d time.Duration, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); ; time.Sleep(50 * time.Millisecond) {
+		if f() {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("waited %s in vain for %s", d, what)
+		}
+	}
+}
+
+// nothingStored fails unless the execution has neither an object nor an upload.
+func nothingStored(t *testing.T, arn string) {
+	t.Helper()
+	ctx, bucket, key := context.Background(), stack.env["BUCKET"], "downloads/"+execution.NameOf(arn)
+	objects, err := stack.s3.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	uploads, err := stack.s3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: &key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(objects.Contents) > 0 || len(uploads.Uploads) > 0 {
+		t.Errorf("%d objects and %d uploads are left of %s", len(objects.Contents), len(uploads.Uploads), arn)
+	}
+}
+
+// fetch gets a link and returns the reply's header and the body's SHA-256 and length.
+func fetch(t *testing.T, url string) (http.Header, string, int64) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("GET link: status %d, error %v", resp.StatusCode, err)
+	}
+	return resp.Header, hex.EncodeToString(h.Sum(nil)), n
+}
+
+// states returns the names of the states an execution entered.
+func states(t *testing.T, arn string) []string {
+	t.Helper()
+	out, err := stack.stepFuncs.GetExecutionHistory(context.Background(), &sfn.GetExecutionHistoryInput{ExecutionArn: &arn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range out.Events {
+		if e.StateEnteredEventDetails != nil {
+			names = append(names, *e.StateEnteredEventDetails.Name)
+		}
+	}
+	return names
+}
