@@ -1,0 +1,882 @@
+// Package asl_test holds the two state machines to the rules they are written
+// by, and ties every name in them to where it comes from: the template, the Go
+// code or AWS.
+package asl_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"async-download/internal/meeting"
+)
+
+// machine is a state machine, or the part of one that a Map runs for each item.
+type machine struct {
+	Comment        string
+	QueryLanguage  string
+	StartAt        string
+	TimeoutSeconds int
+	States         ordered
+
+	file string
+	text string // of the whole file
+}
+
+type state struct {
+	Type, Comment, Resource string
+	QueryLanguage           string
+	Parameters              map[string]any
+	ResultSelector          map[string]any
+	ResultPath              *string
+	Result                  map[string]string
+	TimeoutSeconds          int
+	TimeoutSecondsPath      string
+	Retry                   []retrier
+	Catch                   []catcher
+	Next                    string
+	End                     bool
+	Default                 string
+	Choices                 []rule
+	ItemProcessor           *machine
+	ItemSelector            map[string]any
+	MaxConcurrencyPath      string
+	SecondsPath             string
+	Error, ErrorPath        string
+	CausePath               string
+}
+
+type retrier struct {
+	Comment                                       string
+	ErrorEquals                                   []string
+	IntervalSeconds, MaxAttempts, MaxDelaySeconds int
+	BackoffRate                                   float64
+	JitterStrategy                                string
+}
+
+type catcher struct {
+	ErrorEquals []string
+	ResultPath  *string
+	Next        string
+}
+
+type rule struct {
+	Variable           string
+	IsPresent          *bool
+	StringEquals       *string
+	NumericGreaterThan *float64
+	BooleanEquals      *bool
+	And                []rule
+	Next               string
+}
+
+// named is a state with its name; a JSON object of them keeps its order here.
+type named struct {
+	Name string
+	state
+}
+
+type ordered []named
+
+func (o *ordered) UnmarshalJSON(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if _, err := d.Token(); err != nil { // {
+		return err
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		s := named{Name: name.(string)}
+		if err := d.Decode(&s.state); err != nil {
+			return err
+		}
+		*o = append(*o, s)
+	}
+	return nil
+}
+
+func (o ordered) find(name string) (int, bool) {
+	i := slices.IndexFunc(o, func(s named) bool { return s.Name == name })
+	return i, i >= 0
+}
+
+// next returns every state that may follow.
+func (s state) next() []string {
+	var names []string
+	for _, n := range append([]string{s.Next, s.Default}, append(nexts(s.Choices), caught(s.Catch)...)...) {
+		if n != "" {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+func nexts(rules []rule) (names []string) {
+	for _, r := range rules {
+		names = append(names, r.Next)
+	}
+	return names
+}
+
+func caught(catchers []catcher) (names []string) {
+	for _, c := range catchers {
+		names = append(names, c.Next)
+	}
+	return names
+}
+
+// machines returns what is in this folder and, after each, what its Maps run.
+func machines(t *testing.T) []machine {
+	t.Helper()
+	files, err := filepath.Glob("*.asl.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("state machines: got %v (%v), want some", files, err)
+	}
+	var all []machine
+	for _, file := range files {
+		m := load(t, file)
+		all = append(all, m)
+		for _, s := range m.States {
+			if s.ItemProcessor != nil {
+				inner := *s.ItemProcessor
+				inner.file = file + ": " + s.Name
+				all = append(all, inner)
+			}
+		}
+	}
+	return all
+}
+
+func load(t *testing.T, file string) machine {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := machine{file: file, text: string(b)}
+	if err := json.Unmarshal(b, &m); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return m
+}
+
+// every calls check for each state of each machine.
+func every(t *testing.T, check func(t *testing.T, m machine, s named)) {
+	t.Helper()
+	for _, m := range machines(t) {
+		for _, s := range m.States {
+			t.Run(m.file+"/"+s.Name, func(t *testing.T) { check(t, m, s) })
+		}
+	}
+}
+
+func TestJSONPath(t *testing.T) {
+	for _, m := range machines(t) {
+		if m.QueryLanguage != "" && m.QueryLanguage != "JSONPath" || strings.Contains(m.text, "{%") {
+			t.Errorf("%s: got JSONata, want JSONPath", m.file)
+		}
+		for _, s := range m.States {
+			if s.QueryLanguage != "" {
+				t.Errorf("%s: %s: got a query language of its own, want the machine's", m.file, s.Name)
+			}
+		}
+	}
+}
+
+func TestMachineSaysItsOutcome(t *testing.T) {
+	for _, file := range []string{"download.asl.json", "deliver.asl.json"} {
+		m := load(t, file)
+		if !strings.Contains(m.Comment, "Ends as succeeded when") {
+			t.Errorf("%s: got Comment %q, want it to say when the machine ends as succeeded", file, m.Comment)
+		}
+		if m.TimeoutSeconds == 0 {
+			t.Errorf("%s: got no TimeoutSeconds, want one", file)
+		}
+	}
+}
+
+func TestStatesStandInTheOrderOfTheRun(t *testing.T) {
+	for _, m := range machines(t) {
+		if m.States[0].Name != m.StartAt {
+			t.Errorf("%s: first state: got %q, want StartAt, %q", m.file, m.States[0].Name, m.StartAt)
+		}
+		known := map[string]bool{m.StartAt: true} // by a state further up
+		succeed, fail := -1, -1
+		for i, s := range m.States {
+			if !known[s.Name] {
+				t.Errorf("%s: %s: no state further up leads here", m.file, s.Name)
+			}
+			for _, n := range s.next() {
+				if _, ok := m.States.find(n); !ok {
+					t.Errorf("%s: %s: leads to %q, which is no state", m.file, s.Name, n)
+				}
+				known[n] = true
+			}
+			switch s.Type {
+			case "Succeed":
+				succeed = i
+			case "Fail":
+				if fail < 0 {
+					fail = i
+				}
+			}
+			ends := s.Type == "Succeed" || s.Type == "Fail" || s.End
+			if goesOn := s.Next != "" || len(s.Choices) > 0; ends == goesOn {
+				t.Errorf("%s: %s: got end %v and going on %v, want one of the two", m.file, s.Name, ends, goesOn)
+			}
+			if s.Type == "Choice" && s.Default == "" { // else States.NoChoiceMatched, which a Choice can't catch
+				t.Errorf("%s: %s: got no Default", m.file, s.Name)
+			}
+		}
+		if fail >= 0 && fail < succeed {
+			t.Errorf("%s: %q comes before the happy end", m.file, m.States[fail].Name)
+		}
+	}
+}
+
+var sentence = regexp.MustCompile(`^[A-Z][a-z]+( [a-z]+)*\??$`)
+
+func TestNamesAreSentences(t *testing.T) {
+	folders, err := filepath.Glob("../functions/*")
+	if err != nil || len(folders) == 0 {
+		t.Fatalf("functions: got %v (%v), want some", folders, err)
+	}
+	services := regexp.MustCompile(`(?i)\b(lambda|dynamo ?db|step functions?|api gateway|web ?socket|s3|sns|sqs|bucket|table|token|handler)\b`)
+	every(t, func(t *testing.T, m machine, s named) {
+		if !sentence.MatchString(s.Name) {
+			t.Errorf("got name %q, want a sentence", s.Name)
+		}
+		if question := strings.HasSuffix(s.Name, "?"); question != (s.Type == "Choice") {
+			t.Errorf("a %s is called %q; a choice is a question and nothing else is", s.Type, s.Name)
+		}
+		if services.MatchString(s.Name) {
+			t.Errorf("got name %q, want it without a service's name", s.Name)
+		}
+		for _, folder := range folders {
+			if function := strings.ReplaceAll(filepath.Base(folder), "-", " "); strings.EqualFold(function, s.Name) {
+				t.Errorf("got name %q, want it other than the function's", s.Name)
+			}
+		}
+	})
+}
+
+func TestReadmeKnowsTheStates(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if errors.Is(err, fs.ErrNotExist) {
+		return // nothing is said of the states, so nothing wrong
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	every(t, func(t *testing.T, m machine, s named) {
+		if !bytes.Contains(readme, []byte(s.Name)) {
+			t.Errorf("README.md doesn't name the state %q", s.Name)
+		}
+	})
+}
+
+func TestEveryTaskHasATimeout(t *testing.T) {
+	every(t, func(t *testing.T, m machine, s named) {
+		if s.Type == "Task" && s.TimeoutSeconds == 0 && s.TimeoutSecondsPath == "" {
+			t.Error("got a task without a time-out, want TimeoutSeconds or TimeoutSecondsPath")
+		}
+	})
+}
+
+// The deliver machine has to give up before its callers do, and all of it fits
+// into an Express execution's five minutes.
+// https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+func TestDeliveryEndsBeforeItsCaller(t *testing.T) {
+	deliver := load(t, "deliver.asl.json")
+	if deliver.TimeoutSeconds >= 300 {
+		t.Errorf("deliver.asl.json: got TimeoutSeconds %d, want less than 300", deliver.TimeoutSeconds)
+	}
+	callers := 0
+	for _, s := range load(t, "download.asl.json").States {
+		if s.delivers() {
+			callers++
+			if s.TimeoutSeconds <= deliver.TimeoutSeconds {
+				t.Errorf("%s: got TimeoutSeconds %d, want more than the deliver machine's %d", s.Name, s.TimeoutSeconds, deliver.TimeoutSeconds)
+			}
+		}
+	}
+	if callers == 0 {
+		t.Error("no state starts the deliver machine")
+	}
+}
+
+func (s state) delivers() bool { return s.Parameters["StateMachineArn"] == "${DeliverStateMachineArn}" }
+
+func TestRetry(t *testing.T) {
+	every(t, func(t *testing.T, m machine, s named) {
+		if s.Type == "Task" && len(s.Retry) == 0 {
+			t.Error("got a task without Retry")
+		}
+		for _, r := range s.Retry {
+			if slices.Contains(r.ErrorEquals, "States.ALL") || slices.Contains(r.ErrorEquals, "States.TaskFailed") {
+				t.Errorf("retries %q, want what may pass by name", r.ErrorEquals)
+			}
+			if r.IntervalSeconds == 0 || r.MaxAttempts == 0 || r.BackoffRate < 1 {
+				t.Errorf("%q: got %+v, want IntervalSeconds, MaxAttempts and BackoffRate", r.ErrorEquals, r)
+			}
+			if r.MaxDelaySeconds < r.IntervalSeconds {
+				t.Errorf("%q: got MaxDelaySeconds %d, want at least IntervalSeconds, %d", r.ErrorEquals, r.MaxDelaySeconds, r.IntervalSeconds)
+			}
+			if r.JitterStrategy == "FULL" {
+				continue
+			}
+			if m.file != "deliver.asl.json" || !slices.Equal(r.ErrorEquals, []string{"ConnectionOpening"}) {
+				t.Errorf("%q: got JitterStrategy %q, want FULL", r.ErrorEquals, r.JitterStrategy)
+			}
+			if !strings.Contains(r.Comment, "without jitter") {
+				t.Errorf("%q: got Comment %q, want the reason why there is no jitter", r.ErrorEquals, r.Comment)
+			}
+		}
+	})
+}
+
+// Guard 2: an open handshake must never be taken for a client that has gone. The
+// tries without jitter have to outlast it.
+func TestTriesOutlastTheHandshake(t *testing.T) {
+	for _, r := range load(t, "deliver.asl.json").States[0].Retry {
+		if slices.Contains(r.ErrorEquals, "ConnectionOpening") {
+			if got, want := r.IntervalSeconds*r.MaxAttempts, int(meeting.Handshake.Seconds()); got <= want {
+				t.Errorf("tries while the handshake is open: got %d s of them, want more than %d s", got, want)
+			}
+			return
+		}
+	}
+	t.Error("nothing retries ConnectionOpening")
+}
+
+func TestCatch(t *testing.T) {
+	every(t, func(t *testing.T, m machine, s named) {
+		for i, c := range s.Catch {
+			all := slices.Contains(c.ErrorEquals, "States.ALL")
+			if last := i == len(s.Catch)-1; all != last {
+				t.Errorf("entry %d of Catch is %q; States.ALL is the last one and nothing else", i, c.ErrorEquals)
+			}
+			if all && len(c.ErrorEquals) > 1 {
+				t.Errorf("got %q, want States.ALL to stand alone", c.ErrorEquals)
+			}
+		}
+		// In the deliver machine, and in a child of the Map, the error is the answer.
+		if m.file == "download.asl.json" && (s.Type == "Task" || s.Type == "Map") && len(s.Catch) == 0 {
+			t.Error("got no Catch, want one")
+		}
+	})
+}
+
+// Whatever goes wrong, the client is told: every Catch of States.ALL leads to
+// the state that notes the failure. Those of the states that do the telling are
+// the exceptions; what they leave to do is done by clean-up, which EventBridge
+// starts for every execution that ends badly.
+func TestFailuresAreTold(t *testing.T) {
+	m := load(t, "download.asl.json")
+	direct := map[string]string{
+		"Send the link":    "Not sent",
+		"Note the failure": "Not sent",
+		"Tell the client":  "How did it end?", // noted already, for a client that comes later
+		"Note the expiry":  "Expired",         // nobody is there
+	}
+	for _, s := range m.States {
+		if len(s.Catch) == 0 {
+			continue
+		}
+		want := "Note the failure"
+		if d, ok := direct[s.Name]; ok {
+			want = d
+		}
+		if got := s.Catch[len(s.Catch)-1].Next; got != want {
+			t.Errorf("%s: anything else that fails leads to: got %q, want %q", s.Name, got, want)
+		}
+	}
+	// From everywhere there is a way to an end, and from the note one to the client.
+	for _, s := range m.States {
+		if !m.reaches(s.Name, func(s named) bool { return s.Type == "Succeed" || s.Type == "Fail" }) {
+			t.Errorf("%s: no way to an end", s.Name)
+		}
+	}
+	if !m.reaches("Note the failure", func(s named) bool { return s.delivers() }) {
+		t.Error("Note the failure: no way to the client")
+	}
+}
+
+func (m machine) reaches(from string, there func(named) bool) bool {
+	seen := map[string]bool{}
+	for todo := []string{from}; len(todo) > 0; todo = todo[1:] {
+		i, ok := m.States.find(todo[0])
+		if !ok || seen[todo[0]] {
+			continue
+		}
+		seen[todo[0]] = true
+		if there(m.States[i]) {
+			return true
+		}
+		todo = append(todo, m.States[i].next()...)
+	}
+	return false
+}
+
+// The template gives every ${…} a value and no other.
+func TestSubstitutions(t *testing.T) {
+	for _, file := range []string{"download.asl.json", "deliver.asl.json"} {
+		var want []string
+		for _, match := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(load(t, file).text, -1) {
+			want = append(want, match[1])
+		}
+		slices.Sort(want)
+		want = slices.Compact(want)
+		got := substitutions(t, file)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: DefinitionSubstitutions in template.yaml: got %q, want %q", file, got, want)
+		}
+	}
+}
+
+// substitutions reads the keys under DefinitionSubstitutions of a machine by
+// their indentation.
+func substitutions(t *testing.T, file string) (names []string) {
+	t.Helper()
+	template, err := os.ReadFile("../template.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(template), "DefinitionUri: asl/"+file+"\n")
+	_, after, block := strings.Cut(after, "DefinitionSubstitutions:\n")
+	if !found || !block {
+		t.Fatalf("template.yaml: no machine with %s and DefinitionSubstitutions", file)
+	}
+	key := regexp.MustCompile(`^ {8}(\w+): `)
+	for line := range strings.Lines(after) {
+		match := key.FindStringSubmatch(line)
+		if match == nil {
+			break
+		}
+		names = append(names, match[1])
+	}
+	slices.Sort(names)
+	return names
+}
+
+// aws has the errors that are not ours, each where AWS says it exists.
+var aws = []string{
+	// https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+	"States.ALL", "States.Timeout",
+	"Lambda.Unknown", "Sandbox.Timedout",
+	// https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html#bp-lambda-serviceexception
+	"Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException",
+	"Lambda.TooManyRequestsException", "Lambda.ClientExecutionTimeoutException",
+	// https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html#API_UpdateItem_Errors;
+	// the integration adds the suffix Exception where the API has none, and has the service in Pascal case:
+	// https://docs.aws.amazon.com/step-functions/latest/dg/supported-services-awssdk.html
+	"DynamoDb.ConditionalCheckFailedException", "DynamoDb.ProvisionedThroughputExceededException",
+	"DynamoDb.ThrottlingException", "DynamoDb.RequestLimitExceededException",
+	"DynamoDb.InternalServerErrorException", "DynamoDb.SdkClientException",
+	// https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartSyncExecution.html#API_StartSyncExecution_Errors
+	"Sfn.SfnException", "Sfn.SdkClientException", "Sfn.StateMachineDoesNotExistException",
+}
+
+func TestErrorNamesExist(t *testing.T) {
+	codes := constants(t, "../internal/failure", "Code")
+	ours := append(codes, errorTypes(t, "../functions/send-message/main.go")...)
+	exists := func(name string) bool {
+		// Both spellings of the service were seen; each error is listed under both.
+		if error, ok := strings.CutPrefix(name, "DynamoDB."); ok {
+			name = "DynamoDb." + error
+		}
+		return slices.Contains(ours, name) || slices.Contains(aws, name)
+	}
+	every(t, func(t *testing.T, m machine, s named) {
+		lists := [][]string{}
+		for _, r := range s.Retry {
+			lists = append(lists, r.ErrorEquals)
+		}
+		for _, c := range s.Catch {
+			lists = append(lists, c.ErrorEquals)
+		}
+		for _, list := range lists {
+			for _, name := range list {
+				if !exists(name) {
+					t.Errorf("got error %q, want one that exists", name)
+				}
+				if error, ok := strings.CutPrefix(name, "DynamoDb."); ok && !slices.Contains(list, "DynamoDB."+error) {
+					t.Errorf("got %q alone, want DynamoDB.%s beside it", name, error)
+				}
+			}
+		}
+		// What an execution ends with is what the client was told.
+		for _, code := range []string{s.Error, s.Result["Error"]} {
+			if code != "" && !slices.Contains(codes, code) {
+				t.Errorf("ends as %q, want a code of internal/failure", code)
+			}
+		}
+		for _, r := range comparisons(s.Choices) {
+			if r.StringEquals == nil {
+				continue
+			}
+			var want []string
+			switch r.Variable {
+			case "$.delivery.Status":
+				// https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartSyncExecution.html
+				want = []string{"SUCCEEDED", "FAILED", "TIMED_OUT"}
+			case "$.delivery.Error":
+				want = errorTypes(t, "../functions/send-message/main.go")
+			case "$.failure.code":
+				want = codes
+			}
+			if !slices.Contains(want, *r.StringEquals) {
+				t.Errorf("compares %s with %q, want one of %q", r.Variable, *r.StringEquals, want)
+			}
+		}
+	})
+}
+
+// The two ends of a delivery that the machines tell apart are both in use.
+func TestEveryErrorOfSendMessageIsHandled(t *testing.T) {
+	text := load(t, "deliver.asl.json").text + load(t, "download.asl.json").text
+	for _, name := range errorTypes(t, "../functions/send-message/main.go") {
+		if !strings.Contains(text, `"`+name+`"`) {
+			t.Errorf("no state knows %q", name)
+		}
+	}
+}
+
+// comparisons returns the rules that compare something, without those that
+// combine them.
+func comparisons(rules []rule) (all []rule) {
+	for _, r := range rules {
+		if len(r.And) > 0 {
+			all = append(all, comparisons(r.And)...)
+			continue
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// A path that leads nowhere in a Choice or a Fail ends the execution as
+// States.Runtime, which no Catch sees.
+// https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
+func TestChoicesReadOnlyWhatIsThere(t *testing.T) {
+	for _, m := range machines(t) {
+		there := map[string]bool{"$.delivery.Status": true} // StartSyncExecution always answers it
+		for _, s := range m.States {
+			for key := range s.ResultSelector {
+				if s.ResultPath != nil {
+					there[*s.ResultPath+"."+strings.TrimSuffix(key, ".$")] = true
+				}
+			}
+		}
+		for _, s := range m.States {
+			for _, r := range s.Choices {
+				checked := maps.Clone(there)
+				for _, c := range comparisons([]rule{r}) {
+					if c.IsPresent != nil && *c.IsPresent {
+						checked[c.Variable] = true
+					} else if !checked[c.Variable] {
+						t.Errorf("%s: %s: compares %s, which may be missing; want IsPresent before it", m.file, s.Name, c.Variable)
+					}
+				}
+			}
+			for _, path := range []string{s.ErrorPath, s.CausePath, s.SecondsPath} {
+				if path != "" && !there[path] {
+					t.Errorf("%s: %s: reads %s, which may be missing", m.file, s.Name, path)
+				}
+			}
+		}
+	}
+}
+
+// What the functions are given and what is read of their answers is what their
+// Go types have. A path that a ResultSelector doesn't find fails the state.
+func TestFunctionsSpeakTheMachinesWords(t *testing.T) {
+	functions := map[string]string{
+		"${FetchFunctionArn}":  "../functions/fetch/main.go",
+		"${FinishFunctionArn}": "../functions/finish/main.go",
+	}
+	input := fields(t, "../functions/download/main.go", "input")
+	check := func(name string, payload, selector map[string]any, function string) {
+		task, outcome := fields(t, function, "task"), fields(t, function, "outcome")
+		for key := range payload {
+			if _, ok := task[strings.TrimSuffix(key, ".$")]; !ok {
+				t.Errorf("%s: gives %s, which isn't in the task of %s", name, key, function)
+			}
+		}
+		for _, path := range selector {
+			key := strings.TrimPrefix(path.(string), "$.Payload.")
+			omitted, ok := outcome[key]
+			if !ok {
+				t.Errorf("%s: reads %s, which isn't in the outcome of %s", name, path, function)
+			}
+			if omitted && key != "code" && key != "message" { // a failure has both: failure.FromStepFunctions
+				t.Errorf("%s: reads %s, which %s may leave out", name, path, function)
+			}
+		}
+	}
+	checked := 0
+	for _, m := range machines(t) {
+		for _, s := range m.States {
+			for _, path := range []string{s.TimeoutSecondsPath, s.MaxConcurrencyPath} {
+				if _, ok := input[strings.TrimPrefix(path, "$.")]; path != "" && !ok {
+					t.Errorf("%s: reads %s, which isn't in the input that the download function sets", s.Name, path)
+				}
+			}
+			name, _ := s.Parameters["FunctionName"].(string)
+			function, ok := functions[name]
+			if payload, whole := s.Parameters["Payload"].(map[string]any); ok && whole {
+				check(s.Name, payload, s.ResultSelector, function)
+				checked++
+			}
+			if s.ItemProcessor != nil {
+				first := s.ItemProcessor.States[0]
+				check(first.Name, s.ItemSelector, first.ResultSelector, functions[first.Parameters["FunctionName"].(string)])
+				checked++
+			}
+		}
+	}
+	if checked != 4 {
+		t.Errorf("calls of fetch and finish: got %d, want the copy, a segment, the end and the failure", checked)
+	}
+}
+
+// fields returns the JSON names in a struct type and whether each may be left out.
+func fields(t *testing.T, file, typeName string) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	ast.Inspect(parse(t, file), func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok || spec.Name.Name != typeName {
+			return true
+		}
+		for _, f := range spec.Type.(*ast.StructType).Fields.List {
+			if f.Tag != nil {
+				name, options, _ := strings.Cut(reflect.StructTag(text(t, f.Tag)).Get("json"), ",")
+				names[name] = strings.Contains(options, "omit")
+			}
+		}
+		return false
+	})
+	if len(names) == 0 {
+		t.Fatalf("%s: no type %s with JSON names", file, typeName)
+	}
+	return names
+}
+
+// Input of StartSyncExecution is a string. Inside a States.Format, { and } that
+// are not a place for a value are escaped:
+// https://docs.aws.amazon.com/step-functions/latest/dg/intrinsic-functions.html
+func TestDeliveryGetsItsInput(t *testing.T) {
+	for _, s := range load(t, "download.asl.json").States {
+		if !s.delivers() {
+			continue
+		}
+		call, _ := s.Parameters["Input.$"].(string)
+		format, ok := strings.CutPrefix(call, "States.Format('")
+		format, okEnd := strings.CutSuffix(format, "', $$.Execution.Id)")
+		if !ok || !okEnd {
+			t.Errorf("%s: got Input %q, want States.Format('…', $$.Execution.Id)", s.Name, call)
+			continue
+		}
+		if strings.Count(format, "{}") != 1 {
+			t.Errorf("%s: got %q, want one place for a value", s.Name, format)
+		}
+		format = strings.Replace(format, "{}", "ARN", 1)
+		if strings.ContainsAny(strings.NewReplacer(`\{`, "", `\}`, "").Replace(format), `{}\'`) {
+			t.Errorf("%s: got %q, want its other braces escaped", s.Name, format)
+		}
+		input := strings.NewReplacer(`\{`, "{", `\}`, "}").Replace(format)
+		d := json.NewDecoder(strings.NewReader(input))
+		d.DisallowUnknownFields()
+		var got meeting.Delivery
+		if err := d.Decode(&got); err != nil || got.ExecutionARN != "ARN" {
+			t.Errorf("%s: got input %s (%v), want a meeting.Delivery with the ARN", s.Name, input, err)
+		}
+	}
+}
+
+// Attributes and statuses in the machine are those of the item.
+func TestItemIsTheGoItem(t *testing.T) {
+	attributes := map[string]bool{}
+	item := reflect.TypeFor[meeting.Item]()
+	for i := range item.NumField() {
+		attributes[item.Field(i).Tag.Get("dynamodbav")] = true
+	}
+	statuses := constants(t, "../internal/meeting", "Status")
+	word := regexp.MustCompile(`[#:]?\w+`)
+	keywords := []string{"SET", "REMOVE", "ADD", "AND", "OR", "NOT", "IN", "attribute_exists", "attribute_not_exists"}
+	assigned := regexp.MustCompile(`([#\w]+) = (:\w+)`)
+	seen := 0
+	every(t, func(t *testing.T, m machine, s named) {
+		for _, r := range comparisons(s.Choices) {
+			if name, ok := strings.CutPrefix(r.Variable, "$.client.Item."); ok && !attributes[name] {
+				t.Errorf("looks for %s, want an attribute of meeting.Item", r.Variable)
+			}
+		}
+		if s.Parameters["TableName"] == nil {
+			return
+		}
+		seen++
+		names, _ := s.Parameters["ExpressionAttributeNames"].(map[string]any)
+		values, _ := s.Parameters["ExpressionAttributeValues"].(map[string]any)
+		unused := map[string]bool{}
+		for name := range names {
+			unused[name] = true
+		}
+		for name := range values {
+			unused[name] = true
+		}
+		var expressions string
+		for _, field := range []string{"UpdateExpression", "ConditionExpression", "ProjectionExpression"} {
+			if e, ok := s.Parameters[field].(string); ok {
+				expressions += e + " "
+			}
+		}
+		for name := range s.Parameters["Key"].(map[string]any) {
+			expressions += name + " "
+		}
+		for _, w := range word.FindAllString(expressions, -1) {
+			delete(unused, w)
+			name := w
+			if strings.HasPrefix(w, "#") {
+				name, _ = names[w].(string)
+			}
+			switch {
+			case strings.HasPrefix(w, ":"):
+				if values[w] == nil {
+					t.Errorf("got %s without a value", w)
+				}
+			case !slices.Contains(keywords, w) && !attributes[name]:
+				t.Errorf("got attribute %q (%s), want one of meeting.Item", name, w)
+			}
+		}
+		for w := range unused {
+			t.Errorf("%s is not used; DynamoDB refuses it", w)
+		}
+		for _, a := range assigned.FindAllStringSubmatch(expressions, -1) {
+			if names[a[1]] != "status" {
+				continue
+			}
+			value, _ := values[a[2]].(map[string]any)
+			if status, _ := value["S"].(string); !slices.Contains(statuses, status) {
+				t.Errorf("sets the status to %q, want one of %q", status, statuses)
+			}
+		}
+	})
+	if seen < 3 {
+		t.Errorf("states that use the table: got %d, want the look, the wait and the expiry", seen)
+	}
+}
+
+// Guard 1 in the words of internal/meeting: the wait writes its token only where
+// nobody is and nothing was cancelled, and so does the expiry.
+func TestWaitIsConditional(t *testing.T) {
+	m := load(t, "download.asl.json")
+	for _, name := range []string{"Wait for the client", "Note the expiry"} {
+		i, ok := m.States.find(name)
+		if !ok {
+			t.Fatalf("no state %q", name)
+		}
+		s := m.States[i]
+		const want = "attribute_exists(executionArn) AND attribute_not_exists(connectionId) AND attribute_not_exists(cancelled)"
+		if got := s.Parameters["ConditionExpression"]; got != want {
+			t.Errorf("%s: got condition %q, want %q", name, got, want)
+		}
+		if c := s.Catch[0]; !slices.Contains(c.ErrorEquals, "DynamoDb.ConditionalCheckFailedException") || c.Next != "Look for the client" {
+			t.Errorf("%s: a condition that fails leads to: got %+v, want the look", name, c)
+		}
+	}
+	i, ok := m.States.find("Look for the client")
+	if !ok || m.States[i].Parameters["ConsistentRead"] != true {
+		t.Error("Look for the client: got no consistent read, want one")
+	}
+}
+
+// constants returns the values of the string constants of a type in a package.
+func constants(t *testing.T, folder, typeName string) (values []string) {
+	t.Helper()
+	files, err := filepath.Glob(folder + "/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		for _, decl := range parse(t, file).Decls {
+			g, ok := decl.(*ast.GenDecl)
+			if !ok || g.Tok != token.CONST {
+				continue
+			}
+			for _, spec := range g.Specs {
+				v := spec.(*ast.ValueSpec)
+				if id, ok := v.Type.(*ast.Ident); ok && id.Name == typeName {
+					values = append(values, text(t, v.Values[0]))
+				}
+			}
+		}
+	}
+	if len(values) == 0 {
+		t.Fatalf("%s: no constants of type %s", folder, typeName)
+	}
+	return values
+}
+
+// errorTypes returns the names under which a function reports errors of its own
+// to Step Functions: messages.InvokeResponse_Error{Type: "…"}.
+func errorTypes(t *testing.T, file string) (names []string) {
+	t.Helper()
+	ast.Inspect(parse(t, file), func(n ast.Node) bool {
+		literal, ok := n.(*ast.CompositeLit)
+		if !ok {
+			return true
+		}
+		if s, ok := literal.Type.(*ast.SelectorExpr); !ok || s.Sel.Name != "InvokeResponse_Error" {
+			return true
+		}
+		for _, e := range literal.Elts {
+			if kv, ok := e.(*ast.KeyValueExpr); ok && kv.Key.(*ast.Ident).Name == "Type" {
+				names = append(names, text(t, kv.Value))
+			}
+		}
+		return true
+	})
+	if len(names) == 0 {
+		t.Fatalf("%s: reports no errors of its own", file)
+	}
+	return names
+}
+
+func parse(t *testing.T, file string) *ast.File {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func text(t *testing.T, e ast.Expr) string {
+	t.Helper()
+	literal, ok := e.(*ast.BasicLit)
+	if !ok {
+		t.Fatalf("got %T, want a string", e)
+	}
+	s, err := strconv.Unquote(literal.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
