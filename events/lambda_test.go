@@ -1,0 +1,340 @@
+package events_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// bin is where the functions were built, as `sam build` does it.
+var bin string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	var err error
+	if bin, err = os.MkdirTemp("", "events-test-"); err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(bin)
+	return m.Run()
+}
+
+// build makes every function's binary, once and only when a test runs one.
+var build = sync.OnceValue(func() error {
+	// `go test` answers from its cache unless a file that the test itself opened has
+	// changed. What the compiler opens doesn't count: without this walk a change
+	// to a function would be reported as passed.
+	for _, dir := range []string{"../functions", "../internal"} {
+		if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				_, err = os.Stat(path)
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	for _, file := range []string{"../go.mod", "../go.sum", "../template.yaml"} {
+		if _, err := os.Stat(file); err != nil {
+			return err
+		}
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-tags=lambda.norpc", "-ldflags=-s", "-o", bin+"/", "../functions/...")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return errors.New(string(out))
+	}
+	return nil
+})
+
+var builtFor atomic.Pointer[string] // the test that tells why there is nothing to run
+
+func binary(t *testing.T, function string) string {
+	t.Helper()
+	if err := build(); err != nil {
+		if name := t.Name(); builtFor.CompareAndSwap(nil, &name) {
+			t.Fatalf("build functions: %v", err)
+		}
+		t.Fatal("the functions were not built")
+	}
+	return filepath.Join(bin, function)
+}
+
+func TestBinarySizes(t *testing.T) {
+	for _, function := range functions(t) {
+		info, err := os.Stat(binary(t, function))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%-14s %5.1f MiB", function, float64(info.Size())/(1<<20))
+	}
+}
+
+// functions are the folders that are deployed.
+func functions(t *testing.T) []string {
+	t.Helper()
+	dirs, err := filepath.Glob("../functions/*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("got %d functions (%v), want some", len(dirs), err)
+	}
+	for i, dir := range dirs {
+		dirs[i] = filepath.Base(dir)
+	}
+	return dirs
+}
+
+// logicalIDs ties a folder to its resource in the template.
+func logicalID(function string) string {
+	var id strings.Builder
+	for _, word := range strings.Split(function, "-") {
+		id.WriteString(strings.ToUpper(word[:1]) + word[1:])
+	}
+	return id.String() + "Function"
+}
+
+// templateVariables returns the names of the environment variables that the
+// template gives a function: the ones all have, and its own.
+func templateVariables(t *testing.T, function string) []string {
+	t.Helper()
+	f, err := os.Open("../template.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var names []string
+	var resource string
+	variables := -1 // indentation of the names; -1 outside
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		line := lines.Text()
+		text := strings.TrimSpace(line)
+		indent := len(line) - len(strings.TrimLeft(line, " "))
+		if text == "" || text[0] == '#' {
+			continue
+		}
+		if indent <= 2 {
+			resource = strings.TrimSuffix(text, ":")
+		}
+		if text == "Variables:" {
+			variables = indent + 2
+			continue
+		}
+		if indent < variables {
+			variables = -1
+		}
+		if indent == variables && (resource == "Function" || resource == logicalID(function)) {
+			name, _, _ := strings.Cut(text, ":")
+			names = append(names, name)
+		}
+	}
+	if len(names) < 2 {
+		t.Fatalf("got variables %v of %s in the template, want more", names, logicalID(function))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// invocation is one run of a function's binary on one event.
+type invocation struct {
+	body []byte // what the function answered
+	// errorType and errorMessage are set when it answered with an error.
+	errorType, errorMessage string
+	logs                    string
+}
+
+// invoke runs a function's binary with env and nothing else from this machine,
+// hands it event through a Lambda Runtime API, and returns what it answered:
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+func invoke(t *testing.T, function string, env map[string]string, event []byte, timeout time.Duration) invocation {
+	t.Helper()
+	const requestID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
+	path := binary(t, function)
+	var got invocation
+	var mu sync.Mutex
+	asked, answered := 0, 0
+	done := make(chan struct{})
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /2018-06-01/runtime/invocation/next", func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		asked++
+		first := asked == 1
+		mu.Unlock()
+		if !first {
+			// Only now is an invocation over: all that it logs is written.
+			close(done)
+			<-r.Context().Done()
+			return
+		}
+		w.Header().Set("Lambda-Runtime-Aws-Request-Id", requestID)
+		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(timeout).UnixMilli(), 10))
+		w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:"+region+":"+account+":function:"+function)
+		w.Header().Set("Lambda-Runtime-Trace-Id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1")
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(event)
+	})
+	answer := func(isError bool) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			mu.Lock()
+			defer mu.Unlock()
+			answered++
+			if err != nil || answered > 1 || r.PathValue("id") != requestID {
+				t.Errorf("%s: got answer %d to %q (%v), want one to %q", function, answered, r.PathValue("id"), err, requestID)
+			}
+			got.body = body
+			if isError {
+				var report struct{ ErrorMessage, ErrorType string }
+				if err := json.Unmarshal(body, &report); err != nil || report.ErrorType == "" {
+					t.Errorf("%s: got error report %s (%v), want errorType and errorMessage", function, body, err)
+				}
+				got.errorType, got.errorMessage = report.ErrorType, report.ErrorMessage
+			}
+			w.WriteHeader(http.StatusAccepted)
+		}
+	}
+	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/response", answer(false))
+	mux.HandleFunc("POST /2018-06-01/runtime/invocation/{id}/error", answer(true))
+	mux.HandleFunc("POST /2018-06-01/runtime/init/error", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		t.Errorf("%s: got init error %s, want a start", function, body)
+		w.WriteHeader(http.StatusAccepted)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s: got %s %s, which is no call of the Runtime API", function, r.Method, r.URL.Path)
+		w.WriteHeader(http.StatusNotFound)
+	})
+	api := httptest.NewServer(mux)
+	defer api.Close()
+
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path)
+	var logs bytes.Buffer // of both: Lambda keeps both
+	cmd.Stdout, cmd.Stderr = &logs, &logs
+	cmd.Env = lambdaEnvironment(function, api.Listener.Addr().String(), env)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(exited) }()
+	select {
+	case <-done:
+		_ = cmd.Process.Kill()
+		<-exited
+	case <-exited:
+		api.CloseClientConnections()
+		t.Fatalf("%s: exited with %s, want an answer; logs:\n%s", function, cmd.ProcessState, logs.String())
+	}
+	api.CloseClientConnections() // the second next waits for its client
+	got.logs = logs.String()
+	return got
+}
+
+// lambdaEnvironment is what Lambda sets, and the function's own variables.
+func lambdaEnvironment(function, runtimeAPI string, env map[string]string) []string {
+	all := map[string]string{
+		"AWS_LAMBDA_RUNTIME_API":          runtimeAPI,
+		"AWS_LAMBDA_FUNCTION_NAME":        function,
+		"AWS_LAMBDA_FUNCTION_VERSION":     "$LATEST",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
+		"AWS_LAMBDA_LOG_FORMAT":           "JSON",
+		"AWS_REGION":                      region,
+		"AWS_DEFAULT_REGION":              region,
+		"AWS_ACCESS_KEY_ID":               functionKey,
+		"AWS_SECRET_ACCESS_KEY":           "function-secret",
+		"AWS_SESSION_TOKEN":               functionSession,
+		"_HANDLER":                        "bootstrap",
+		"TZ":                              ":UTC",
+		"PATH":                            "/usr/local/bin:/usr/bin:/bin",
+	}
+	maps.Copy(all, env)
+	list := make([]string, 0, len(all))
+	for name, value := range all {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
+// A function whose variables are missing says all their names at once and ends
+// before it asks for work; so does one whose variables make no sense. Its
+// variables are the ones that the template sets, no other.
+func TestStartUp(t *testing.T) {
+	optional := []string{"LOCAL_ENDPOINT"} // empty on AWS
+	for _, function := range functions(t) {
+		t.Run(function, func(t *testing.T) {
+			t.Parallel()
+			api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				t.Errorf("got %s %s, want an exit", r.Method, r.URL.Path)
+			}))
+			defer api.Close()
+			start := func(env map[string]string) string {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				cmd := exec.CommandContext(ctx, binary(t, function))
+				cmd.Env = lambdaEnvironment(function, api.Listener.Addr().String(), env)
+				out, err := cmd.CombinedOutput()
+				var exit *exec.ExitError
+				if !errors.As(err, &exit) || exit.ExitCode() < 1 {
+					t.Fatalf("got %v, want an exit code above 0; output:\n%s", err, out)
+				}
+				if lines := bytes.Count(out, []byte("\n")); lines != 1 {
+					t.Errorf("got %d lines, want one:\n%s", lines, out)
+				}
+				return string(out)
+			}
+
+			out := start(nil)
+			for _, name := range templateVariables(t, function) {
+				if got, want := strings.Contains(out, name+" is not set"), !slices.Contains(optional, name); got != want {
+					t.Errorf("without %s: got named %v, want %v", name, got, want)
+				}
+			}
+			if got, want := strings.Count(out, " is not set"), len(templateVariables(t, function))-len(optional); got != want {
+				t.Errorf("got %d variables named, want the template's %d: %s", got, want, out)
+			}
+
+			wrong := map[string]string{
+				"ORIGIN_URL": "ftp://user:hunter2@origin.example", "LINK_EXPIRY_SECONDS": "0",
+				"MAX_FILE_BYTES": "1 TiB", "ORIGIN_IS_PRIVATE": "yes", "CLIENT_TIMEOUT_SECONDS": "-1", "MAX_CONCURRENT_SEGMENTS": "1.5",
+			}
+			env, bad := map[string]string{}, 0
+			for _, name := range templateVariables(t, function) {
+				env[name] = "x"
+				if value, ok := wrong[name]; ok {
+					env[name] = value
+					bad++
+				}
+			}
+			if bad == 0 {
+				return
+			}
+			out = start(env)
+			for _, name := range templateVariables(t, function) {
+				if _, want := wrong[name]; strings.Contains(out, name) != want {
+					t.Errorf("%s=%s: got named %v, want %v: %s", name, env[name], !want, want, out)
+				}
+			}
+			if strings.Contains(out, "hunter2") {
+				t.Errorf("got the origin's password in the log: %s", out)
+			}
+		})
+	}
+}
