@@ -46,12 +46,13 @@ type File struct {
 	requests int
 }
 
-// Open asks for the first firstBytes bytes of u and describes the file. The
-// reply's body stays open until it is read by Range or Stream, or Close.
+// Open asks for the first firstBytes bytes of u, or for all of it if that is 0,
+// and describes the file. The reply's body stays open until it is read by Range
+// or Stream, or Close.
 func (c *Client) Open(ctx context.Context, u *url.URL, firstBytes int64) (*File, error) {
 	t := &tries{c: c}
 	f := &File{c: c, url: u}
-	whole := false
+	whole := firstBytes == 0
 	for {
 		err := f.open(ctx, firstBytes, &whole)
 		if err == nil {

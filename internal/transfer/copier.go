@@ -57,10 +57,18 @@ type Copier struct {
 	// OnUpload is told of a multipart upload when it was made or found again;
 	// its error ends the copy.
 	OnUpload func(ctx context.Context, uploadID string) error
+	// Resumed is told how many bytes an earlier run had stored; they aren't told
+	// to Progress again.
+	Resumed func(n int64)
 	// Progress is told of bytes that are safe in S3, part by part. It is called
 	// from several goroutines and must not block.
 	Progress func(n int64)
+
+	storeBackoff time.Duration // replaces the constant in tests
 }
+
+func (c *Copier) partSize() int64  { return or(c.PartSize, PartSize) }
+func (c *Copier) concurrency() int { return or(c.Concurrency, Concurrency) }
 
 // Result is a copy that is complete. It has no secret in it.
 type Result struct {

@@ -1,50 +1,372 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"async-download/internal/failure"
+	"async-download/internal/origin"
+)
+
+const (
+	// restarts is how often a copy begins again from nothing: the file changed,
+	// a stream broke, or somebody aborted the upload.
+	restarts = 3
+	// digestReadBack is the largest file made of ranges whose digest is checked.
+	// It has to be read back from S3 in one stream, in one run.
+	digestReadBack = 64 << 30
+	// wholeBytes is the largest file that is held in memory and stored in one
+	// request: no larger than one part by default.
+	wholeBytes = PartSize
 )
 
 // Start copies the file at src to key, with meta as further metadata of the
 // object. It returns the finished object, or the work that is left when the
 // file has more than one segment or the context's deadline came first.
 //
-// Started again, with the same key, it goes on with what is there: a finished
+// Started again with the same key it goes on with what is there: a finished
 // object is the result, an upload of the same version of the file is continued.
+// An error leaves an upload open for that; see [Copier.Abort].
 func (c *Copier) Start(ctx context.Context, src Source, key string, meta map[string]string) (Outcome, error) {
-	f, err := src.Client.Open(ctx, src.URL, c.partSize())
+	if !c.Replace {
+		if r, err := c.finished(ctx, key); err != nil || r != nil {
+			return Outcome{Result: r}, err
+		}
+	}
+	// Bytes are counted again when a copy begins again; what was told to
+	// Progress is not told twice.
+	count := &counter{tell: c.Progress}
+	ranged := true
+	for try := 1; ; try++ {
+		count.restart()
+		outcome, err := c.start(ctx, src, key, meta, ranged, count)
+		switch {
+		case err == nil || ctx.Err() != nil || try > restarts:
+			return outcome, err
+		case errors.Is(err, origin.ErrRangeRefused):
+			ranged = false
+		case failure.CodeOf(err) == failure.OriginChanged, errors.Is(err, errGone), origin.Temporary(err):
+			// A stream can't be mended, only begun again.
+			if err := pause(ctx, try, c.storeBackoff); err != nil {
+				return Outcome{}, err
+			}
+		default:
+			return Outcome{}, err
+		}
+	}
+}
+
+// finished returns the object that is there, nil if there is none. A key is used
+// for one download, and only whole objects are ever completed under it.
+func (c *Copier) finished(ctx context.Context, key string) (*Result, error) {
+	head, err := c.head(ctx, key)
+	if err != nil || head == nil {
+		return nil, err
+	}
+	r := FromHead(head)
+	if err := c.checkDigest(ctx, key, origin.ParseDigest(head.Metadata[MetaDigest])); err != nil {
+		return nil, err
+	}
+	c.sweep(ctx, key)
+	return &r, nil
+}
+
+func (c *Copier) start(ctx context.Context, src Source, key string, meta map[string]string, ranged bool, count *counter) (Outcome, error) {
+	first := c.partSize()
+	if !ranged {
+		first = 0
+	}
+	f, err := src.Client.Open(ctx, src.URL, first)
 	if err != nil {
 		return Outcome{}, err
 	}
 	defer f.Close()
-	if c.MaxBytes > 0 && f.Size > c.MaxBytes {
-		return Outcome{}, failure.New(failure.TooLarge, "the file has %d bytes; this stack takes %d", f.Size, c.MaxBytes)
+	if limit := or(c.MaxBytes, MaxBytes); f.Size > limit {
+		return Outcome{}, failure.New(failure.TooLarge, "the file has %d bytes; at most %d are taken", f.Size, limit)
 	}
 	if c.OnSize != nil {
 		c.OnSize(f.Size)
 	}
-	return c.stream(ctx, f, key, meta)
+	var r Result
+	switch {
+	case f.Size >= 0 && f.Size <= wholeBytes:
+		r, err = c.whole(ctx, f, describe(f, key, meta), count)
+	case f.Ranged:
+		if f.Size > digestReadBack {
+			f.Digest = origin.Digest{}
+		}
+		return c.ranges(ctx, src, f, describe(f, key, meta), count)
+	default:
+		r, err = c.stream(ctx, f, describe(f, key, meta), count)
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	r.Ranges = f.Requests()
+	c.sweep(ctx, key)
+	return Outcome{Result: &r}, nil
+}
+
+// whole copies a small file in one request, from memory.
+func (c *Copier) whole(ctx context.Context, f *origin.File, o object, count *counter) (Result, error) {
+	b := make([]byte, f.Size)
+	src := io.ReadCloser(f.Range(ctx, 0, f.Size))
+	if !f.Ranged {
+		src = f.Stream()
+	}
+	defer src.Close()
+	if _, err := io.ReadFull(src, b); err != nil {
+		return Result{}, err
+	}
+	if h := newHash(f.Digest); h != nil {
+		h.Write(b)
+		if !f.Digest.Matches(h.Sum(nil)) {
+			return Result{}, mismatch(f.Digest)
+		}
+	}
+	r, err := c.put(ctx, o, bytes.NewReader(b))
+	if err == nil {
+		count.add(r.Bytes)
+	}
+	return r, err
+}
+
+// put stores an object that is in memory.
+func (c *Copier) put(ctx context.Context, o object, r io.ReadSeeker) (Result, error) {
+	var s sums
+	size, err := rewound(r, &s)
+	if err != nil {
+		return Result{}, err
+	}
+	want := Checksum{CRC64NVME: s.base64CRC64()}
+	in := &s3.PutObjectInput{
+		Bucket: &c.Bucket, Key: &o.key, Body: r,
+		ContentType: &o.contentType, ContentEncoding: optional(o.encoding), ContentDisposition: &o.disposition,
+		Metadata:          o.metadata,
+		ChecksumCRC64NVME: &want.CRC64NVME,
+	}
+	if !c.Replace {
+		in.IfNoneMatch = aws.String("*")
+	}
+	if _, err := c.S3.PutObject(ctx, in, unsigned, patient); err != nil {
+		return c.settle(ctx, o.key, size, want, err)
+	}
+	return c.readBack(ctx, o.key, size, want)
+}
+
+// ranges copies a file by ranges in parallel: all of it, or, when it has more
+// than one segment, only as far as to make the work that is left.
+func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o object, count *counter) (Outcome, error) {
+	plan, err := NewPlan(f.Size, c.partSize())
+	if err != nil {
+		return Outcome{}, err
+	}
+	plan.Key, plan.ETag, plan.Digest = o.key, f.ETag, f.Digest.String()
+	plan, have, found, err := c.resume(ctx, src, plan)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if !found {
+		have = map[int32]part{}
+		if c.SegmentBytes > 0 && f.Size > c.SegmentBytes {
+			if err := c.fastEnough(ctx, f, plan); err != nil {
+				return Outcome{}, err
+			}
+		}
+		if plan, err = c.begin(ctx, src, plan, o); err != nil {
+			return Outcome{}, err
+		}
+	}
+	if c.OnUpload != nil {
+		if err := c.OnUpload(ctx, plan.UploadID); err != nil {
+			return Outcome{}, err
+		}
+	}
+	all := Segment{1, plan.Parts()}
+	left := missing(all, have)
+	if c.SegmentBytes > 0 && f.Size > c.SegmentBytes && len(left) > 0 {
+		return Outcome{Work: c.work(plan, left)}, nil
+	}
+	if c.Resumed != nil && len(have) > 0 {
+		var n int64
+		for _, p := range have {
+			n += p.size
+		}
+		c.Resumed(n)
+	}
+
+	run := &copying{c: c, f: f, plan: plan, have: have, report: count.add}
+	err = run.copyParts(ctx, left)
+	if errors.Is(err, context.DeadlineExceeded) && c.SegmentBytes > 0 {
+		return Outcome{Work: c.work(plan, missing(all, have))}, nil
+	}
+	if err != nil {
+		return Outcome{}, c.explain(ctx, plan, err)
+	}
+	r, err := c.complete(ctx, plan, have)
+	if err != nil {
+		return Outcome{}, err
+	}
+	r.Ranges = f.Requests()
+	return c.done(ctx, plan, r)
+}
+
+// done is what follows the completion of an object made of parts.
+func (c *Copier) done(ctx context.Context, plan Plan, r Result) (Outcome, error) {
+	if err := c.checkDigest(ctx, plan.Key, origin.ParseDigest(plan.Digest)); err != nil {
+		return Outcome{}, err
+	}
+	c.sweep(ctx, plan.Key)
+	return Outcome{Result: &r}, nil
+}
+
+// explain turns S3's "no such upload" into what it means.
+func (c *Copier) explain(ctx context.Context, plan Plan, err error) error {
+	if isCode(err, "NoSuchUpload") {
+		return errGone
+	}
+	return err
+}
+
+// work is what is left of a plan when the numbered parts are missing.
+func (c *Copier) work(plan Plan, left []int32) *Work {
+	w := &Work{Plan: plan, Missing: len(left)}
+	i := 0
+	for _, s := range plan.Segments(c.SegmentBytes) {
+		n := i
+		for i < len(left) && left[i] <= s.Last {
+			i++
+		}
+		if i > n {
+			w.Segments = append(w.Segments, Segment{left[n], left[i-1]})
+		}
+	}
+	return w
+}
+
+// fastEnough refuses a file whose parts are so large that a worker couldn't move
+// one in its time. The speed is that of the second half of the first range: a
+// connection starts slowly.
+func (c *Copier) fastEnough(ctx context.Context, f *origin.File, plan Plan) error {
+	if c.Run == 0 || plan.PartSize <= c.partSize() {
+		return nil
+	}
+	head := f.Range(ctx, 0, c.partSize())
+	defer head.Close()
+	half := c.partSize() / 2
+	if _, err := io.CopyN(io.Discard, head, half); err != nil {
+		return err
+	}
+	began := time.Now()
+	if _, err := io.CopyN(io.Discard, head, half); err != nil {
+		return err
+	}
+	speed := int64(float64(half) / max(time.Since(began).Seconds(), 1e-6))
+	if speed < plan.SlowestOrigin(c.Run) {
+		return failure.New(failure.OriginTooSlow, "a file of %d bytes needs %d bytes a second on each connection; the origin sends %d", f.Size, plan.SlowestOrigin(c.Run), speed)
+	}
+	return nil
 }
 
 // CopySegment copies the parts of segment that aren't there yet. Reaching the
 // context's deadline is no error: what is missing is found by Finish.
 func (c *Copier) CopySegment(ctx context.Context, src Source, plan Plan, segment Segment) error {
-	return failure.New(failure.Internal, "no segments yet")
+	have, err := c.parts(ctx, plan, segment)
+	if err == nil {
+		count := &counter{tell: c.Progress}
+		f := src.Client.Reopen(src.URL, plan.Size, plan.ETag)
+		run := &copying{c: c, f: f, plan: plan, have: have, report: count.add}
+		err = run.copyParts(ctx, missing(segment, have))
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil
+	case isCode(err, "NoSuchUpload"):
+		// Finished by another worker while this one came late, or aborted.
+		if head, headErr := c.head(ctx, plan.Key); headErr == nil && head != nil {
+			return nil
+		}
+		return errGone
+	}
+	return err
 }
 
 // Finish completes the object if every part is there, else returns the work
-// that is left. Without progress since work was made it returns why.
+// that is left. When no part came since work was made it returns why.
 func (c *Copier) Finish(ctx context.Context, src Source, work Work) (Outcome, error) {
-	return Outcome{}, failure.New(failure.Internal, "no segments yet")
+	plan := work.Plan
+	all := Segment{1, plan.Parts()}
+	for try := 1; ; try++ {
+		have, err := c.parts(ctx, plan, all)
+		if isCode(err, "NoSuchUpload") {
+			// Another worker completed it and its answer was lost, or it was aborted.
+			if r, err := c.finished(ctx, plan.Key); err != nil || r != nil {
+				return Outcome{Result: r}, err
+			}
+			return Outcome{}, errGone
+		}
+		if err != nil {
+			return Outcome{}, err
+		}
+		if left := missing(all, have); len(left) > 0 {
+			if len(left) >= work.Missing {
+				return Outcome{}, c.why(ctx, src, plan, left[0])
+			}
+			return Outcome{Work: c.work(plan, left)}, nil
+		}
+		r, err := c.complete(ctx, plan, have)
+		if isCode(err, "InvalidPart") && try < restarts {
+			continue // a late worker stored a part once more; list them again
+		}
+		if err != nil {
+			return Outcome{}, err
+		}
+		return c.done(ctx, plan, r)
+	}
 }
 
-func (c *Copier) partSize() int64 {
-	if c.PartSize > 0 {
-		return c.PartSize
+// why asks the origin for a part that no worker brought. The workers' own errors
+// were theirs to lose: a Map tolerates them.
+func (c *Copier) why(ctx context.Context, src Source, plan Plan, n int32) error {
+	start, _ := plan.Span(n)
+	r := src.Client.Reopen(src.URL, plan.Size, plan.ETag).Range(ctx, start, start+1)
+	defer r.Close()
+	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
+		return err
 	}
-	return PartSize
+	return failure.New(failure.OriginTooSlow, "no part of %d bytes came in the time that a worker has", plan.PartSize)
+}
+
+// counter adds up what is told to Progress.
+type counter struct {
+	tell func(int64)
+
+	mu         sync.Mutex
+	n, highest int64
+}
+
+func (c *counter) add(n int64) {
+	c.mu.Lock()
+	c.n += n
+	fresh := max(c.n-c.highest, 0)
+	c.highest += fresh
+	c.mu.Unlock()
+	if c.tell != nil && fresh > 0 {
+		c.tell(fresh)
+	}
+}
+
+func (c *counter) restart() {
+	c.mu.Lock()
+	c.n = 0
+	c.mu.Unlock()
 }
 
 // storage turns an error of S3 into a failure, and the end of a context into
@@ -61,4 +383,12 @@ func storage(ctx context.Context, err error, doing string) error {
 		return context.Cause(ctx)
 	}
 	return failure.Wrap(err, failure.Storage, "%s failed", doing)
+}
+
+func or[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
 }

@@ -3,103 +3,181 @@ package transfer
 import (
 	"context"
 	"errors"
+	"hash"
 	"io"
-	"mime"
+	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/manager"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"async-download/internal/failure"
 	"async-download/internal/origin"
 )
 
-// streamPartSize lets 10,000 parts hold 156 GiB, more than a Lambda carries in
-// one run, and four of them fit a small Lambda's memory.
-const streamPartSize = 16 << 20
+const (
+	// streamPartSize lets 10,000 parts hold 156 GiB, more than a Lambda carries
+	// in one run.
+	streamPartSize = 16 << 20
+	// streamConcurrency is how many parts of a stream are sent at once: with the
+	// one that is filled they are what a stream needs of memory, 64 MiB.
+	streamConcurrency = 3
+	// speedAfter is how long a stream is watched before it is said to be too
+	// slow: a connection starts slowly, and so does an origin that makes a file.
+	speedAfter = 20 * time.Second
+)
 
-func (c *Copier) stream(ctx context.Context, f *origin.File, key string, meta map[string]string) (Outcome, error) {
-	body := f.Stream()
-	defer body.Close()
-	counted := &counter{r: body, c: c}
-	up := manager.NewUploader(c.S3, func(u *manager.Uploader) { //nolint:staticcheck // SA1019: asked for by name; see the README's decisions
-		u.PartSize = streamPartSize
-		u.Concurrency = 3
+// stream copies a file that comes as one body, by the SDK's upload manager. The
+// manager cuts it into parts and retries them; this package's own calls stand
+// under it, so that a stream's object is completed, compared and aborted like
+// any other.
+func (c *Copier) stream(ctx context.Context, f *origin.File, o object, count *counter) (Result, error) {
+	src := f.Stream()
+	defer src.Close()
+	r := &streamReader{ctx: ctx, src: src, size: f.Size, limit: or(c.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
+	partSize := max(streamPartSize, c.partSize())
+	if f.Size > 0 {
+		plan, err := NewPlan(f.Size, partSize)
+		if err != nil {
+			return Result{}, err
+		}
+		partSize = plan.PartSize
+	} else {
+		r.limit = min(r.limit, partSize*MaxParts)
+	}
+	s := &store{Client: c.S3, c: c, o: o, count: count, have: map[int32]part{}}
+	up := manager.NewUploader(s, func(u *manager.Uploader) { //nolint:staticcheck // SA1019: the manager is asked for by name; see the README's decisions
+		u.PartSize = partSize
+		u.Concurrency = streamConcurrency
 	})
-	_, err := up.Upload(ctx, &s3.PutObjectInput{ //nolint:staticcheck // SA1019, as above
-		Bucket: &c.Bucket, Key: &key, Body: counted,
-		ContentType:        aws.String(contentType(f.ContentType)),
-		ContentEncoding:    optional(f.ContentEncoding),
-		ContentDisposition: aws.String(Disposition(f.Name)),
-		Metadata:           metadata(f, meta),
-	})
-	if err != nil {
-		return Outcome{}, storage(ctx, err, "storing the file")
+	_, err := up.Upload(ctx, &s3.PutObjectInput{Bucket: &c.Bucket, Key: &o.key, Body: r}) //nolint:staticcheck // SA1019, as above
+	switch {
+	case err == nil:
+		return s.result, nil
+	case r.err != nil: // first: the manager's error is only its echo
+		err = r.err
 	}
-	head, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
-	if err != nil {
-		return Outcome{}, storage(ctx, err, "reading the object back")
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		return Result{}, failure.New(failure.OriginTooSlow, "the file didn't come in the time that a copy has; without ranges it can't be continued")
 	}
-	r := FromHead(head)
-	r.Ranges = f.Requests()
-	if r.Bytes != counted.n {
-		return Outcome{}, failure.New(failure.Storage, "the object has %d bytes, %d were copied", r.Bytes, counted.n)
-	}
-	return Outcome{Result: &r}, nil
+	return Result{}, storage(ctx, err, "storing the file")
 }
 
-type counter struct {
-	r io.Reader
-	c *Copier
-	n int64
+// streamReader watches a stream on its way to the manager.
+type streamReader struct {
+	ctx    context.Context
+	src    io.Reader
+	size   int64
+	limit  int64
+	n      int64
+	began  time.Time
+	digest origin.Digest
+	hash   hash.Hash
+	err    error
 }
 
-func (r *counter) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
+func (r *streamReader) Read(p []byte) (int, error) {
+	n, err := r.src.Read(p)
 	r.n += int64(n)
-	if r.c.Progress != nil && n > 0 {
-		r.c.Progress(int64(n))
+	if r.hash != nil {
+		r.hash.Write(p[:n])
 	}
-	if r.c.MaxBytes > 0 && r.n > r.c.MaxBytes {
-		return n, failure.New(failure.TooLarge, "the file has more than %d bytes", r.c.MaxBytes)
+	switch {
+	case r.n > r.limit:
+		err = failure.New(failure.TooLarge, "the file has more than the %d bytes that are taken", r.limit)
+	case err == io.EOF && r.hash != nil && !r.digest.Matches(r.hash.Sum(nil)):
+		// Before the last part is sent: no object comes of it.
+		err = mismatch(r.digest)
+	case err == nil:
+		err = r.fastEnough()
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return n, err
+	if err != nil && err != io.EOF {
+		r.err = err
 	}
 	return n, err
 }
 
-// metadata is what the object remembers of its origin.
-func metadata(f *origin.File, meta map[string]string) map[string]string {
-	m := map[string]string{MetaVerified: "false"}
-	if f.Framed || !f.Digest.IsZero() {
-		m[MetaVerified] = "true"
-	}
-	if f.ETag != "" {
-		m[MetaValidator] = f.ETag
-	}
-	if !f.Digest.IsZero() {
-		m[MetaDigest] = f.Digest.String()
-	}
-	for k, v := range meta {
-		m[k] = v
-	}
-	return m
-}
-
-// contentType returns the origin's content type if it is one, else the one for
-// anything.
-func contentType(s string) string {
-	if _, _, err := mime.ParseMediaType(s); err != nil {
-		return "application/octet-stream"
-	}
-	return s
-}
-
-func optional(s string) *string {
-	if s == "" {
+// fastEnough gives up early on a file that can't be here before the deadline. It
+// can't be continued by another run, so its bytes would be moved for nothing.
+func (r *streamReader) fastEnough() error {
+	deadline, ok := r.ctx.Deadline()
+	elapsed := time.Since(r.began)
+	if !ok || r.size < 0 || elapsed < speedAfter {
 		return nil
 	}
-	return &s
+	speed := float64(r.n) / elapsed.Seconds()
+	if need := time.Duration(float64(r.size-r.n) / speed * float64(time.Second)); need > time.Until(deadline) {
+		return failure.New(failure.OriginTooSlow, "at %d bytes a second the other %d bytes don't come in the time that is left; without ranges a copy can't be continued", int64(speed), r.size-r.n)
+	}
+	return nil
+}
+
+// store is the S3 that the upload manager sees: its calls with our checksums,
+// the object's own headers, and our way of completing and aborting.
+type store struct {
+	*s3.Client
+	c     *Copier
+	o     object
+	count *counter
+
+	mu     sync.Mutex
+	plan   Plan
+	have   map[int32]part
+	result Result
+}
+
+func (s *store) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+	var err error
+	if s.result, err = s.c.put(ctx, s.o, in.Body.(io.ReadSeeker)); err != nil {
+		return nil, err
+	}
+	s.count.add(s.result.Bytes)
+	return &s3.PutObjectOutput{}, nil
+}
+
+func (s *store) CreateMultipartUpload(ctx context.Context, _ *s3.CreateMultipartUploadInput, _ ...func(*s3.Options)) (*s3.CreateMultipartUploadOutput, error) {
+	id, composite, err := s.c.create(ctx, s.o)
+	if err != nil {
+		return nil, err
+	}
+	s.plan = Plan{Key: s.o.key, UploadID: id, Composite: composite}
+	if s.c.OnUpload != nil {
+		if err := s.c.OnUpload(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	return &s3.CreateMultipartUploadOutput{UploadId: &id}, nil
+}
+
+func (s *store) UploadPart(ctx context.Context, in *s3.UploadPartInput, _ ...func(*s3.Options)) (*s3.UploadPartOutput, error) {
+	n := aws.ToInt32(in.PartNumber)
+	p, err := s.c.putPart(ctx, s.plan, n, in.Body.(io.ReadSeeker)) // the manager's buffer
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.have[n] = p
+	s.mu.Unlock()
+	s.count.add(p.size)
+	return &s3.UploadPartOutput{ETag: &p.etag}, nil
+}
+
+func (s *store) CompleteMultipartUpload(ctx context.Context, _ *s3.CompleteMultipartUploadInput, _ ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error) {
+	var err error
+	s.plan.PartSize = s.have[1].size
+	for _, p := range s.have {
+		s.plan.Size += p.size
+	}
+	if s.result, err = s.c.complete(ctx, s.plan, s.have); err != nil {
+		return nil, err
+	}
+	return &s3.CompleteMultipartUploadOutput{}, nil
+}
+
+func (s *store) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipartUploadInput, _ ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error) {
+	// The manager calls this with the context whose end may be the reason.
+	ctx, cancel := alive(ctx)
+	defer cancel()
+	return &s3.AbortMultipartUploadOutput{}, s.c.abort(ctx, s.o.key, aws.ToString(in.UploadId))
 }

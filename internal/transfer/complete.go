@@ -1,0 +1,259 @@
+package transfer
+
+import (
+	"context"
+	"crypto/md5" //nolint:gosec // the origin's choice of digest
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin"
+)
+
+// errGone: the upload isn't there and no object came of it.
+var errGone = gone()
+
+// complete makes the object of the plan's parts and returns what S3 then holds,
+// after comparing it with what was read. have must have every part.
+func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part) (Result, error) {
+	n := plan.Parts()
+	var whole uint64
+	var total int64
+	var crc32s []uint32
+	know64, know32 := true, true
+	parts := make([]types.CompletedPart, 0, n)
+	for i := int32(1); i <= n; i++ {
+		p, ok := have[i]
+		if !ok {
+			return Result{}, failure.New(failure.Internal, "part %d is missing", i)
+		}
+		total += p.size
+		whole = combine64(whole, p.sums.crc64, p.size)
+		crc32s = append(crc32s, p.sums.crc32)
+		know64, know32 = know64 && p.has64, know32 && p.has32
+		done := types.CompletedPart{PartNumber: aws.Int32(i), ETag: aws.String(p.etag)}
+		switch {
+		case plan.Composite && p.has32:
+			done.ChecksumCRC32 = aws.String(p.sums.base64CRC32())
+		case !plan.Composite && p.has64:
+			done.ChecksumCRC64NVME = aws.String(p.sums.base64CRC64())
+		}
+		parts = append(parts, done)
+	}
+	if total != plan.Size {
+		return Result{}, failure.New(failure.OriginTruncated, "%d of %d bytes were copied", total, plan.Size)
+	}
+
+	in := &s3.CompleteMultipartUploadInput{
+		Bucket: &c.Bucket, Key: &plan.Key, UploadId: &plan.UploadID,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+		MpuObjectSize:   aws.Int64(total),
+	}
+	if !c.Replace {
+		in.IfNoneMatch = aws.String("*")
+	}
+	var want Checksum
+	if know64 {
+		s := sums{crc64: whole}
+		want.CRC64NVME = s.base64CRC64()
+	}
+	switch {
+	case plan.Composite && know32:
+		want.CRC32 = composite(crc32s)
+		in.ChecksumCRC32 = aws.String(want.CRC32)
+	case !plan.Composite && know64:
+		in.ChecksumCRC64NVME = aws.String(want.CRC64NVME)
+		in.ChecksumType = types.ChecksumTypeFullObject
+	}
+	if _, err := c.S3.CompleteMultipartUpload(ctx, in); err != nil {
+		return c.settle(ctx, plan.Key, total, want, err)
+	}
+	r, err := c.readBack(ctx, plan.Key, total, want)
+	if err != nil {
+		return Result{}, err
+	}
+	r.Parts = int(n)
+	return r, nil
+}
+
+// settle finds out what came of a completion (or a put) that answered with an
+// error: its reply may be lost though the object is there, the SDK's own second
+// try then meets NoSuchUpload, and another worker may have been first.
+func (c *Copier) settle(ctx context.Context, key string, size int64, want Checksum, cause error) (Result, error) {
+	living, cancel := alive(ctx)
+	defer cancel()
+	head, err := c.head(living, key)
+	switch {
+	case err != nil:
+		return Result{}, err
+	case head == nil && isCode(cause, "NoSuchUpload", "ConditionalRequestConflict"):
+		return Result{}, errGone
+	case head == nil:
+		return Result{}, storage(ctx, cause, "completing the object")
+	case matches(head, size, want) && (proves(head, want) || !c.Replace):
+		r := FromHead(head)
+		r.Checksum.CRC64NVME = or(r.Checksum.CRC64NVME, want.CRC64NVME)
+		return r, nil
+	case c.Replace:
+		return Result{}, storage(ctx, cause, "completing the object")
+	}
+	// An object of another version of the file: another worker of this download
+	// finished it, as whole as ours would have been.
+	return FromHead(head), nil
+}
+
+// alive returns a context for what has to be done after ctx ended.
+func alive(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+}
+
+// head returns what S3 says of the object, nil if there is none.
+func (c *Copier) head(ctx context.Context, key string) (*s3.HeadObjectOutput, error) {
+	out, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
+	if err == nil {
+		return out, nil
+	}
+	var answer *smithyhttp.ResponseError
+	if errors.As(err, &answer) && answer.HTTPStatusCode() == 404 {
+		return nil, nil
+	}
+	return nil, storage(ctx, err, "looking for the object")
+}
+
+// matches compares an object with what was read, by its length and by the
+// checksum that S3 keeps of it.
+func matches(head *s3.HeadObjectOutput, size int64, want Checksum) bool {
+	if aws.ToInt64(head.ContentLength) != size {
+		return false
+	}
+	got := Checksum{CRC64NVME: aws.ToString(head.ChecksumCRC64NVME), CRC32: aws.ToString(head.ChecksumCRC32)}
+	if got.CRC64NVME != "" && want.CRC64NVME != "" && got.CRC64NVME != want.CRC64NVME {
+		return false
+	}
+	return got.CRC32 == "" || want.CRC32 == "" || got.CRC32 == want.CRC32
+}
+
+// proves reports whether a checksum was there to be compared: an older object of
+// the same length must not pass for the new one.
+func proves(head *s3.HeadObjectOutput, want Checksum) bool {
+	return want.CRC64NVME != "" && aws.ToString(head.ChecksumCRC64NVME) != "" || want.CRC32 != "" && aws.ToString(head.ChecksumCRC32) != ""
+}
+
+// readBack compares the new object with what was read, and removes one that
+// differs: nothing wrong may be left under a key.
+func (c *Copier) readBack(ctx context.Context, key string, size int64, want Checksum) (Result, error) {
+	head, err := c.head(ctx, key)
+	if err != nil {
+		return Result{}, err
+	}
+	if head == nil {
+		return Result{}, failure.New(failure.Storage, "the object was gone right after it was completed")
+	}
+	if !matches(head, size, want) {
+		return Result{}, c.remove(ctx, key, failure.New(failure.Storage, "the object isn't what was copied"))
+	}
+	r := FromHead(head)
+	r.Checksum.CRC64NVME = or(r.Checksum.CRC64NVME, want.CRC64NVME)
+	return r, nil
+}
+
+// remove deletes an object that must not be delivered and returns why.
+func (c *Copier) remove(ctx context.Context, key string, why *failure.Error) error {
+	ctx, cancel := alive(ctx)
+	defer cancel()
+	if _, err := c.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.Bucket, Key: &key}); err != nil {
+		why.Err = err
+	}
+	return why
+}
+
+// newHash returns the hash that d is checked with, nil for no digest.
+func newHash(d origin.Digest) hash.Hash {
+	switch d.Algorithm {
+	case "sha-256":
+		return sha256.New()
+	case "sha-512":
+		return sha512.New()
+	case "md5":
+		return md5.New() //nolint:gosec // the origin's choice
+	}
+	return nil
+}
+
+func mismatch(d origin.Digest) *failure.Error {
+	return failure.New(failure.DigestMismatch, "the bytes don't have the %s digest that the origin gave", d.Algorithm)
+}
+
+// checkDigest reads the object from S3 and compares its digest with the
+// origin's. Such a digest needs the bytes in their order, which ranges in
+// parallel don't have; only when the origin offered one is this paid for.
+func (c *Copier) checkDigest(ctx context.Context, key string, d origin.Digest) error {
+	h := newHash(d)
+	if h == nil {
+		return nil
+	}
+	var off int64
+	for try := 1; ; try++ {
+		n, err := c.hashFrom(ctx, key, off, h)
+		off += n
+		if err == nil {
+			break
+		}
+		if n > 0 {
+			try = 1
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if try == storeTries || !again(err) {
+			return storage(ctx, err, "reading the object back")
+		}
+		if err := pause(ctx, try, c.storeBackoff); err != nil {
+			return err
+		}
+	}
+	if !d.Matches(h.Sum(nil)) {
+		return c.remove(ctx, key, mismatch(d))
+	}
+	return nil
+}
+
+func (c *Copier) hashFrom(ctx context.Context, key string, off int64, h hash.Hash) (int64, error) {
+	in := &s3.GetObjectInput{Bucket: &c.Bucket, Key: &key}
+	if off > 0 {
+		in.Range = aws.String(fmt.Sprintf("bytes=%d-", off))
+	}
+	out, err := c.S3.GetObject(ctx, in, func(o *s3.Options) {
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+	})
+	if err != nil {
+		if isCode(err, "InvalidRange") {
+			return 0, nil // all of it was read, and then the connection broke
+		}
+		return 0, err
+	}
+	defer out.Body.Close()
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(h, out.Body, *buf)
+}
+
+// sweep aborts what is still open for a key whose object is complete: the upload
+// of a worker that was killed, or of one whose request for it lost its reply.
+//
+// A sweep that fails doesn't undo the object: a lifecycle rule follows it.
+func (c *Copier) sweep(ctx context.Context, key string) {
+	ctx, cancel := alive(ctx)
+	defer cancel()
+	_ = c.Abort(ctx, key)
+}

@@ -1,0 +1,212 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin"
+)
+
+const (
+	// storeTries bounds tries of one part in a row.
+	storeTries = 10
+	// storeBackoff is the first wait between them; it doubles up to
+	// storeMaxBackoff, and a random part of it is slept.
+	storeBackoff    = 100 * time.Millisecond
+	storeMaxBackoff = 20 * time.Second
+)
+
+// inFlight is how many parts are under way for each range that is read. A part
+// whose bytes are all sent waits for S3's answer, some 100 ms, and the next
+// range is read meanwhile.
+const inFlight = 3
+
+// copying copies parts of one plan.
+type copying struct {
+	c      *Copier
+	f      *origin.File
+	plan   Plan
+	report func(int64)
+
+	reading chan struct{} // holds a token for each range that is being read
+
+	mu   sync.Mutex
+	have map[int32]part
+	took time.Duration // the last part's time
+	late bool          // a part was left because the deadline is too near
+}
+
+// copyParts copies the named parts, in parallel, and returns at the first error.
+// What is in c.have then is in S3.
+func (c *copying) copyParts(ctx context.Context, numbers []int32) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c.reading = make(chan struct{}, c.c.concurrency())
+	slots := make(chan struct{}, inFlight*c.c.concurrency())
+	var wg sync.WaitGroup
+	for _, n := range numbers {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			defer func() { <-slots }()
+			if err := c.copyPart(ctx, n); err != nil {
+				cancel(err) // the first one counts
+			}
+		}()
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if c.late {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func (c *copying) copyPart(ctx context.Context, n int32) error {
+	for try := 1; ; try++ {
+		p, err := c.tryPart(ctx, n)
+		if errors.Is(err, errLate) {
+			return nil // the parts under way may still be done
+		}
+		if err == nil {
+			c.mu.Lock()
+			c.have[n] = p
+			c.mu.Unlock()
+			c.report(p.size)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !again(err) || try == storeTries {
+			return storage(ctx, err, "storing a part")
+		}
+		if err := pause(ctx, try, c.c.storeBackoff); err != nil {
+			return err
+		}
+	}
+}
+
+// tryPart reads one range and sends it to S3 while it comes.
+func (c *copying) tryPart(ctx context.Context, n int32) (part, error) {
+	select {
+	case c.reading <- struct{}{}:
+	case <-ctx.Done():
+		return part{}, context.Cause(ctx)
+	}
+	var release sync.Once
+	done := func() { release.Do(func() { <-c.reading }) }
+	defer done()
+	if err := c.worthwhile(ctx); err != nil {
+		return part{}, err
+	}
+
+	began := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errEnded)
+	start, end := c.plan.Span(n)
+	src := c.f.Range(ctx, start, end)
+	b := newBody(src, end-start, c.plan.Composite)
+	b.last = func() error { done(); return nil }
+	out, err := c.c.S3.UploadPart(ctx, &s3.UploadPartInput{
+		Bucket: &c.c.Bucket, Key: &c.plan.Key, UploadId: &c.plan.UploadID, PartNumber: &n,
+		Body: b, ContentLength: aws.Int64(end - start),
+	}, b.attach)
+	cancel(errEnded)
+	s, srcErr := b.end()
+	_ = src.Close()
+	if err != nil {
+		if srcErr != nil {
+			err = &fromOrigin{srcErr}
+		}
+		return part{}, err
+	}
+	c.mu.Lock()
+	c.took = time.Since(began)
+	c.mu.Unlock()
+	return part{etag: aws.ToString(out.ETag), size: end - start, sums: s, has64: true, has32: c.plan.Composite}, nil
+}
+
+// worthwhile returns errLate if a part as slow as the last one wouldn't be done
+// before the deadline: its bytes would be read for nothing.
+func (c *copying) worthwhile(ctx context.Context) error {
+	deadline, ok := ctx.Deadline()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ok && c.took > 0 && time.Until(deadline) < c.took {
+		c.late = true
+		return errLate
+	}
+	return nil
+}
+
+var errLate = errors.New("too late for another part")
+
+// fromOrigin marks an error of the origin that came out of an S3 call: it was
+// retried where it arose, and is final.
+type fromOrigin struct{ error }
+
+func (e *fromOrigin) Unwrap() error { return e.error }
+
+// again reports whether a part may be tried again after err, an error of S3 or
+// of the way there. S3 refuses a request for good with a 4xx, but for those
+// that say that the bytes didn't arrive as they were sent.
+func again(err error) bool {
+	var final *fromOrigin
+	var f *failure.Error
+	if errors.As(err, &final) || errors.As(err, &f) {
+		return false
+	}
+	if isCode(err, "BadDigest", "IncompleteBody", "RequestTimeout", "RequestTimeTooSkewed", "XAmzContentSHA256Mismatch", "SlowDown", "OperationAborted") {
+		return true
+	}
+	var answer *smithyhttp.ResponseError
+	if errors.As(err, &answer) {
+		status := answer.HTTPStatusCode()
+		return status >= 500 || status == 408 || status == 429 || status < 400
+	}
+	return true
+}
+
+// pause sleeps before try number try+1.
+func pause(ctx context.Context, try int, first time.Duration) error {
+	if first == 0 {
+		first = storeBackoff
+	}
+	timer := time.NewTimer(rand.N(min(first<<min(try-1, 20), storeMaxBackoff) + 1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// unsigned keeps the SDK from reading a body once more for its SHA-256, which it
+// does over HTTP: the checksum header guards the body.
+func unsigned(o *s3.Options) {
+	o.APIOptions = append(o.APIOptions, v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
+	o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+}
+
+// patient gives a call more tries than the SDK's three.
+func patient(o *s3.Options) { o.RetryMaxAttempts = storeTries }
