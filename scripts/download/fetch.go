@@ -1,0 +1,379 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	crc "github.com/minio/crc64nvme"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// A range is large enough that the wait for its first byte doesn't matter,
+	// and small enough that the connections finish together.
+	minRange = 8 << 20
+	maxRange = 64 << 20
+	// bufferSize is what one connection holds in memory.
+	bufferSize = 256 << 10
+)
+
+// fetcher reads an object by ranges, each pinned to the first reply's ETag, and
+// writes them where they belong. A connection that is cut goes on at the next
+// byte.
+type fetcher struct {
+	http    *http.Client
+	tempo   tempo
+	sink    io.WriterAt
+	size    int64
+	ranges  int64                               // the length of a range
+	refresh func(context.Context) (link, error) // a new link when one is too old
+
+	pin sync.Once
+	// pinned is closed once etag is known.
+	pinned chan struct{}
+	etag   string
+
+	summed   atomic.Int64 // how far follow is
+	renewing sync.Mutex   // held while a link is asked for
+
+	mu       sync.Mutex
+	todo     []span // not yet taken, in order
+	doing    []span // what is left of each connection's range
+	link     link
+	links    int       // how many there were
+	lastByte time.Time // when one last arrived
+}
+
+func newFetcher(l link, connections int, missing []span, etag string) *fetcher {
+	f := &fetcher{
+		size:     l.Size,
+		ranges:   min(max(l.Size/int64(4*connections), minRange), maxRange),
+		pinned:   make(chan struct{}),
+		todo:     slices.Clone(missing),
+		doing:    make([]span, connections),
+		link:     l,
+		lastByte: time.Now(),
+	}
+	if etag != "" {
+		f.pinTo(etag)
+	}
+	return f
+}
+
+func (f *fetcher) pinTo(etag string) {
+	f.pin.Do(func() { f.etag = etag; close(f.pinned) })
+}
+
+// errChanged: the object is not the one that the pinned ETag or the size is of.
+var errChanged = fail(exitChecksum, "the stored file is not the one this download began with")
+
+// errOld: the storage takes the link no longer.
+var errOld = errors.New("the link has expired")
+
+// run returns when every byte is written. An error of the network is returned
+// only after the patience is used up.
+func (f *fetcher) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range f.doing {
+		group.Go(func() error {
+			if i > 0 { // until it is known what the ranges are of
+				select {
+				case <-f.pinned:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			buffer := make([]byte, bufferSize)
+			for f.take(i) {
+				if err := f.fetch(ctx, i, buffer); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// take gives connection i its next range.
+func (f *fetcher) take(i int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.todo) == 0 {
+		return false
+	}
+	next := &f.todo[0]
+	f.doing[i] = span{next.From, min(next.To, next.From+f.ranges)}
+	next.From = f.doing[i].To
+	if next.length() == 0 {
+		f.todo = f.todo[1:]
+	}
+	return true
+}
+
+// missing is what a second start would have to read. Bytes that it leaves out
+// have been written.
+func (f *fetcher) missing() []span {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := slices.Clone(f.todo)
+	for _, s := range f.doing {
+		if s.length() > 0 {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.From, b.From) })
+	return all
+}
+
+// left counts the missing bytes, and says where the first of them is.
+func (f *fetcher) left() (bytes, first int64) {
+	first = f.size
+	for i, s := range f.missing() {
+		if i == 0 {
+			first = s.From
+		}
+		bytes += s.length()
+	}
+	return bytes, first
+}
+
+// fetch finishes the range of connection i.
+func (f *fetcher) fetch(ctx context.Context, i int, buffer []byte) error {
+	old := 0 // links in a row that were refused
+	for try := 0; ; try++ {
+		f.mu.Lock()
+		s, l, links := f.doing[i], f.link, f.links
+		f.mu.Unlock()
+		if s.length() == 0 {
+			return nil
+		}
+		n, err := f.once(ctx, i, s, l, buffer)
+		if n > 0 {
+			try, old = 0, 0
+		}
+		switch {
+		case err == nil:
+			continue
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errOld):
+			if old++; old > 3 {
+				return fail(exitRefused, "the storage refuses every link it is given; is this machine's access to it blocked?")
+			}
+			if err := f.renew(ctx, links); err != nil {
+				return err
+			}
+			if old == 1 {
+				continue
+			}
+		case !isTransient(err):
+			return err
+		}
+		f.mu.Lock()
+		silence := time.Since(f.lastByte)
+		f.mu.Unlock()
+		if silence > f.tempo.patience {
+			return fail(exitNetwork, "the storage sent nothing for %v: %v", f.tempo.patience, err)
+		}
+		if err := f.tempo.pause(ctx, try, askedWait(err)); err != nil {
+			return err
+		}
+	}
+}
+
+// renew gets a fresh link, once for all the connections that found number seen
+// expired.
+func (f *fetcher) renew(ctx context.Context, seen int) error {
+	f.renewing.Lock()
+	defer f.renewing.Unlock()
+	f.mu.Lock()
+	renewed := f.links != seen
+	f.mu.Unlock()
+	if renewed {
+		return nil
+	}
+	l, err := f.refresh(ctx)
+	if err != nil {
+		return err
+	}
+	if l.Size != f.size {
+		return errChanged
+	}
+	f.mu.Lock()
+	f.link, f.links = l, f.links+1
+	f.mu.Unlock()
+	return nil
+}
+
+// once makes one request for s and writes what comes; n is how much that was.
+func (f *fetcher) once(ctx context.Context, i int, s span, l link, buffer []byte) (n int64, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := fmt.Errorf("nothing came for %v", f.tempo.stall)
+	watchdog := time.AfterFunc(f.tempo.stall, func() { cancel(stalled) })
+	defer watchdog.Stop()
+	passing := func(err error) error {
+		if context.Cause(ctx) == stalled {
+			err = stalled
+		}
+		return &transient{err: hideURL(err)}
+	}
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.URL, nil)
+	if err != nil {
+		return 0, fail(exitRefused, "the link is malformed")
+	}
+	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", s.From, s.To-1))
+	req.Header.Set("Accept-Encoding", "identity")
+	select {
+	case <-f.pinned:
+		req.Header.Set("If-Match", f.etag)
+	default:
+	}
+	res, err := f.http.Do(req)
+	if err != nil {
+		return 0, passing(err)
+	}
+	defer res.Body.Close()
+	if err := f.check(res, s); err != nil {
+		return 0, err
+	}
+	for {
+		got, err := res.Body.Read(buffer)
+		watchdog.Reset(f.tempo.stall)
+		if int64(got) > s.length() {
+			return n, fail(exitNetwork, "the storage sent more than was asked for")
+		}
+		if got > 0 {
+			if _, err := f.sink.WriteAt(buffer[:got], s.From); err != nil {
+				return n, fail(exitLocal, "write: %v", err)
+			}
+			s.From += int64(got)
+			n += int64(got)
+			f.mu.Lock()
+			f.doing[i] = s
+			f.lastByte = time.Now()
+			f.mu.Unlock()
+		}
+		if s.length() == 0 {
+			return n, nil
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return n, passing(err)
+		}
+	}
+}
+
+// check lets a reply pass only if its body is s, of the pinned object.
+func (f *fetcher) check(res *http.Response, s span) error {
+	switch res.StatusCode {
+	case http.StatusPartialContent:
+	case http.StatusOK:
+		if s.length() != f.size {
+			return fail(exitNetwork, "the storage, or a proxy before it, ignores ranges")
+		}
+	case http.StatusNotFound, http.StatusGone:
+		return failed("EXPIRED", "the file is no longer kept; ask for it again")
+	case http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+		return errChanged
+	default:
+		return refusedByStorage(res)
+	}
+	if res.StatusCode == http.StatusPartialContent {
+		if got, want := res.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-%d/%d", s.From, s.To-1, f.size); got != want {
+			if strings.HasSuffix(got, fmt.Sprintf("/%d", f.size)) {
+				return fail(exitNetwork, "the storage sent %q, not the range that was asked for", printable(got))
+			}
+			return errChanged
+		}
+	}
+	if res.ContentLength != s.length() {
+		return fail(exitNetwork, "the storage announced %d bytes for a range of %d", res.ContentLength, s.length())
+	}
+	etag := res.Header.Get("ETag")
+	if etag == "" || strings.HasPrefix(etag, "W/") {
+		return fail(exitNetwork, "the storage gave no strong ETag, so ranges can't be put together safely")
+	}
+	f.pinTo(etag)
+	if etag != f.etag {
+		return errChanged
+	}
+	return nil
+}
+
+// refusedByStorage tells apart what may pass, an expired link and the rest.
+func refusedByStorage(res *http.Response) error {
+	var answer struct {
+		Code string `xml:"Code"`
+	}
+	// Only the code is of use: the message may quote the request.
+	xml.NewDecoder(io.LimitReader(res.Body, 16<<10)).Decode(&answer)
+	code := printable(answer.Code)
+	err := fmt.Errorf("the storage answered %d %s", res.StatusCode, code)
+	switch {
+	case res.StatusCode == http.StatusForbidden, res.StatusCode == http.StatusUnauthorized, code == "ExpiredToken":
+		return errOld
+	case res.StatusCode == http.StatusRequestTimeout, res.StatusCode == http.StatusTooManyRequests,
+		res.StatusCode >= 500, code == "RequestTimeout":
+		return &transient{err: err, after: retryAfter(res.Header)}
+	}
+	return fail(exitNetwork, "%v", err)
+}
+
+// crc64nvme is the one checksum that S3 makes of whole objects however they
+// were uploaded.
+const crc64nvme = "crc64nvme"
+
+// crcOf decodes a checksum of a link. A composite one, a sum of sums with the
+// number of parts behind it, says nothing about the file's bytes alone.
+func crcOf(checksum map[string]string) (uint64, bool) {
+	sum, err := base64.StdEncoding.DecodeString(checksum[crc64nvme])
+	if err != nil || len(sum) != 8 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(sum), true
+}
+
+// follow reads the file back behind the first missing byte, while it is still
+// in the system's cache, and returns the CRC64NVME of the whole. What is summed
+// is thus what the file holds, bytes of an earlier start included.
+func (f *fetcher) follow(ctx context.Context, file io.ReaderAt) (uint64, error) {
+	var sum uint64
+	buffer := make([]byte, 1<<20)
+	for at := int64(0); at < f.size; {
+		_, first := f.left()
+		if first == at {
+			if err := sleep(ctx, 50*time.Millisecond); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		n, err := file.ReadAt(buffer[:min(int64(len(buffer)), first-at)], at)
+		if n == 0 && err != nil {
+			return 0, fail(exitLocal, "read the file back: %v", err)
+		}
+		sum = crc.Update(sum, buffer[:n])
+		at += int64(n)
+		f.summed.Store(at)
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
