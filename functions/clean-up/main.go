@@ -77,7 +77,7 @@ func (f *function) handle(ctx context.Context, e events.CloudWatchEvent) error {
 	log := slog.With("execution", execution.NameOf(c.ExecutionARN), "status", c.Status)
 	item, err := f.cleanUp(ctx, c)
 	if err != nil {
-		log.ErrorContext(ctx, "not cleaned up", "error", err)
+		log.ErrorContext(ctx, "not cleaned up", "error", failure.As(err))
 		return err // EventBridge repeats it
 	}
 	log.InfoContext(ctx, "cleaned up", "item", item.Status)

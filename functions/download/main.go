@@ -92,7 +92,7 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	query := url.Values(r.MultiValueQueryStringParameters).Encode()
 	name := execution.NewName()
 	if err := f.start(ctx, name, path, query); err != nil {
-		slog.WarnContext(ctx, "not started", "execution", name, "code", failure.CodeOf(err), "error", err, "cause", errors.Unwrap(err))
+		slog.WarnContext(ctx, "not started", "execution", name, "error", failure.As(err))
 		return f.rest.Error(from, err)
 	}
 	slog.InfoContext(ctx, "started", "execution", name, "path", path)

@@ -79,7 +79,7 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 		s, err = f.state(ctx, name)
 	}
 	if err != nil {
-		log.WarnContext(ctx, "not answered", "code", failure.CodeOf(err), "error", err, "cause", errors.Unwrap(err))
+		log.WarnContext(ctx, "not answered", "error", failure.As(err))
 		return f.rest.Error(from, err)
 	}
 	log.InfoContext(ctx, "answered", "status", s.Status)

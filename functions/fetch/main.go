@@ -98,7 +98,7 @@ func (f *function) handle(ctx context.Context, t task) (outcome, error) {
 		log.InfoContext(ctx, "told to wait", "code", later.Err.Code, "after", later.After.String())
 		return outcome{WaitSeconds: int64(later.After.Seconds()) + 1}, nil
 	case err != nil:
-		log.WarnContext(ctx, "not copied", "code", failure.CodeOf(err), "error", err, "cause", errors.Unwrap(failure.As(err)), "seconds", seconds)
+		log.WarnContext(ctx, "not copied", "error", failure.As(err), "seconds", seconds)
 		return outcome{}, failure.ToStepFunctions(err)
 	case out.Work != nil:
 		log.InfoContext(ctx, "planned", "segments", len(out.Work.Segments), "seconds", seconds)

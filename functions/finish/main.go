@@ -92,7 +92,7 @@ func (f *function) handle(ctx context.Context, t task) (outcome, error) {
 		log.InfoContext(ctx, "told to wait", "code", later.Err.Code, "after", later.After.String())
 		return outcome{WaitSeconds: int64(later.After.Seconds()) + 1}, nil
 	case err != nil:
-		log.WarnContext(ctx, "not finished", "code", failure.CodeOf(err), "error", err, "cause", errors.Unwrap(failure.As(err)))
+		log.WarnContext(ctx, "not finished", "error", failure.As(err))
 		return outcome{}, failure.ToStepFunctions(err)
 	}
 	log.InfoContext(ctx, "finished", "code", out.Code, "message", out.Message, "segments", len(out.Work.Segments))
@@ -142,7 +142,8 @@ func (f *function) fail(ctx context.Context, arn string, why *failure.Error) (ou
 		return outcome{}, err
 	}
 	if err := f.copier.Discard(ctx, link.Key(execution.NameOf(arn))); err != nil {
-		return outcome{}, err
+		// The client is told all the same; clean-up tries again when the execution has ended.
+		slog.ErrorContext(ctx, "not discarded", "execution", execution.NameOf(arn), "error", failure.As(err))
 	}
 	_, connected := item.Connection()
 	return outcome{Code: why.Code, Message: why.Message, Connected: connected}, nil

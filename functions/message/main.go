@@ -50,7 +50,7 @@ func main() {
 func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
 	log := slog.With("connectionId", r.RequestContext.ConnectionID)
 	if err := f.follow(ctx, log, r.RequestContext.ConnectionID, r.Body); err != nil {
-		log.ErrorContext(ctx, "not answered", "error", err)
+		log.ErrorContext(ctx, "not answered", "error", failure.As(err))
 		return events.APIGatewayProxyResponse{StatusCode: http.StatusInternalServerError}, nil
 	}
 	return events.APIGatewayProxyResponse{StatusCode: http.StatusOK}, nil
@@ -80,7 +80,7 @@ func (f *function) follow(ctx context.Context, log *slog.Logger, connectionID, b
 		refused = failure.New(failure.Conflict, "the download has ended; there is nothing to cancel")
 		if known {
 			err := f.meeting.Cancel(ctx, arn)
-			log.InfoContext(ctx, "cancel", "execution", execution.NameOf(arn), "error", err)
+			log.InfoContext(ctx, "cancel", "execution", execution.NameOf(arn), "refused", err != nil)
 			if err == nil {
 				return nil // the workflow tells the client how it ended
 			}

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"async-download/internal/execution"
+	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/rest"
@@ -83,13 +84,13 @@ func (f *function) connect(ctx context.Context, r events.APIGatewayWebsocketProx
 	item, err := f.meeting.Connect(ctx, arn, c)
 	known := !errors.Is(err, meeting.ErrUnknown)
 	if known && err != nil {
-		log.ErrorContext(ctx, "not connected", "error", err)
+		log.ErrorContext(ctx, "not connected", "error", failure.As(err))
 		return http.StatusServiceUnavailable
 	}
 	if !known {
 		kept, err := f.objects.Exists(ctx, name)
 		if err != nil {
-			log.ErrorContext(ctx, "not connected", "error", err)
+			log.ErrorContext(ctx, "not connected", "error", failure.As(err))
 			return http.StatusServiceUnavailable
 		}
 		if !kept {
@@ -101,7 +102,7 @@ func (f *function) connect(ctx context.Context, r events.APIGatewayWebsocketProx
 		// No workflow looks for this client any more, and nothing can be posted
 		// before this function has returned.
 		if err := f.startDelivery(ctx, arn, c); err != nil {
-			log.ErrorContext(ctx, "not connected", "error", err)
+			log.ErrorContext(ctx, "not connected", "error", failure.As(err))
 			return http.StatusServiceUnavailable
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"async-download/internal/failure"
 	"async-download/internal/meeting"
 	"async-download/internal/setting"
 )
@@ -40,7 +41,7 @@ func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxy
 	log := slog.With("connectionId", r.RequestContext.ConnectionID)
 	if err := f.meeting.Disconnect(ctx, r.RequestContext.ConnectionID); err != nil {
 		// Nobody hears the answer; the next delivery meets the connection as gone.
-		log.ErrorContext(ctx, "not disconnected", "error", err)
+		log.ErrorContext(ctx, "not disconnected", "error", failure.As(err))
 		return events.APIGatewayProxyResponse{StatusCode: http.StatusInternalServerError}, nil
 	}
 	log.InfoContext(ctx, "disconnected")

@@ -66,6 +66,11 @@ func (f *function) handle(ctx context.Context, d meeting.Delivery) (struct{}, er
 		if err != nil {
 			return err
 		}
+		if item.Status == meeting.Ready { // the last word on a copy that was watched
+			if err := f.socket.Post(ctx, c, socket.Progress(item.BytesCopied, item.BytesTotal)); err != nil {
+				return err
+			}
+		}
 		return f.socket.Post(ctx, c, event)
 	})
 	switch {
@@ -74,7 +79,7 @@ func (f *function) handle(ctx context.Context, d meeting.Delivery) (struct{}, er
 	case errors.Is(err, meeting.ErrOpening), errors.Is(err, meeting.ErrGone):
 		log.InfoContext(ctx, "not answered", "reason", err)
 	default:
-		log.ErrorContext(ctx, "not answered", "error", err)
+		log.ErrorContext(ctx, "not answered", "error", failure.As(err))
 	}
 	return struct{}{}, named(err)
 }
