@@ -219,16 +219,20 @@ func (w *waiter) keepAlive(ctx context.Context, conn *websocket.Conn) {
 	defer pulse.Stop()
 	defer talk.Stop()
 	for {
-		var err error
-		limited, cancel := context.WithTimeout(ctx, w.tempo.pulse)
+		talking := false
 		select {
 		case <-ctx.Done():
-			cancel()
 			return
 		case <-pulse.C:
-			err = conn.Ping(limited)
 		case <-talk.C:
+			talking = true
+		}
+		limited, cancel := context.WithTimeout(ctx, w.tempo.pulse)
+		var err error
+		if talking {
 			err = conn.Write(limited, websocket.MessageText, []byte(`{"action":"ping"}`))
+		} else {
+			err = conn.Ping(limited)
 		}
 		cancel()
 		if err != nil && ctx.Err() == nil {

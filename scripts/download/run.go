@@ -63,7 +63,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 	}
 	d := p.display(o)
 	if err == nil {
-		j := &job{program: p, options: o, display: d}
+		j := &job{program: p, options: o, display: d, tempo: p.tempo}
 		j.tempo.patience = o.patience
 		var r result
 		if r, err = j.run(ctx); err == nil {
@@ -117,7 +117,7 @@ type job struct {
 	*program
 	*options
 	display
-	tempo tempo
+	tempo tempo // the program's, with the options' patience
 	meter meter
 
 	api     *api

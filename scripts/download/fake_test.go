@@ -1,0 +1,528 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	crc "github.com/minio/crc64nvme"
+)
+
+// Secrets that stand in links, tickets and queries. Whatever the program prints
+// in any test is searched for them.
+const (
+	secretSignature = "SECRETSIGNATURE"
+	secretTicket    = "SECRETTICKET"
+	secretQuery     = "SECRETQUERY"
+	secretHeader    = "SECRETHEADER"
+)
+
+// stack is a REST API, a WebSocket API and a storage in process, with one file.
+// It is strict: what a real one would refuse fails the test.
+type stack struct {
+	t       *testing.T
+	api     *httptest.Server
+	storage *httptest.Server
+	content []byte
+
+	mu sync.Mutex
+	// What the link says.
+	fileName   string
+	checksum   map[string]string
+	unverified bool
+	size       int64 // of the content; another value is a lie
+	etag       string
+
+	// Behaviour; nil or zero is the ordinary one.
+	copyTime  chan struct{}                                       // closed when the copy is done
+	onAsk     func(w http.ResponseWriter, n int) bool             // true: answered
+	onSocket  func(ctx context.Context, c *websocket.Conn, n int) // speaks instead of the stack
+	noSockets bool
+	onStatus  func(w http.ResponseWriter, n int) bool
+	onStore   func(w *storeReply, r *http.Request, n int) bool
+	maxLink   int // links above this number are refused as expired, 0: none are
+	minLink   int // links below it are too
+
+	// What was seen.
+	asks      []*http.Request
+	sockets   []*http.Request
+	statuses  []time.Time
+	deletes   int
+	stores    []*http.Request
+	sent      int64 // bytes that the storage sent
+	links     int
+	cancelled bool
+	said      []string // on sockets, by the client
+
+	active int // requests being answered
+}
+
+func setUp(t *testing.T, size int) (*stack, *client) {
+	t.Helper()
+	s := newStack(t, size)
+	return s, newClient(t, s)
+}
+
+func newStack(t *testing.T, size int) *stack {
+	t.Helper()
+	s := &stack{
+		t:        t,
+		content:  make([]byte, size),
+		size:     int64(size),
+		fileName: "report.bin",
+		etag:     `"etag-1"`,
+		copyTime: make(chan struct{}),
+	}
+	close(s.copyTime)
+	source := rand.NewChaCha8([32]byte{1})
+	source.Read(s.content)
+	s.checksum = map[string]string{"crc64nvme": crcText(s.content)}
+
+	// No ServeMux: it would clean the path that is to arrive as it was sent.
+	s.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.set(func() { s.active++ })
+		defer s.set(func() { s.active-- })
+		switch {
+		case r.URL.Path == "/dev/download", strings.HasPrefix(r.URL.Path, "/dev/download/"):
+			s.serveAsk(w, r)
+		case strings.HasPrefix(r.URL.Path, "/dev/executions/"):
+			s.serveStatus(w, r)
+		case r.URL.Path == "/socket":
+			s.serveSocket(w, r)
+		default:
+			t.Errorf("%s was asked for", r.URL.Path)
+		}
+	}))
+	s.storage = httptest.NewServer(http.HandlerFunc(s.serveStore))
+	t.Cleanup(func() {
+		// A client that was killed leaves its connections open.
+		s.api.CloseClientConnections()
+		s.storage.CloseClientConnections()
+		s.api.Close()
+		s.storage.Close()
+	})
+	return s
+}
+
+func crcText(b []byte) string {
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, crc.Checksum(b)))
+}
+
+func (s *stack) url() string { return s.api.URL + "/dev" }
+
+// set changes the stack while it runs.
+func (s *stack) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+// sees waits until something was seen.
+func (s *stack) sees(what string, condition func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		s.mu.Lock()
+		seen := condition()
+		s.mu.Unlock()
+		if seen {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("not seen after 20 s: %s", what)
+		}
+	}
+}
+
+func (s *stack) arn(n int) string {
+	return fmt.Sprintf("arn:aws:states:eu-west-1:000000000000:execution:machine:%032d", n)
+}
+
+func (s *stack) serveAsk(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.asks = append(s.asks, r)
+	n := len(s.asks)
+	onAsk := s.onAsk
+	s.mu.Unlock()
+	if r.Method != http.MethodGet {
+		s.t.Errorf("the API was asked with %s", r.Method)
+	}
+	if onAsk != nil && onAsk(w, n) {
+		return
+	}
+	arn := s.arn(n)
+	writeJSON(w, 200, map[string]any{
+		"executionArn":      arn,
+		"webSocketEndpoint": "ws" + strings.TrimPrefix(s.api.URL, "http") + "/socket",
+		"webSocketUrl":      "ws" + strings.TrimPrefix(s.api.URL, "http") + "/socket?executionArn=" + url.QueryEscape(arn),
+		"statusUrl":         s.url() + "/executions/" + arn[strings.LastIndexByte(arn, ':')+1:],
+		"ticket":            secretTicket,
+	})
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body)
+}
+
+func (s *stack) newLink() map[string]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.links++
+	return map[string]any{
+		"url":         fmt.Sprintf("%s/bucket/object?link=%d&X-Amz-Signature=%s", s.storage.URL, s.links, secretSignature),
+		"expiresAt":   time.Now().Add(time.Minute).UTC().Format(time.RFC3339),
+		"size":        s.size,
+		"contentType": "application/octet-stream",
+		"fileName":    s.fileName,
+		"checksum":    s.checksum,
+		"verified":    !s.unverified,
+	}
+}
+
+func (s *stack) copied() bool {
+	select {
+	case <-s.copyTime:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *stack) checkTicket(r *http.Request) {
+	if got := r.Header.Get("X-Download-Ticket"); got != secretTicket {
+		s.t.Errorf("%s %s came with ticket %q", r.Method, r.URL.Path, got)
+	}
+}
+
+func (s *stack) serveStatus(w http.ResponseWriter, r *http.Request) {
+	s.checkTicket(r)
+	if r.Method == http.MethodDelete {
+		s.mu.Lock()
+		s.deletes++
+		done := s.copied()
+		s.cancelled = !done
+		s.mu.Unlock()
+		if done {
+			writeJSON(w, 409, map[string]any{"error": map[string]string{"code": "CONFLICT", "message": "the download has ended"}})
+			return
+		}
+		writeJSON(w, 202, map[string]any{"status": "CANCELLED"})
+		return
+	}
+	s.mu.Lock()
+	s.statuses = append(s.statuses, time.Now())
+	n, onStatus := len(s.statuses), s.onStatus
+	s.mu.Unlock()
+	if onStatus != nil && onStatus(w, n) {
+		return
+	}
+	if !s.copied() {
+		writeJSON(w, 200, map[string]any{"status": "COPYING", "bytesCopied": 1, "bytesTotal": s.size})
+		return
+	}
+	answer := s.newLink()
+	answer["status"], answer["bytesCopied"], answer["bytesTotal"] = "READY", s.size, s.size
+	writeJSON(w, 200, answer)
+}
+
+func (s *stack) serveSocket(w http.ResponseWriter, r *http.Request) {
+	s.checkTicket(r)
+	s.mu.Lock()
+	s.sockets = append(s.sockets, r)
+	n, onSocket := len(s.sockets), s.onSocket
+	refused := s.noSockets
+	s.mu.Unlock()
+	if refused {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
+	if got := r.URL.Query().Get("format"); got != "json" {
+		s.t.Errorf("a socket asked for format %q", got)
+	}
+	c, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		s.t.Errorf("accept: %v", err)
+		return
+	}
+	defer c.CloseNow()
+	if onSocket != nil {
+		onSocket(r.Context(), c, n)
+		return
+	}
+	ctx := s.hear(r.Context(), c)
+	select {
+	case <-s.copyTime:
+	case <-ctx.Done():
+		return
+	}
+	s.say(ctx, c, ready(s.newLink()))
+	<-ctx.Done() // as API Gateway: the client closes
+}
+
+func ready(l map[string]any) map[string]any {
+	l["type"] = "ready"
+	return l
+}
+
+// hear reads what the client says; the context ends with the connection.
+func (s *stack) hear(ctx context.Context, c *websocket.Conn) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		for {
+			_, data, err := c.Read(ctx)
+			if err != nil {
+				return
+			}
+			s.set(func() { s.said = append(s.said, string(data)) })
+		}
+	}()
+	return ctx
+}
+
+func (s *stack) say(ctx context.Context, c *websocket.Conn, event any) {
+	text, err := json.Marshal(event)
+	if err != nil {
+		s.t.Error(err)
+	}
+	c.Write(ctx, websocket.MessageText, text)
+}
+
+func progressEvent(copied int64, total any) map[string]any {
+	return map[string]any{"type": "progress", "bytesCopied": copied, "bytesTotal": total}
+}
+
+// storeReply counts, and can be cut.
+type storeReply struct {
+	http.ResponseWriter
+	s   *stack
+	cut int64 // bytes after which the connection is closed; -1: never
+}
+
+func (w *storeReply) Write(p []byte) (int, error) {
+	total := 0
+	for len(p) > 0 {
+		piece := p[:min(len(p), 64<<10)]
+		if w.cut >= 0 {
+			piece = piece[:min(int64(len(piece)), w.cut)]
+		}
+		n, err := w.ResponseWriter.Write(piece)
+		w.s.set(func() { w.s.sent += int64(n) })
+		total += n
+		if err != nil {
+			return total, err
+		}
+		p = p[n:]
+		if w.cut >= 0 {
+			if w.cut -= int64(n); w.cut == 0 {
+				http.NewResponseController(w.ResponseWriter).Flush()
+				panic(http.ErrAbortHandler)
+			}
+		}
+	}
+	return total, nil
+}
+
+func (s *stack) serveStore(rw http.ResponseWriter, r *http.Request) {
+	s.set(func() { s.active++ })
+	defer s.set(func() { s.active-- })
+	s.mu.Lock()
+	s.stores = append(s.stores, r)
+	n, onStore, etag := len(s.stores), s.onStore, s.etag
+	number, _ := strconv.Atoi(r.URL.Query().Get("link"))
+	old := s.maxLink > 0 && number > s.maxLink || number < s.minLink
+	s.mu.Unlock()
+	for name, values := range r.Header {
+		if strings.Contains(strings.Join(values, " "), "SECRET") {
+			s.t.Errorf("the storage was sent %s: %v", name, values)
+		}
+	}
+	if got := r.URL.Query().Get("X-Amz-Signature"); got != secretSignature {
+		s.t.Errorf("the storage was asked with signature %q", got)
+	}
+	w := &storeReply{ResponseWriter: rw, s: s, cut: -1}
+	if old {
+		storeError(w, 403, "AccessDenied")
+		return
+	}
+	w.Header().Set("ETag", etag)
+	if onStore != nil && onStore(w, r, n) {
+		return
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(s.content))
+}
+
+// storeError is an error as S3 has it, the request quoted in it.
+func storeError(w http.ResponseWriter, status int, code string) {
+	if counted, ok := w.(*storeReply); ok {
+		w = counted.ResponseWriter
+	}
+	w.Header().Del("ETag")
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "<?xml version=\"1.0\"?>\n<Error><Code>%s</Code><Message>about %s</Message></Error>", code, secretSignature)
+}
+
+// quick is a tempo at which every wait of a test is short.
+var quick = tempo{
+	patience:   20 * time.Second,
+	backoff:    2 * time.Millisecond,
+	maxBackoff: 20 * time.Millisecond,
+	handshake:  10 * time.Second,
+	pulse:      20 * time.Second,
+	talk:       time.Minute,
+	poll:       10 * time.Millisecond,
+	stall:      10 * time.Second,
+	checkpoint: 10 * time.Millisecond,
+}
+
+// buffer may be read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// client is one start of the program, in process, in a folder of its own.
+type client struct {
+	t       *testing.T
+	s       *stack
+	dir     string
+	stdin   io.Reader
+	signals chan os.Signal
+	person  bool
+	tempo   tempo
+	stdout  io.Writer // nil: out
+
+	out, err buffer
+	exit     chan int
+}
+
+func newClient(t *testing.T, s *stack) *client {
+	return &client{t: t, s: s, dir: t.TempDir(), signals: make(chan os.Signal, 4), stdin: strings.NewReader(""), tempo: quick, exit: make(chan int, 1)}
+}
+
+// again is the next start in the same folder.
+func (c *client) again() *client {
+	next := newClient(c.t, c.s)
+	next.dir = c.dir
+	return next
+}
+
+// path of a file in the client's folder.
+func (c *client) path(name string) string { return filepath.Join(c.dir, name) }
+
+func (c *client) start(args ...string) {
+	p := &program{stdin: c.stdin, stdout: &c.out, stderr: &c.err, signals: c.signals, person: c.person, tempo: c.tempo}
+	if c.stdout != nil {
+		p.stdout = c.stdout
+	}
+	go func() { c.exit <- p.run(context.Background(), args) }()
+}
+
+// exits waits for the exit and checks its code, and that no secret was printed.
+func (c *client) exits(want int) {
+	c.t.Helper()
+	select {
+	case got := <-c.exit:
+		if got != want {
+			c.t.Errorf("got exit code %d, want %d; stderr:\n%s", got, want, c.err.String())
+		}
+	case <-time.After(40 * time.Second):
+		c.t.Fatalf("still running after 40 s; stderr:\n%s", c.err.String())
+	}
+	c.checkSecrets()
+}
+
+// ends is exits, and the stack has nothing left to do: a test may look at what
+// it saw.
+func (c *client) ends(want int) {
+	c.t.Helper()
+	c.exits(want)
+	c.s.sees("the end of every request", func() bool { return c.s.active == 0 })
+}
+
+func (c *client) checkSecrets() {
+	c.t.Helper()
+	printed := c.err.String()
+	if c.stdout == nil {
+		printed += c.out.String()
+	}
+	for _, secret := range []string{secretSignature, secretTicket, secretQuery, secretHeader, "X-Amz-", "executionArn="} {
+		if strings.Contains(printed, secret) {
+			c.t.Errorf("%s was printed:\n%s", secret, printed)
+		}
+	}
+}
+
+// runs starts and waits.
+func (c *client) runs(want int, args ...string) {
+	c.t.Helper()
+	c.start(args...)
+	c.ends(want)
+}
+
+// has checks that the folder holds the named files and nothing else.
+func (c *client) has(names ...string) {
+	c.t.Helper()
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if fmt.Sprint(got) != fmt.Sprint(names) {
+		c.t.Errorf("got files %q, want %q", got, names)
+	}
+}
+
+// holds checks the content of a file.
+func (c *client) holds(name string, want []byte) {
+	c.t.Helper()
+	got, err := os.ReadFile(c.path(name))
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	if !bytes.Equal(got, want) {
+		c.t.Errorf("%s has %d wrong bytes, want %d right ones", name, len(got), len(want))
+	}
+}
+
+// says checks that stderr has a text.
+func (c *client) says(want string) {
+	c.t.Helper()
+	if got := c.err.String(); !strings.Contains(got, want) {
+		c.t.Errorf("got stderr:\n%s\nwant in it: %s", got, want)
+	}
+}
