@@ -52,17 +52,23 @@ ask() {
   ok "an answer at once: $arn"
 }
 
-# dial opens the socket; its input is held open so that wscat doesn't see an end of file.
+# dial opens the socket as a person would: at a terminal, where wscat says more, and with an input that
+# stays open.
 dial() {
   echo "wscat -c $endpoint -H X-StateMachine-ExecutionArn:\"$arn\""
   rm -f "$work/in"; mkfifo "$work/in"
   sleep 600 >"$work/in" &
   holder=$!
-  "$wscat" -c "$endpoint" -H X-StateMachine-ExecutionArn:"$arn" <"$work/in" >"$work/out" 2>&1 &
+  python3 -c 'import pty, sys; pty.spawn(sys.argv[1:])' \
+    "$wscat" --no-color -c "$endpoint" -H X-StateMachine-ExecutionArn:"$arn" <"$work/in" >"$work/out" 2>&1 &
   wscat_pid=$!
-  until_true 30 grep -q Connected "$work/out" || die "wscat did not connect: $(cat "$work/out")"
-  ok "$(grep -o 'Connected.*' "$work/out" | head -n 1)"
+  until_true 30 shows Connected || die "wscat did not connect: $(cat "$work/out")"
+  ok "$(shown | grep -o 'Connected.*' | head -n 1)"
 }
+
+# shown is the terminal's text without what moves the cursor.
+shown() { sed 's/\x1b\[[0-9;?]*[A-Za-z]//g; s/\r//g' "$work/out"; }
+shows() { shown | grep -qE "$1"; }
 
 hang_up() {
   [ -n "$wscat_pid" ] || return 0
@@ -78,9 +84,9 @@ lacks() { [ "$(attribute "$1")" = None ]; }
 receive() {
   has connectionId || die "the item has no connectionId while the client is connected"
   ok "the item carries connectionId $(attribute connectionId)"
-  until_true "${WAIT_SECONDS:-60}" grep -qE 'https?://' "$work/out" || die "no link came: $(cat "$work/out")"
-  url=$(grep -oE 'https?://[^[:space:]]+' "$work/out" | head -n 1)
-  [ "$(grep -cE 'https?://' "$work/out")" = 1 ] || die "more than one link came"
+  until_true "${WAIT_SECONDS:-60}" shows 'https?://' || die "no link came: $(cat "$work/out")"
+  url=$(shown | grep -oE 'https?://[^[:space:]]+' | head -n 1)
+  [ "$(shown | grep -cE 'https?://')" = 1 ] || die "more than one link came"
   ok "the signed URL, as the only message: ${url%%\?*}?…"
   hang_up
   until_true 30 lacks executionArn || die "the item is still there 30 s after the client closed"
