@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The template and the state machines, as far as they can be judged without AWS. Two engines run the
+# machines for real: the local stack's in the end-to-end tests, moto's here.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0
+
+.local/venv/bin/sam validate --lint --template template.yaml
+.local/venv/bin/python scripts/template_test.py
+.local/npm/node_modules/.bin/asl-validator --json-path asl/download.asl.json --json-path asl/deliver.asl.json
+.local/check/bin/python scripts/second_engine.py
+.local/check/bin/python scripts/second_engine.py --self-check

@@ -1,0 +1,423 @@
+"""Holds template.yaml, expanded by SAM's own translator, to what the README promises of it.
+
+Much of it nothing else looks at: the local stack grants a state machine whatever it asks for, and
+has no retention, tracing or public access to block. Run by the Python that has SAM:
+
+    .local/venv/bin/python scripts/template_test.py
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+import yaml
+from samcli.commands._utils import template as sam_build
+from samcli.commands.package import package_context as sam_package
+from samcli.yamlhelper import yaml_dump
+
+import expand_template
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+SOURCE = expand_template.source()
+EXPANDED = expand_template.expand()
+OWN = expand_template.decide(EXPANDED, {})["Resources"]  # with a bucket of the stack's own, on AWS
+GIVEN = expand_template.decide(EXPANDED, {"BucketName": "given"})["Resources"]
+LOCAL = expand_template.decide(EXPANDED, {"LocalEndpoint": "http://127.0.0.1:4566"})["Resources"]
+
+
+def of_type(resources, kind):
+    return {name: r["Properties"] for name, r in resources.items() if r["Type"] == kind}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+class Contract(unittest.TestCase):
+    """What scripts and people rely on by name."""
+
+    def test_logical_ids(self):
+        want = {
+            "AWS::Serverless::Function": [
+                "DownloadFunction", "OnConnectFunction", "OnDisconnectFunction", "MessageFunction", "FetchFunction",
+                "FinishFunction", "SendMessageFunction", "CleanUpFunction", "ExecutionsFunction"],
+            "AWS::Serverless::StateMachine": ["DownloadStateMachine", "DeliverStateMachine"],
+            "AWS::DynamoDB::Table": ["ConnectionsTable"],
+            "AWS::Serverless::Api": ["DownloadApi"],
+            "AWS::Serverless::WebSocketApi": ["WebSocketApi"],
+        }
+        for kind, names in want.items():
+            self.assertCountEqual(of_type(SOURCE["Resources"], kind), names, kind)
+
+    def test_parameters(self):
+        parameters = {name: p.get("Default") for name, p in SOURCE["Parameters"].items()}
+        contract = {
+            "StageName": "dev", "BucketName": "", "OriginUrl": None, "LinkExpirySeconds": 600, "ClientTimeoutSeconds": 3600,
+            "ObjectExpiryDays": 1, "MaxFileBytes": 2**40, "MaxConcurrentSegments": 40, "OriginIsPrivate": "false",
+            "Architecture": "arm64", "LocalEndpoint": "",
+        }
+        self.assertEqual(parameters, parameters | contract)
+        self.assertEqual([name for name, default in parameters.items() if default is None], ["OriginUrl"], "parameters without a default")
+        self.assertEqual(SOURCE["Parameters"]["LinkExpirySeconds"]["MaxValue"], 3600)
+        for name, p in SOURCE["Parameters"].items():
+            self.assertTrue(p.get("Description"), f"{name} has no description for sam deploy --guided")
+
+    def test_outputs(self):
+        self.assertCountEqual(SOURCE["Outputs"], [
+            "DownloadApiUrl", "WebSocketEndpoint", "BucketName", "ConnectionsTableName", "DownloadStateMachineArn"])
+
+    def test_every_parameter_is_used(self):
+        text = json.dumps({k: v for k, v in SOURCE.items() if k != "Parameters"})
+        for name in SOURCE["Parameters"]:
+            self.assertTrue(f'"Ref": "{name}"' in text or "${%s}" % name in text, name)
+
+
+class Deployable(unittest.TestCase):
+    """What CloudFormation would refuse."""
+
+    def test_no_yaml_alias_is_deployed(self):
+        """CloudFormation takes no YAML aliases: sam build and sam package write the template without."""
+        self.assertIs(sam_build.yaml_dump, yaml_dump)
+        self.assertIs(sam_package.yaml_dump, yaml_dump)
+
+        def anchors(text):
+            return [e for e in yaml.parse(text) if isinstance(e, yaml.AliasEvent) or getattr(e, "anchor", None)]
+
+        self.assertTrue(anchors(expand_template.TEMPLATE.read_text()), "no aliases in the source: this test is not needed any more")
+        self.assertEqual(anchors(yaml_dump(SOURCE)), [])
+
+    def test_cfn_lint(self):
+        lint = str(TOP / ".local/check/bin/cfn-lint")
+        with tempfile.TemporaryDirectory() as folder:
+            expanded = pathlib.Path(folder, "expanded.json")
+            expanded.write_text(json.dumps(EXPANDED))
+            for template in (expand_template.TEMPLATE, expanded):
+                got = subprocess.run([lint, "--regions", "us-east-1", "--", template], capture_output=True, text=True, check=False)
+                self.assertEqual((got.returncode, got.stdout), (0, ""), f"{template.name}: {got.stderr}")
+
+    def test_no_circular_dependency(self):
+        for resources in (OWN, GIVEN, LOCAL):
+            depends = {name: references(r) & set(resources) for name, r in resources.items()}
+            order = []
+            while depends:
+                free = [name for name, on in depends.items() if not on - set(order)]
+                self.assertTrue(free, f"these wait for each other: {sorted(depends)}")
+                order += free
+                for name in free:
+                    del depends[name]
+
+    def test_web_socket_api_needs_no_function(self):
+        """on-connect starts the deliver machine, that send-message, and that posts to the API."""
+        seen, todo = set(), ["WebSocketApi"]
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                todo += references(OWN[name]) & set(OWN)
+        self.assertEqual([name for name in seen if OWN[name]["Type"] == "AWS::Lambda::Function"], [])
+
+    def test_nothing_is_referred_to_that_is_not_there(self):
+        parameters = set(SOURCE["Parameters"])
+        for resources in (OWN, GIVEN, LOCAL):
+            for name, r in resources.items():
+                missing = {n for n in references(r) if not n.startswith("AWS::")} - set(resources) - parameters
+                self.assertEqual(missing, set(), name)
+
+
+def references(node):
+    """The names of what a node refers to."""
+    if isinstance(node, list):
+        return set().union(*map(references, node))
+    if not isinstance(node, dict):
+        return set()
+    names = set()
+    for key, value in node.items():
+        if key == "Ref":
+            names.add(value)
+        elif key == "Fn::GetAtt":
+            names.add(value.split(".")[0] if isinstance(value, str) else value[0])
+        elif key == "Fn::Sub":
+            format_, more = (value, {}) if isinstance(value, str) else value
+            names |= {n.split(".")[0] for n in re.findall(r"\$\{([^!}]+)\}", format_) if n not in more} | references(more)
+        elif key == "DependsOn":
+            names |= set(listed(value))
+        else:
+            names |= references(value)
+    return names
+
+
+def statements(resources, role=None):
+    """(role, statement) of every policy, or of one role's."""
+    for name, p in of_type(resources, "AWS::IAM::Role").items():
+        for policy in p.get("Policies", []):
+            for s in policy["PolicyDocument"]["Statement"]:
+                if role in (None, name):
+                    yield name, s
+    for p in of_type(resources, "AWS::IAM::Policy").values():
+        for name in (r["Ref"] for r in p["Roles"]):
+            for s in p["PolicyDocument"]["Statement"]:
+                if role in (None, name):
+                    yield name, s
+
+
+# Actions that know no resource: https://docs.aws.amazon.com/service-authorization/latest/reference/
+WITHOUT_RESOURCE = {
+    "xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSamplingRules", "xray:GetSamplingTargets",
+    "logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery",
+    "logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups",
+}
+
+
+class Permissions(unittest.TestCase):
+    def test_least_privilege(self):
+        seen = 0
+        for resources in (OWN, GIVEN):
+            for role, s in statements(resources):
+                with self.subTest(role=role, statement=s):
+                    seen += 1
+                    self.assertEqual(s["Effect"], "Allow")
+                    self.assertFalse({"NotAction", "NotResource"} & set(s))
+                    actions = set(listed(s["Action"]))
+                    self.assertEqual([a for a in actions if "*" in a or a == "dynamodb:Scan"], [])
+                    if "*" in listed(s["Resource"]):
+                        self.assertLessEqual(actions, WITHOUT_RESOURCE)
+                    for resource in listed(s["Resource"]):
+                        if isinstance(resource, str):
+                            self.assertEqual(resource, "*")
+                            continue
+                        # A * stands at the end, or for what can't be known, and never for a whole service.
+                        arn = resource.get("Fn::Sub", "")
+                        arn = arn if isinstance(arn, str) else arn[0]
+                        self.assertNotRegex(arn, r"^arn:[^:]*:\w+:[^:]*:[^:]*:\*$")
+        self.assertGreater(seen, 30)
+
+    def test_managed_policies(self):
+        """SAM adds these two; each is what a function or machine needs to log and to trace."""
+        for name, p in of_type(OWN, "AWS::IAM::Role").items():
+            got = {arn.rpartition("/")[2] for arn in p.get("ManagedPolicyArns", [])}
+            self.assertLessEqual(got, {"AWSLambdaBasicExecutionRole", "AWSXrayWriteOnlyAccess"}, name)
+
+    def test_machines_may_do_what_they_do_and_no_more(self):
+        for machine in of_type(SOURCE["Resources"], "AWS::Serverless::StateMachine"):
+            with self.subTest(machine):
+                got = set()
+                role = OWN[machine]["Properties"]["RoleArn"]["Fn::GetAtt"][0]
+                for _, s in statements(OWN, role):
+                    for action in set(listed(s["Action"])) - WITHOUT_RESOURCE:
+                        got |= {(action, json.dumps(r)) for r in listed(s["Resource"])}
+                self.assertEqual(got, needs(machine))
+
+    def test_machines_may_log(self):
+        """Without them the machine isn't made: https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html"""
+        for machine in of_type(SOURCE["Resources"], "AWS::Serverless::StateMachine"):
+            role = OWN[machine]["Properties"]["RoleArn"]["Fn::GetAtt"][0]
+            got = {a for _, s in statements(OWN, role) if s["Resource"] == "*" for a in listed(s["Action"])}
+            self.assertEqual(got, WITHOUT_RESOURCE, machine)
+
+    def test_functions_may_do_what_their_verbs_do_and_no_more(self):
+        """On the item and on task tokens, followed from main.go through internal/meeting: a permission
+        that only a rare race needs is not missed on the day of the race."""
+        verbs = {}
+        for file in (TOP / "internal/meeting").glob("*.go"):
+            if not file.name.endswith("_test.go"):
+                for name, body in re.findall(r"^func (?:\(m \*Meeting\) )?(\w+)\((.*?)^}", file.read_text(), re.M | re.S):
+                    verbs[name] = body
+
+        def actions(code):
+            """What code does itself and by the verbs it uses."""
+            found, seen, todo = set(), set(), [code]
+            while todo:
+                code = todo.pop()
+                found |= {"dynamodb:" + a for a in re.findall(r"\bDynamoDB\.(\w+)\(", code)}
+                found |= {"states:" + a for a in re.findall(r"\bTokens\.(\w+)\(", code)}
+                more = set(re.findall(r"\b(?:m|meeting)\.(\w+)\(", code)) & set(verbs) - seen
+                seen |= more
+                todo += [verbs[name] for name in more]
+            return found
+
+        for name, p in of_type(SOURCE["Resources"], "AWS::Serverless::Function").items():
+            granted = {a for _, s in statements(OWN, name + "Role") for a in listed(s["Action"])
+                       if a.startswith(("dynamodb:", "states:SendTask"))}
+            with self.subTest(name):
+                self.assertEqual(granted, actions((TOP / p["CodeUri"] / "main.go").read_text()))
+
+    def test_signer(self):
+        """Only the two functions that sign may take the role, and it reads the copied files and nothing else."""
+        trust, = OWN["SignerRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        signers = {name + "Role" for name, p in of_type(OWN, "AWS::Lambda::Function").items()
+                   if "SIGNER_ROLE_ARN" in p["Environment"]["Variables"]}
+        self.assertEqual({arn["Fn::GetAtt"][0] for arn in trust["Principal"]["AWS"]}, signers)
+        self.assertEqual({role for role, s in statements(OWN) if s["Action"] == "sts:AssumeRole"}, signers)
+        self.assertEqual([s["Action"] for _, s in statements(OWN, "SignerRole")], ["s3:GetObject"])
+
+
+def needs(machine):
+    """(action, resource) of everything a machine's states do, from its definition."""
+    properties = SOURCE["Resources"][machine]["Properties"]
+    values = properties["DefinitionSubstitutions"]
+    definition = json.loads((TOP / properties["DefinitionUri"]).read_text())
+    found = set()
+
+    def add(action, resource):
+        found.add((action, json.dumps(resource)))
+
+    def value(name):
+        return values[re.fullmatch(r"\$\{(\w+)\}", name)[1]]
+
+    def walk(states):
+        for s in states.values():
+            if s["Type"] == "Map":
+                assert s["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
+                # https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html
+                add("states:StartExecution", {"Ref": machine})
+                children = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${%s.Name}/*" % machine
+                for action in ("DescribeExecution", "StopExecution", "RedriveExecution"):
+                    add("states:" + action, {"Fn::Sub": children})
+                walk(s["ItemProcessor"]["States"])
+            if s["Type"] != "Task":
+                continue
+            call, p = s["Resource"].removeprefix("arn:aws:states:::").removesuffix(".waitForTaskToken"), s["Parameters"]
+            if call == "lambda:invoke":
+                add("lambda:InvokeFunction", value(p["FunctionName"]))
+            elif call.startswith("aws-sdk:dynamodb:"):
+                action = call.rpartition(":")[2]
+                add("dynamodb:" + action[0].upper() + action[1:], {"Fn::GetAtt": [value(p["TableName"])["Ref"], "Arn"]})
+            elif call == "aws-sdk:sfn:startSyncExecution":
+                add("states:StartSyncExecution", value(p["StateMachineArn"]))
+            else:
+                raise AssertionError(f"no permission is known for {call}")
+
+    walk(definition["States"])
+    return found
+
+
+class Kept(unittest.TestCase):
+    """The table and the bucket."""
+
+    def test_table(self):
+        p = OWN["ConnectionsTable"]["Properties"]
+        self.assertEqual(p["TimeToLiveSpecification"], {"AttributeName": "expiresAt", "Enabled": True})
+        self.assertTrue(p["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"])
+        self.assertTrue(p["SSESpecification"]["SSEEnabled"])
+        self.assertEqual(p["KeySchema"], [{"AttributeName": "executionArn", "KeyType": "HASH"}])
+        index, = p["GlobalSecondaryIndexes"]
+        self.assertEqual((index["IndexName"], index["KeySchema"][0]["AttributeName"]), ("connectionId", "connectionId"))
+
+    def test_bucket(self):
+        p = OWN["Bucket"]["Properties"]
+        self.assertEqual(p["PublicAccessBlockConfiguration"], {
+            "BlockPublicAcls": True, "BlockPublicPolicy": True, "IgnorePublicAcls": True, "RestrictPublicBuckets": True})
+        self.assertEqual(p["OwnershipControls"]["Rules"], [{"ObjectOwnership": "BucketOwnerEnforced"}])
+        encryption, = p["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        self.assertIn(encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"], ("AES256", "aws:kms"))
+        self.assertEqual(OWN["Bucket"]["DeletionPolicy"], "Delete")
+        self.assertEqual(OWN["Bucket"]["UpdateReplacePolicy"], "Retain")
+
+    def test_lifecycle(self):
+        objects, uploads = OWN["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+        for rule in (objects, uploads):
+            self.assertEqual((rule["Status"], rule["Prefix"]), ("Enabled", "downloads/"))
+        self.assertEqual(objects["ExpirationInDays"], "1")
+        self.assertEqual(expand_template.decide(EXPANDED, {"ObjectExpiryDays": 7})["Resources"]["Bucket"]["Properties"]
+                         ["LifecycleConfiguration"]["Rules"][0]["ExpirationInDays"], "7")
+        self.assertEqual(uploads["AbortIncompleteMultipartUpload"], {"DaysAfterInitiation": 1})
+
+    def test_tls_only(self):
+        s, = OWN["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+        self.assertEqual((s["Effect"], s["Principal"], s["Action"], s["Condition"]),
+                         ("Deny", "*", "s3:*", {"Bool": {"aws:SecureTransport": "false"}}))
+        self.assertEqual(s["Resource"], [{"Fn::GetAtt": ["Bucket", "Arn"]}, {"Fn::Sub": "${Bucket.Arn}/*"}])
+
+    def test_given_bucket_is_left_to_its_owner(self):
+        self.assertEqual(of_type(GIVEN, "AWS::S3::Bucket") | of_type(GIVEN, "AWS::S3::BucketPolicy"), {})
+        for name, p in of_type(GIVEN, "AWS::Lambda::Function").items():
+            self.assertIn(p["Environment"]["Variables"].get("BUCKET", "given"), ("given",), name)
+        buckets = {r["Fn::Sub"][0] for _, s in statements(GIVEN) for r in listed(s["Resource"]) if ":s3:::" in json.dumps(r)}
+        self.assertEqual(buckets, {"arn:${AWS::Partition}:s3:::given", "arn:${AWS::Partition}:s3:::given/downloads/*"})
+
+
+class Seen(unittest.TestCase):
+    """Logs and traces."""
+
+    def test_tracing(self):
+        for name, p in of_type(OWN, "AWS::Lambda::Function").items():
+            self.assertEqual(p["TracingConfig"], {"Mode": "Active"}, name)
+        for name, p in of_type(OWN, "AWS::StepFunctions::StateMachine").items():
+            self.assertEqual(p["TracingConfiguration"], {"Enabled": True}, name)
+        for name, p in of_type(OWN, "AWS::ApiGateway::Stage").items():
+            self.assertIs(p["TracingEnabled"], True, name)
+
+    def test_machines_log_no_data(self):
+        for name, p in of_type(OWN, "AWS::StepFunctions::StateMachine").items():
+            self.assertIs(p["LoggingConfiguration"]["IncludeExecutionData"], False, name)
+            self.assertIn(p["LoggingConfiguration"]["Level"], ("ERROR", "ALL"), name)
+
+    def test_logs_end(self):
+        groups = of_type(OWN, "AWS::Logs::LogGroup")
+        for name, p in groups.items():
+            self.assertGreater(p["RetentionInDays"], 0, name)
+        for name, p in of_type(OWN, "AWS::Lambda::Function").items():
+            self.assertIn(p["LoggingConfig"]["LogGroup"]["Ref"], groups, name)
+        for name, p in of_type(OWN, "AWS::StepFunctions::StateMachine").items():
+            to, = p["LoggingConfiguration"]["Destinations"]
+            self.assertIn(to["CloudWatchLogsLogGroup"]["LogGroupArn"]["Fn::GetAtt"][0], groups, name)
+
+    def test_apis_are_throttled(self):
+        settings, = OWN["DownloadApiStage"]["Properties"]["MethodSettings"]
+        for limits in (settings, OWN["WebSocketApiStage"]["Properties"]["DefaultRouteSettings"]):
+            self.assertGreater(limits["ThrottlingRateLimit"], 0)
+            self.assertGreater(limits["ThrottlingBurstLimit"], 0)
+
+    def test_clean_up_hears_of_every_bad_end(self):
+        rule, = of_type(OWN, "AWS::Events::Rule").values()
+        self.assertEqual(rule["EventPattern"]["detail"], {
+            "stateMachineArn": [{"Ref": "DownloadStateMachine"}], "status": ["FAILED", "TIMED_OUT", "ABORTED"]})
+        self.assertEqual(rule["Targets"][0]["Arn"], {"Fn::GetAtt": ["CleanUpFunction", "Arn"]})
+
+
+class Functions(unittest.TestCase):
+    def functions(self):
+        for name, r in SOURCE["Resources"].items():
+            if r["Type"] == "AWS::Serverless::Function":
+                yield name, r["Properties"]["CodeUri"], OWN[name]["Properties"]
+
+    def test_build(self):
+        folders = {str(p.parent.relative_to(TOP)) for p in TOP.glob("functions/*/main.go")}
+        self.assertEqual({code for _, code, _ in self.functions()}, folders)
+        for name, code, p in self.functions():
+            self.assertEqual(SOURCE["Resources"][name]["Metadata"], {"BuildMethod": "go1.x"}, name)
+            self.assertEqual((p["Runtime"], p["Architectures"]), ("provided.al2023", ["arm64"]), name)
+            self.assertEqual(name, "".join(word.capitalize() for word in code.removeprefix("functions/").split("-")) + "Function")
+
+    def test_environment(self):
+        """Each function gets the variables its main reads, and no others but those that all get."""
+        for name, code, p in self.functions():
+            reads = {variable: kind for kind, variable in
+                     re.findall(r'env\.(String|Number|Seconds|Bool|Optional)\("(\w+)"\)', (TOP / code / "main.go").read_text())}
+            given = p["Environment"]["Variables"]
+            self.assertEqual(set(reads), set(given) - ({"LOCAL_ENDPOINT"} - set(reads)), name)
+            for variable, kind in reads.items():
+                if kind != "Optional":
+                    self.assertNotEqual(given[variable], "", f"{name} must have a {variable}")
+
+    def test_time_limits(self):
+        """A function ends before the state that called it gives it up, where that would start it twice."""
+        states = json.loads((TOP / "asl/download.asl.json").read_text())["States"]
+        limits = {"FetchFunction": states["Copy the file"], "FinishFunction": states["Finish the copy"],
+                  "SendMessageFunction": json.loads((TOP / "asl/deliver.asl.json").read_text())["States"]["Send the link"]}
+        for name, state in limits.items():
+            self.assertLess(OWN[name]["Properties"]["Timeout"], state["TimeoutSeconds"], name)
+
+    def test_local_endpoint_is_the_one_switch(self):
+        for name, p in of_type(OWN, "AWS::Lambda::Function").items():
+            self.assertNotIn("127.0.0.1", json.dumps(p), name)
+            self.assertEqual(p["Environment"]["Variables"]["LOCAL_ENDPOINT"], "", name)
+        for name, p in of_type(LOCAL, "AWS::Lambda::Function").items():
+            self.assertNotIn("execute-api.${AWS::Region}", json.dumps(p), name)
+
+
+if __name__ == "__main__":
+    unittest.main()
