@@ -40,6 +40,7 @@ type run struct {
 	calls  []call               // what is asked of AWS, in this order and nothing else
 	// repeats may be asked besides, any number of times.
 	repeats []call
+	s3      *store // nil: calls of S3 stand in calls
 	check   func(*testing.T, invocation)
 }
 
@@ -99,10 +100,10 @@ func runAll(t *testing.T, function string, runs []run) {
 				r.change(e)
 				event = []byte(asJSON(e))
 			}
-			fake := newAWS(t, r.calls, r.repeats)
+			fake := newAWS(t, r.calls, r.repeats, r.s3)
 			env := environment(t, function, fake.URL)
 			maps.Copy(env, r.env)
-			got := invoke(t, function, env, event, 30*time.Second)
+			got := invoke(t, function, env, event, time.Minute)
 			fake.finish()
 			noSecrets(t, "log", got.logs)
 			if got.errorType != "" {
@@ -282,6 +283,7 @@ func with(more map[string]string) map[string]string {
 }
 
 func TestDownload(t *testing.T) {
+	t.Parallel()
 	secret := func(e map[string]any) {
 		e["queryStringParameters"].(map[string]any)["key"] = querySecret
 		e["multiValueQueryStringParameters"].(map[string]any)["key"] = []string{querySecret}
@@ -387,6 +389,7 @@ func TestDownload(t *testing.T) {
 }
 
 func TestExecutions(t *testing.T) {
+	t.Parallel()
 	get := func(a answer) call {
 		return call{op: "DynamoDB.GetItem", with: with(map[string]string{"ConsistentRead": "true"}), answer: a}
 	}
@@ -500,6 +503,7 @@ func link(t *testing.T, text, expiresAt any) {
 }
 
 func TestOnConnect(t *testing.T) {
+	t.Parallel()
 	connect := func(format string, a answer) call {
 		return call{op: "DynamoDB.UpdateItem", with: with(map[string]string{
 			"ConditionExpression": "attribute_exists(executionArn)", "UpdateExpression": "~SET connectionId = :id", "ReturnValues": "ALL_NEW",
@@ -590,6 +594,7 @@ func TestOnConnect(t *testing.T) {
 }
 
 func TestOnDisconnect(t *testing.T) {
+	t.Parallel()
 	find := call{op: "DynamoDB.Query", with: map[string]string{
 		"TableName": table, "IndexName": "connectionId", "KeyConditionExpression": "connectionId = :id", "ExpressionAttributeValues.:id.S": connection,
 	}, answer: answer{body: `{"Count":1,"ScannedCount":1,"Items":[{"executionArn":{"S":"` + execution + `"},"connectionId":{"S":"` + connection + `"}}]}`}}
@@ -624,6 +629,7 @@ func TestOnDisconnect(t *testing.T) {
 }
 
 func TestMessage(t *testing.T) {
+	t.Parallel()
 	find := call{op: "DynamoDB.Query", with: map[string]string{"TableName": table, "IndexName": "connectionId", "ExpressionAttributeValues.:id.S": connection},
 		answer: answer{body: `{"Count":1,"ScannedCount":1,"Items":[{"executionArn":{"S":"` + execution + `"},"connectionId":{"S":"` + connection + `"}}]}`}}
 	none := call{op: find.op, with: find.with, answer: answer{body: `{"Count":0,"ScannedCount":0,"Items":[]}`}}
@@ -660,6 +666,7 @@ func TestMessage(t *testing.T) {
 }
 
 func TestSendMessage(t *testing.T) {
+	t.Parallel()
 	get := func(more map[string]any) call {
 		return call{op: "DynamoDB.GetItem", with: with(map[string]string{"ConsistentRead": "true"}),
 			answer: item("Item", stored(connected(more)))}
@@ -686,7 +693,13 @@ func TestSendMessage(t *testing.T) {
 	runAll(t, "send-message", []run{
 		{title: "ready", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, empty), delivered}, check: ok},
 		{title: "ready, client hears JSON", sample: "send-message", calls: []call{
-			get(map[string]any{"status": "READY", "format": "json"}), head(object), assume, post(`~{"type":"ready","url":"`, empty), delivered}, check: ok},
+			get(map[string]any{"status": "READY", "format": "json", "bytesCopied": 1048576, "bytesTotal": 1048576}), head(object), assume,
+			post(`{"type":"progress","bytesCopied":1048576,"bytesTotal":1048576}`, empty), post(`~{"type":"ready","url":"`, empty), delivered}, check: ok},
+		{title: "ready, client hears JSON and is gone", sample: "send-message", calls: []call{
+			get(map[string]any{"status": "READY", "format": "json", "bytesCopied": 5}), head(object), assume,
+			post(`{"type":"progress","bytesCopied":5,"bytesTotal":null}`, gone), forget}, check: taskError("ConnectionGone", "")},
+		{title: "delivered before, client hears JSON", sample: "send-message", calls: []call{
+			get(map[string]any{"status": "DELIVERED", "format": "json"}), head(object), assume, post(`~{"type":"ready","url":"`, empty), delivered}, check: ok},
 		{title: "ready, handshake open", sample: "send-message", calls: []call{
 			get(map[string]any{"status": "READY", "connectedAt": justNow}), head(object), assume, post(link, gone)}, check: taskError("ConnectionOpening", "")},
 		{title: "ready, client gone", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, gone), forget}, check: taskError("ConnectionGone", "")},

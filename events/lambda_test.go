@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"io/fs"
 	"maps"
@@ -34,6 +35,10 @@ func testMain(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(bin)
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // most of these tests wait for something
+		panic(err)
+	}
 	return m.Run()
 }
 
@@ -67,7 +72,7 @@ var build = sync.OnceValue(func() error {
 
 var builtFor atomic.Pointer[string] // the test that tells why there is nothing to run
 
-func binary(t *testing.T, function string) string {
+func executable(t *testing.T, function string) string {
 	t.Helper()
 	if err := build(); err != nil {
 		if name := t.Name(); builtFor.CompareAndSwap(nil, &name) {
@@ -80,7 +85,7 @@ func binary(t *testing.T, function string) string {
 
 func TestBinarySizes(t *testing.T) {
 	for _, function := range functions(t) {
-		info, err := os.Stat(binary(t, function))
+		info, err := os.Stat(executable(t, function))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +170,7 @@ type invocation struct {
 func invoke(t *testing.T, function string, env map[string]string, event []byte, timeout time.Duration) invocation {
 	t.Helper()
 	const requestID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
-	path := binary(t, function)
+	path := executable(t, function)
 	var got invocation
 	var mu sync.Mutex
 	asked, answered := 0, 0
@@ -288,7 +293,7 @@ func TestStartUp(t *testing.T) {
 			start := func(env map[string]string) string {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
-				cmd := exec.CommandContext(ctx, binary(t, function))
+				cmd := exec.CommandContext(ctx, executable(t, function))
 				cmd.Env = lambdaEnvironment(function, api.Listener.Addr().String(), env)
 				out, err := cmd.CombinedOutput()
 				var exit *exec.ExitError
