@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
 	"async-download/internal/meeting"
 )
 
@@ -102,7 +104,11 @@ func TestGoneAndBack(t *testing.T) {
 	arn := ask(t, "/file/1MiB?delay=3s")
 	dial(t, arn, "").close()
 	within(t, 10*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
-	m := dial(t, arn, "json").next(10 * time.Second)
+	c := dial(t, arn, "json")
+	if m := c.next(10 * time.Second); m != `{"type":"progress","bytesCopied":1048576,"bytesTotal":1048576}` {
+		t.Errorf("got %s, want the last progress event", m)
+	}
+	m := c.next(10 * time.Second)
 	var e struct {
 		Type, URL, FileName, ContentType string
 		Size                             int64
@@ -362,7 +368,9 @@ func TestStopped(t *testing.T) {
 			} else {
 				within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
 			}
-			awscli(t, "stepfunctions", "stop-execution", "--execution-arn", arn)
+			if _, err := stack.stepFuncs.StopExecution(context.Background(), &sfn.StopExecutionInput{ExecutionArn: &arn}); err != nil {
+				t.Fatal(err)
+			}
 			if c == nil {
 				within(t, 20*time.Second, "the item to end", func() bool { i, _ := item(t, arn); return i.Status.Ended() })
 				c = dial(t, arn, "")

@@ -7,7 +7,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -26,6 +25,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/coder/websocket"
@@ -46,6 +47,7 @@ var stack struct {
 	originURL    string            // the demo origin
 	s3           *s3.Client
 	stepFuncs    *sfn.Client
+	lambda       *lambda.Client
 	meeting      *meeting.Meeting
 	stateMachine string
 }
@@ -102,6 +104,7 @@ func connect() error {
 	}
 	stack.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
 	stack.stepFuncs = sfn.NewFromConfig(cfg)
+	stack.lambda = lambda.NewFromConfig(cfg)
 	stack.meeting = &meeting.Meeting{DynamoDB: dynamodb.NewFromConfig(cfg), Table: stack.env["TABLE"], Tokens: stack.stepFuncs}
 	return nil
 }
@@ -115,31 +118,41 @@ func useOrigin(t *testing.T, url string) {
 
 func setOrigin(t *testing.T, url string) (before string) {
 	t.Helper()
+	ctx := context.Background()
 	for _, id := range []string{"DownloadFunction", "FetchFunction", "FinishFunction"} {
-		name := strings.TrimSpace(awscli(t, "cloudformation", "describe-stack-resource", "--stack-name", "e2e", "--logical-resource-id", id,
-			"--query", "StackResourceDetail.PhysicalResourceId", "--output", "text"))
-		var environment struct{ Variables map[string]string }
-		if err := json.Unmarshal([]byte(awscli(t, "lambda", "get-function-configuration", "--function-name", name, "--query", "Environment", "--output", "json")), &environment); err != nil {
+		name := function(t, id)
+		now, err := stack.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name})
+		if err != nil {
 			t.Fatal(err)
 		}
-		before, environment.Variables["ORIGIN_URL"] = environment.Variables["ORIGIN_URL"], url
-		b, _ := json.Marshal(environment)
-		awscli(t, "lambda", "update-function-configuration", "--function-name", name, "--environment", string(b))
+		variables := now.Environment.Variables
+		before, variables["ORIGIN_URL"] = variables["ORIGIN_URL"], url
+		if _, err := stack.lambda.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{
+			FunctionName: &name, Environment: &types.Environment{Variables: variables},
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return before
 }
 
-func awscli(t *testing.T, args ...string) string {
+// function returns the name a function has in this stack.
+func function(t *testing.T, logicalID string) string {
 	t.Helper()
-	c := exec.Command(".local/venv/bin/aws", args...)
-	c.Env = append(os.Environ(), "AWS_DEFAULT_REGION="+stack.env["AWS_REGION"])
-	var stderr bytes.Buffer
-	c.Stderr = &stderr
-	b, err := c.Output()
-	if err != nil {
-		t.Fatalf("aws %s: %v: %s", args[0], err, stderr.String())
+	pages := lambda.NewListFunctionsPaginator(stack.lambda, &lambda.ListFunctionsInput{})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range page.Functions {
+			if strings.HasPrefix(*f.FunctionName, "e2e-"+logicalID) {
+				return *f.FunctionName
+			}
+		}
 	}
-	return string(b)
+	t.Fatalf("no function %s", logicalID)
+	return ""
 }
 
 // answer is what GET /download gives.
