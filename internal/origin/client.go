@@ -86,6 +86,9 @@ type Client struct {
 
 	// Connections is how many connections are open to one host at once.
 	Connections int
+	// RootCAs are the authorities a certificate may come from; nil is the
+	// system's.
+	RootCAs *x509.CertPool
 	// Resolver is asked for the origin's address; nil is the system's.
 	Resolver *net.Resolver
 
@@ -98,9 +101,9 @@ type Client struct {
 	Backoff          time.Duration
 	MaxSleep         time.Duration
 
-	once  sync.Once
-	http  *http.Client
-	guard *guard
+	once      sync.Once
+	transport *http.Transport
+	guard     *guard
 	// dial replaces the dialer in tests that need a network of their own.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -138,24 +141,21 @@ func (c *Client) init() {
 		protocols := new(http.Protocols)
 		protocols.SetHTTP1(true)
 		n := or(c.Connections, Connections)
-		c.http = &http.Client{
-			Transport: &http.Transport{
-				// A proxy from the environment would be dialled in the origin's
-				// place, and the guard would see the proxy's address only.
-				Proxy:               nil,
-				DialContext:         dial,
-				TLSHandshakeTimeout: TLSTimeout,
-				// Without this Go asks for gzip and decodes it: another file than
-				// the one that ETag and digest speak of.
-				DisableCompression:     true,
-				MaxConnsPerHost:        n,
-				MaxIdleConnsPerHost:    n,
-				IdleConnTimeout:        90 * time.Second,
-				MaxResponseHeaderBytes: 256 << 10,
-				Protocols:              protocols,
-			},
-			// Redirects are followed in send, where each hop is judged.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		c.transport = &http.Transport{
+			// A proxy from the environment would be dialled in the origin's
+			// place, and the guard would see the proxy's address only.
+			Proxy:               nil,
+			DialContext:         dial,
+			TLSClientConfig:     &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout: TLSTimeout,
+			// Without this Go asks for gzip and decodes it: another file than
+			// the one that ETag and digest speak of.
+			DisableCompression:     true,
+			MaxConnsPerHost:        n,
+			MaxIdleConnsPerHost:    n,
+			IdleConnTimeout:        90 * time.Second,
+			MaxResponseHeaderBytes: 256 << 10,
+			Protocols:              protocols,
 		}
 	})
 }
@@ -305,7 +305,9 @@ func (c *Client) hop(ctx context.Context, u *url.URL, header http.Header) (*http
 			req.Header.Del("Host")
 		}
 	}
-	return c.http.Do(req.WithContext(ctx))
+	// Not http.Client: it reads Location before it asks whether to follow, and
+	// its errors are whole URLs, query and all.
+	return c.transport.RoundTrip(req.WithContext(ctx))
 }
 
 // atHome reports whether u is on the configured host, where the secret headers
@@ -361,16 +363,8 @@ func (c *Client) redirectAllowed(u *url.URL) bool {
 	return false
 }
 
-// explain turns what went wrong on the way to a reply into a failure. A
-// *url.Error is taken apart first: its text is the whole URL, query and all.
+// explain turns what went wrong on the way to a reply into a failure.
 func (c *Client) explain(ctx context.Context, err error) error {
-	for {
-		var wrapped *url.Error
-		if !errors.As(err, &wrapped) {
-			break
-		}
-		err = wrapped.Err
-	}
 	var rule *blocked
 	if errors.As(err, &rule) {
 		return failure.New(failure.BlockedAddress, "the origin's address is not allowed: %s", rule.rule)
@@ -412,4 +406,10 @@ func status(resp *http.Response) error {
 func Temporary(err error) bool {
 	var t *transient
 	return errors.As(err, &t)
+}
+
+// CloseIdleConnections closes what is kept for the next request.
+func (c *Client) CloseIdleConnections() {
+	c.init()
+	c.transport.CloseIdleConnections()
 }

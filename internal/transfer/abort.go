@@ -50,7 +50,7 @@ func (c *Copier) uploads(ctx context.Context, key string) ([]string, error) {
 // stay until it is aborted again.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
 func (c *Copier) abort(ctx context.Context, key, id string) error {
-	for {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		_, err := c.S3.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &c.Bucket, Key: &key, UploadId: &id})
 		if err != nil && !isCode(err, "NoSuchUpload") {
 			return storage(ctx, err, "aborting the upload")
@@ -63,7 +63,7 @@ func (c *Copier) abort(ctx context.Context, key, id string) error {
 			return storage(ctx, err, "listing the parts")
 		}
 		select {
-		case <-time.After(time.Second):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

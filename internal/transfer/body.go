@@ -7,6 +7,8 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
@@ -34,10 +36,12 @@ import (
 // end exclude each other.
 type body struct {
 	size int64
-	last func() error // told that all bytes were read; its error ends the request
+	src  io.Reader
+	last func() // told that all bytes were read
+
+	sent atomic.Bool // all of it was given to the transport
 
 	mu    sync.Mutex
-	src   io.Reader
 	read  int64
 	sums  sums
 	frame []byte // what stands before, then behind the bytes
@@ -55,8 +59,8 @@ const (
 var errEnded = errors.New("the request is over")
 
 // newBody has a CRC-64 behind the bytes, or a CRC-32 for a composite upload.
-func newBody(src io.Reader, size int64, composite bool) *body {
-	return &body{size: size, sums: sums{both: composite}, src: src, frame: []byte(strconv.FormatInt(size, 16) + "\r\n")}
+func newBody(size int64, composite bool) *body {
+	return &body{size: size, sums: sums{both: composite}, frame: []byte(strconv.FormatInt(size, 16) + "\r\n")}
 }
 
 // Read gives the encoded body.
@@ -74,6 +78,7 @@ func (b *body) Read(p []byte) (int, error) {
 			total += n
 			if b.frame = b.frame[n:]; len(b.frame) == 0 {
 				b.state++
+				b.sent.Store(b.state == atEnd)
 			}
 		case inBytes:
 			n, err := b.src.Read(p[total:min(int64(len(p)), int64(total)+b.size-b.read)])
@@ -81,9 +86,10 @@ func (b *body) Read(p []byte) (int, error) {
 			_, _ = b.sums.Write(p[total : total+n])
 			total += n
 			if b.read == b.size {
-				if err = b.finish(); err == nil {
-					continue
-				}
+				b.frame = fmt.Appendf(nil, "\r\n0\r\n%s:%s\r\n\r\n", b.trailer(), b.sum())
+				b.state = inTail
+				b.last()
+				continue
 			}
 			if err != nil {
 				if err == io.EOF {
@@ -102,17 +108,6 @@ func (b *body) Read(p []byte) (int, error) {
 	return total, nil
 }
 
-func (b *body) finish() error {
-	if b.last != nil {
-		if err := b.last(); err != nil {
-			return err
-		}
-	}
-	b.frame = fmt.Appendf(nil, "\r\n0\r\n%s:%s\r\n\r\n", b.trailer(), b.sum())
-	b.state = inTail
-	return nil
-}
-
 func (b *body) trailer() string {
 	if b.sums.both {
 		return "x-amz-checksum-crc32"
@@ -125,6 +120,30 @@ func (b *body) sum() string {
 		return b.sums.base64CRC32()
 	}
 	return b.sums.base64CRC64()
+}
+
+// settling is how long a part that was sent is waited for when a copy ends.
+const settling = time.Second
+
+// context returns the context of a request with this body. It ends with ctx, but
+// for a body that was sent as a whole: S3 will most likely store that, so its
+// answer is awaited a little. The part then counts, and an upload that is
+// aborted next doesn't get a part afterwards, which would bring it back.
+func (b *body) context(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if b.sent.Load() {
+			select {
+			case <-time.After(settling):
+			case <-inner.Done():
+			}
+		}
+		cancel(context.Cause(ctx))
+	})
+	return inner, func(cause error) {
+		stop()
+		cancel(cause)
+	}
 }
 
 // encodedLength is how many bytes Read gives.

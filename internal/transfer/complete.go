@@ -20,9 +20,6 @@ import (
 	"async-download/internal/origin"
 )
 
-// errGone: the upload isn't there and no object came of it.
-var errGone = gone()
-
 // complete makes the object of the plan's parts and returns what S3 then holds,
 // after comparing it with what was read. have must have every part.
 func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part) (Result, error) {
@@ -96,8 +93,8 @@ func (c *Copier) settle(ctx context.Context, key string, size int64, want Checks
 	switch {
 	case err != nil:
 		return Result{}, err
-	case head == nil && isCode(cause, "NoSuchUpload", "ConditionalRequestConflict"):
-		return Result{}, errGone
+	case head == nil && isCode(cause, "NoSuchUpload"):
+		return Result{}, gone(cause)
 	case head == nil:
 		return Result{}, storage(ctx, cause, "completing the object")
 	case matches(head, size, want) && (proves(head, want) || !c.Replace):

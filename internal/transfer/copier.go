@@ -64,7 +64,9 @@ type Copier struct {
 	// from several goroutines and must not block.
 	Progress func(n int64)
 
-	storeBackoff time.Duration // replaces the constant in tests
+	// These replace the constants of the same name in tests.
+	storeBackoff   time.Duration
+	streamPartSize int64
 }
 
 func (c *Copier) partSize() int64  { return or(c.PartSize, PartSize) }

@@ -37,6 +37,7 @@ func HTTPClient() *http.Client {
 			}
 			return &conn{c}, nil
 		},
+		DisableCompression:    true, // a file that is gzip is read back as it is
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: storeAnswer,
 		ExpectContinueTimeout: time.Second,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -120,12 +121,12 @@ func (c *copying) tryPart(ctx context.Context, n int32) (part, error) {
 	}
 
 	began := time.Now()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(errEnded)
 	start, end := c.plan.Span(n)
+	b := newBody(end-start, c.plan.Composite)
+	ctx, cancel := b.context(ctx)
+	defer cancel(errEnded)
 	src := c.f.Range(ctx, start, end)
-	b := newBody(src, end-start, c.plan.Composite)
-	b.last = func() error { done(); return nil }
+	b.src, b.last = src, done
 	out, err := c.c.S3.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket: &c.c.Bucket, Key: &c.plan.Key, UploadId: &c.plan.UploadID, PartNumber: &n,
 		Body: b, ContentLength: aws.Int64(end - start),
@@ -175,7 +176,7 @@ func again(err error) bool {
 	if errors.As(err, &final) || errors.As(err, &f) {
 		return false
 	}
-	if isCode(err, "BadDigest", "IncompleteBody", "RequestTimeout", "RequestTimeTooSkewed", "XAmzContentSHA256Mismatch", "SlowDown", "OperationAborted") {
+	if isCode(err, damaged...) {
 		return true
 	}
 	var answer *smithyhttp.ResponseError
@@ -185,6 +186,9 @@ func again(err error) bool {
 	}
 	return true
 }
+
+// damaged are S3's answers to a body that isn't what was sent.
+var damaged = []string{"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentChecksumMismatch"}
 
 // pause sleeps before try number try+1.
 func pause(ctx context.Context, try int, first time.Duration) error {
@@ -208,5 +212,9 @@ func unsigned(o *s3.Options) {
 	o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 }
 
-// patient gives a call more tries than the SDK's three.
-func patient(o *s3.Options) { o.RetryMaxAttempts = storeTries }
+// patient gives a call more tries than the SDK's three, and tries too what
+// arrived otherwise than it was sent.
+func patient(o *s3.Options) {
+	o.RetryMaxAttempts = storeTries
+	o.Retryer = retry.AddWithErrorCodes(o.Retryer, damaged...)
+}

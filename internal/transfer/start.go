@@ -35,16 +35,16 @@ const (
 // object is the result, an upload of the same version of the file is continued.
 // An error leaves an upload open for that; see [Copier.Abort].
 func (c *Copier) Start(ctx context.Context, src Source, key string, meta map[string]string) (Outcome, error) {
-	if !c.Replace {
-		if r, err := c.finished(ctx, key); err != nil || r != nil {
-			return Outcome{Result: r}, err
-		}
-	}
 	// Bytes are counted again when a copy begins again; what was told to
 	// Progress is not told twice.
 	count := &counter{tell: c.Progress}
 	ranged := true
 	for try := 1; ; try++ {
+		if !c.Replace {
+			if r, err := c.finished(ctx, key); err != nil || r != nil {
+				return Outcome{Result: r}, err
+			}
+		}
 		count.restart()
 		outcome, err := c.start(ctx, src, key, meta, ranged, count)
 		switch {
@@ -52,8 +52,9 @@ func (c *Copier) Start(ctx context.Context, src Source, key string, meta map[str
 			return outcome, err
 		case errors.Is(err, origin.ErrRangeRefused):
 			ranged = false
-		case failure.CodeOf(err) == failure.OriginChanged, errors.Is(err, errGone), origin.Temporary(err):
-			// A stream can't be mended, only begun again.
+		case failure.CodeOf(err) == failure.OriginChanged, origin.Temporary(err), isCode(err, "NoSuchUpload"):
+			// The file is another one, a stream broke, or the upload is gone, most
+			// likely because another worker of this download has finished.
 			if err := pause(ctx, try, c.storeBackoff); err != nil {
 				return Outcome{}, err
 			}
@@ -96,7 +97,7 @@ func (c *Copier) start(ctx context.Context, src Source, key string, meta map[str
 	}
 	var r Result
 	switch {
-	case f.Size >= 0 && f.Size <= wholeBytes:
+	case f.Size >= 0 && f.Size <= min(wholeBytes, c.partSize()):
 		r, err = c.whole(ctx, f, describe(f, key, meta), count)
 	case f.Ranged:
 		if f.Size > digestReadBack {
@@ -208,7 +209,7 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 		return Outcome{Work: c.work(plan, missing(all, have))}, nil
 	}
 	if err != nil {
-		return Outcome{}, c.explain(ctx, plan, err)
+		return Outcome{}, c.given(ctx, plan, err)
 	}
 	r, err := c.complete(ctx, plan, have)
 	if err != nil {
@@ -227,10 +228,13 @@ func (c *Copier) done(ctx context.Context, plan Plan, r Result) (Outcome, error)
 	return Outcome{Result: &r}, nil
 }
 
-// explain turns S3's "no such upload" into what it means.
-func (c *Copier) explain(ctx context.Context, plan Plan, err error) error {
-	if isCode(err, "NoSuchUpload") {
-		return errGone
+// given passes on the error of the parts, after aborting an upload that nobody
+// can continue: its file is there no more, or not by ranges.
+func (c *Copier) given(ctx context.Context, plan Plan, err error) error {
+	if failure.CodeOf(err) == failure.OriginChanged || errors.Is(err, origin.ErrRangeRefused) {
+		ctx, cancel := alive(ctx)
+		defer cancel()
+		_ = c.abort(ctx, plan.Key, plan.UploadID) // the sweep at the end comes by again
 	}
 	return err
 }
@@ -293,7 +297,7 @@ func (c *Copier) CopySegment(ctx context.Context, src Source, plan Plan, segment
 		if head, headErr := c.head(ctx, plan.Key); headErr == nil && head != nil {
 			return nil
 		}
-		return errGone
+		return gone(err)
 	}
 	return err
 }
@@ -310,7 +314,7 @@ func (c *Copier) Finish(ctx context.Context, src Source, work Work) (Outcome, er
 			if r, err := c.finished(ctx, plan.Key); err != nil || r != nil {
 				return Outcome{Result: r}, err
 			}
-			return Outcome{}, errGone
+			return Outcome{}, gone(err)
 		}
 		if err != nil {
 			return Outcome{}, err

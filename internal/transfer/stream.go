@@ -36,7 +36,7 @@ func (c *Copier) stream(ctx context.Context, f *origin.File, o object, count *co
 	src := f.Stream()
 	defer src.Close()
 	r := &streamReader{ctx: ctx, src: src, size: f.Size, limit: or(c.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
-	partSize := max(streamPartSize, c.partSize())
+	partSize := max(or(c.streamPartSize, streamPartSize), c.partSize())
 	if f.Size > 0 {
 		plan, err := NewPlan(f.Size, partSize)
 		if err != nil {
@@ -107,7 +107,7 @@ func (r *streamReader) fastEnough() error {
 		return nil
 	}
 	speed := float64(r.n) / elapsed.Seconds()
-	if need := time.Duration(float64(r.size-r.n) / speed * float64(time.Second)); need > time.Until(deadline) {
+	if float64(r.size-r.n)/speed > time.Until(deadline).Seconds() {
 		return failure.New(failure.OriginTooSlow, "at %d bytes a second the other %d bytes don't come in the time that is left; without ranges a copy can't be continued", int64(speed), r.size-r.n)
 	}
 	return nil

@@ -280,6 +280,6 @@ func missing(s Segment, have map[int32]part) []int32 {
 
 // gone is the failure of an upload that S3 doesn't know any more, when no object
 // came of it.
-func gone() error {
-	return failure.New(failure.Storage, "the upload was aborted while it was copied to")
+func gone(cause error) error {
+	return failure.Wrap(cause, failure.Storage, "the upload was aborted while it was copied to")
 }

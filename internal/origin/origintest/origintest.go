@@ -1,0 +1,215 @@
+// Package origintest has origins for tests: an honest one, and wrappers that
+// make it misbehave in the ways that real ones do.
+package origintest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Bytes returns n bytes that follow from seed alone.
+func Bytes(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
+	_, _ = r.Read(b)
+	return b
+}
+
+// File is an origin of one file that keeps to RFC 9110. Set its fields before
+// the first request.
+type File struct {
+	// NoRanges answers every request with the whole file.
+	NoRanges bool
+	// Chunked sends no length; CloseDelimited neither length nor chunks.
+	Chunked, CloseDelimited bool
+	// Header is added to every reply.
+	Header http.Header
+
+	mu       sync.Mutex
+	data     []byte
+	etag     string
+	requests []*http.Request
+}
+
+// New returns an origin of data under etag, "" for none.
+func New(data []byte, etag string) *File { return &File{data: data, etag: etag} }
+
+// Replace puts another version of the file there.
+func (f *File) Replace(data []byte, etag string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.data, f.etag = data, etag
+}
+
+// Requests returns what was asked so far.
+func (f *File) Requests() []*http.Request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.requests[:len(f.requests):len(f.requests)]
+}
+
+// ServeHTTP answers with the file or the range of it that is asked for.
+func (f *File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	f.requests = append(f.requests, r)
+	data, etag := f.data, f.etag
+	f.mu.Unlock()
+
+	for name, values := range f.Header {
+		w.Header()[name] = values
+	}
+	if etag != "" {
+		w.Header().Set("ETag", etag)
+	}
+	if match := r.Header.Get("If-Match"); match != "" && match != "*" && match != etag {
+		w.WriteHeader(http.StatusPreconditionFailed)
+		return
+	}
+	status, body := http.StatusOK, data
+	if span := r.Header.Get("Range"); span != "" && !f.NoRanges {
+		var start, end int
+		if _, err := fmt.Sscanf(span, "bytes=%d-%d", &start, &end); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		if start >= len(data) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", len(data)))
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+			return
+		}
+		end = min(end, len(data)-1)
+		status, body = http.StatusPartialContent, data[start:end+1]
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end, len(data)))
+	}
+	if f.CloseDelimited {
+		raw(w, status, body, len(body))
+		return
+	}
+	if !f.Chunked {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	w.WriteHeader(status)
+	if f.Chunked {
+		w.(http.Flusher).Flush()
+	}
+	_, _ = w.Write(body)
+}
+
+// raw answers as HTTP/1.0 servers do: the end of the connection ends the body.
+func raw(w http.ResponseWriter, status int, body []byte, n int) {
+	header := w.Header()
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: close\r\n", status, http.StatusText(status))
+	_ = header.Write(conn)
+	_, _ = conn.Write(append([]byte("\r\n"), body[:n]...))
+}
+
+// CutRaw answers with a body that is neither framed nor whole: it ends, by a
+// plain FIN, after n bytes.
+func CutRaw(data []byte, n int) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { raw(w, http.StatusOK, data, n) })
+}
+
+// Count numbers the requests that h gets from 1.
+func Count(h func(w http.ResponseWriter, r *http.Request, n int)) http.Handler {
+	var n atomic.Int64
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h(w, r, int(n.Add(1))) })
+}
+
+// How a body ends before its time.
+type How int
+
+// The ways.
+const (
+	FIN How = iota
+	RST
+)
+
+// Cut passes h's reply through until after bytes of body, and then ends the
+// connection.
+func Cut(h http.Handler, w http.ResponseWriter, r *http.Request, after int, how How) {
+	h.ServeHTTP(&cutter{ResponseWriter: w, left: after, how: how}, r)
+}
+
+type cutter struct {
+	http.ResponseWriter
+	left int
+	how  How
+	over bool
+}
+
+func (c *cutter) Write(p []byte) (int, error) {
+	if c.over {
+		return 0, net.ErrClosed
+	}
+	if len(p) < c.left {
+		c.left -= len(p)
+		return c.ResponseWriter.Write(p)
+	}
+	_, _ = c.ResponseWriter.Write(p[:c.left])
+	c.ResponseWriter.(http.Flusher).Flush()
+	c.over = true
+	if c.how == FIN {
+		panic(http.ErrAbortHandler)
+	}
+	conn, _, err := c.ResponseWriter.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	_ = conn.(*net.TCPConn).SetLinger(0)
+	_ = conn.Close()
+	return 0, net.ErrClosed
+}
+
+func (c *cutter) Flush() { c.ResponseWriter.(http.Flusher).Flush() }
+
+// Slow passes h's reply through in pieces, with pause called before each: it may
+// wait, and ends the reply by returning false.
+func Slow(h http.Handler, w http.ResponseWriter, r *http.Request, piece int, pause func(sent int) bool) {
+	h.ServeHTTP(&slow{ResponseWriter: w, piece: piece, pause: pause}, r)
+}
+
+type slow struct {
+	http.ResponseWriter
+	piece, sent int
+	pause       func(int) bool
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	total := 0
+	for len(p) > 0 {
+		if !s.pause(s.sent) {
+			return total, net.ErrClosed
+		}
+		n, err := s.ResponseWriter.Write(p[:min(len(p), s.piece)])
+		total += n
+		s.sent += n
+		if err != nil {
+			return total, err
+		}
+		s.ResponseWriter.(http.Flusher).Flush()
+		p = p[n:]
+	}
+	return total, nil
+}
+
+// Ranged returns h for requests with a Range and other for those without.
+func Ranged(h, other http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+			h.ServeHTTP(w, r)
+			return
+		}
+		other.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,524 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin"
+	"async-download/internal/origin/origintest"
+	"async-download/internal/transfer/s3test"
+)
+
+// The sizes where plans turn.
+var sizes = []int{0, 1, small - 1, small, small + 1, 3*small + small/2, 64 * small}
+
+func TestCopyRanges(t *testing.T) {
+	for _, size := range sizes {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			data := origintest.Bytes(1, size)
+			h := origintest.New(data, `"v1"`)
+			var told atomic.Int64
+			c.Progress = func(n int64) { told.Add(n) }
+			c.OnSize = func(n int64) {
+				if n != int64(size) {
+					t.Errorf("got size %d, want %d", n, size)
+				}
+			}
+			r := mustCopy(t, c, s, newSource(t, h), "key", data)
+			if !r.Verified || !r.Pinned {
+				t.Errorf("got verified %v, pinned %v, want both", r.Verified, r.Pinned)
+			}
+			if told.Load() != int64(size) {
+				t.Errorf("got progress of %d bytes, want %d", told.Load(), size)
+			}
+			if want := max(1, (size+small-1)/small); size > 0 && r.Ranges != want {
+				t.Errorf("got %d requests, want %d", r.Ranges, want)
+			}
+		})
+	}
+}
+
+func TestCopyStreams(t *testing.T) {
+	for name, set := range map[string]func(f *origintest.File){
+		"known length":   func(f *origintest.File) { f.NoRanges = true },
+		"unknown length": func(f *origintest.File) { f.NoRanges, f.Chunked = true, true },
+	} {
+		for _, size := range []int{0, 1, small + 1, 5*mib - 1, 5 * mib, 5*mib + 1, 12 * mib} {
+			t.Run(fmt.Sprint(name, size), func(t *testing.T) {
+				s := newS3(t)
+				c := newCopier(t, s)
+				data := origintest.Bytes(2, size)
+				h := origintest.New(data, `"v1"`)
+				set(h)
+				r := mustCopy(t, c, s, newSource(t, h), "key", data)
+				if !r.Verified || r.Ranges != 1 {
+					t.Errorf("got verified %v and %d requests, want true and 1", r.Verified, r.Ranges)
+				}
+			})
+		}
+	}
+}
+
+// The SDK takes other paths over HTTPS than over HTTP, and a store that keeps no
+// checksum of the whole object takes another one of ours.
+func TestChecksumOnEveryPath(t *testing.T) {
+	for _, scheme := range []string{"http", "https"} {
+		for _, composite := range []bool{false, true} {
+			for _, ranges := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s composite=%v ranges=%v", scheme, composite, ranges), func(t *testing.T) {
+					s := s3test.New(t)
+					if scheme == "https" {
+						s = s3test.NewTLS(t)
+					}
+					s.Composite = composite
+					c := newCopier(t, s)
+					c.PartSize = 5 * mib
+					data := origintest.Bytes(3, 11*mib)
+					h := origintest.New(data, `"v1"`)
+					h.NoRanges = !ranges
+					r := mustCopy(t, c, s, newSource(t, h), "key", data)
+					head, err := c.S3.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &c.Bucket, Key: aws.String("key"), ChecksumMode: types.ChecksumModeEnabled})
+					if err != nil {
+						t.Fatal(err)
+					}
+					var whole sums
+					_, _ = whole.Write(data)
+					if r.Checksum.CRC64NVME != whole.base64CRC64() {
+						t.Errorf("got checksum %q, want %q", r.Checksum.CRC64NVME, whole.base64CRC64())
+					}
+					if got := FromHead(head).Checksum; composite && (got.CRC32 == "" || got.CRC32 != r.Checksum.CRC32) || !composite && got.CRC64NVME != r.Checksum.CRC64NVME {
+						t.Errorf("S3 reports %+v, the copy %+v", got, r.Checksum)
+					}
+					if r.Parts != 3 {
+						t.Errorf("got %d parts, want 3", r.Parts)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestObjectSpeaksForItself(t *testing.T) {
+	for _, size := range []int{10, 3 * small} {
+		s := newS3(t)
+		c := newCopier(t, s)
+		h := origintest.New(origintest.Bytes(4, size), `"v1"`)
+		h.Header = http.Header{
+			"Content-Type":        {"text/csv; charset=utf-8"},
+			"Content-Disposition": {`attachment; filename*=UTF-8''a%2Fr%C3%A9sum%C3%A9%22.csv`},
+		}
+		if _, err := c.Start(t.Context(), newSource(t, h), "key", map[string]string{"ticket": "hash"}); err != nil {
+			t.Fatal(err)
+		}
+		got := s.Object("key").Header
+		for name, want := range map[string]string{
+			"Content-Type":                "text/csv; charset=utf-8",
+			"Content-Disposition":         `attachment; filename="r_sum__.csv"; filename*=UTF-8''r%C3%A9sum%C3%A9_.csv`,
+			"X-Amz-Meta-Verified":         "true",
+			"X-Amz-Meta-Origin-Validator": `"v1"`,
+			"X-Amz-Meta-Ticket":           "hash",
+		} {
+			if got.Get(name) != want {
+				t.Errorf("%d bytes: got %s %q, want %q", size, name, got.Get(name), want)
+			}
+		}
+	}
+}
+
+// Start after a finished copy is a Lambda whose answer was lost.
+func TestStartAgainAfterTheEnd(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	data := origintest.Bytes(5, 5*small)
+	h := origintest.New(data, `"v1"`)
+	src := newSource(t, h)
+	mustCopy(t, c, s, src, "key", data)
+	before := len(h.Requests())
+	mustCopy(t, c, s, src, "key", data)
+	if after := len(h.Requests()); after != before {
+		t.Errorf("the origin was asked %d times again, want 0", after-before)
+	}
+}
+
+func TestReplace(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	c.Replace = true
+	for i, size := range []int{10, 4 * small, 6 * mib} {
+		data := origintest.Bytes(uint64(i), size)
+		h := origintest.New(data, `"v1"`)
+		h.NoRanges = i == 2
+		s.Put("key", origintest.Bytes(9, size))
+		mustCopy(t, c, s, newSource(t, h), "key", data)
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	for name, set := range map[string]func(f *origintest.File){
+		"ranges":         func(*origintest.File) {},
+		"known length":   func(f *origintest.File) { f.NoRanges = true },
+		"unknown length": func(f *origintest.File) { f.NoRanges, f.Chunked = true, true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			c.MaxBytes = 6*mib - 1
+			h := origintest.New(origintest.Bytes(6, 6*mib), `"v1"`)
+			set(h)
+			_, err := c.Start(t.Context(), newSource(t, h), "key", nil)
+			wantFailure(t, c, s, "key", err, failure.TooLarge)
+		})
+	}
+}
+
+func TestOriginStatus(t *testing.T) {
+	for _, status := range []int{204, 206, 300, 304, 400, 401, 403, 404, 410, 416, 451, 501} {
+		s := newS3(t)
+		c := newCopier(t, s)
+		var n atomic.Int64
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { n.Add(1); w.WriteHeader(status) }))
+		_, err := c.Start(t.Context(), src, "key", nil)
+		wantFailure(t, c, s, "key", err, failure.OriginStatus)
+		if status != 206 && !strings.Contains(err.Error(), fmt.Sprint(status)) {
+			t.Errorf("got %q, want the status %d in it", err, status)
+		}
+		if n.Load() > 2 {
+			t.Errorf("%d: got %d requests, want no retries", status, n.Load())
+		}
+	}
+}
+
+// A query, a header and a password never appear in what is reported or logged.
+func TestErrorsKeepSecrets(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	for name, src := range map[string]Source{
+		"refused":  sourceOf(t, "http://127.0.0.1:1/a?token=planted"),
+		"status":   newSource(t, http.NotFoundHandler()),
+		"redirect": newSource(t, http.RedirectHandler("http://169.254.169.254/?token=planted", 302)),
+		"garbage":  newSource(t, http.RedirectHandler("http://[::1?token=planted", 302)),
+		"name":     sourceOf(t, "http://nowhere.invalid/a?token=planted"),
+		"cut":      newSource(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })),
+	} {
+		src.Client.Header = http.Header{"Authorization": {"planted"}}
+		_, err := c.Start(t.Context(), src, "key", nil)
+		if err == nil {
+			t.Fatalf("%s: got no error", name)
+		}
+		for e := err; e != nil; e = errors.Unwrap(e) {
+			if strings.Contains(e.Error(), "planted") || strings.Contains(fmt.Sprintf("%+v", e), "planted") {
+				t.Errorf("%s: the error says %q", name, e)
+			}
+		}
+	}
+}
+
+func TestSegments(t *testing.T) {
+	for _, composite := range []bool{false, true} {
+		t.Run(fmt.Sprint("composite=", composite), func(t *testing.T) {
+			s := newS3(t)
+			s.Composite = composite
+			s.Page = 7 // lists have pages
+			c := newCopier(t, s)
+			c.SegmentBytes = 4 * small
+			data := origintest.Bytes(7, 63*small+5)
+			src := newSource(t, origintest.New(data, `"v1"`))
+			out, err := c.Start(t.Context(), src, "key", nil)
+			if err != nil || out.Work == nil {
+				t.Fatalf("got %+v, %v, want work", out, err)
+			}
+			if got := len(out.Work.Segments); got != 16 {
+				t.Fatalf("got %d segments, want 16", got)
+			}
+			state, err := json.Marshal(out)
+			if err != nil || bytes.Contains(state, []byte("planted")) || bytes.Contains(state, []byte("http")) {
+				t.Fatalf("the state is %s (%v), want no URL and no query in it", state, err)
+			}
+			for i, segment := range out.Work.Segments {
+				if i == 3 || i == 9 {
+					continue // these workers were killed before they did anything
+				}
+				if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if out, err = c.Finish(t.Context(), src, *out.Work); err != nil || out.Work == nil {
+				t.Fatalf("got %+v, %v, want work", out, err)
+			}
+			if got, want := out.Work.Segments, []Segment{{13, 16}, {37, 40}}; fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Fatalf("got segments %v, want %v", got, want)
+			}
+			for _, segment := range out.Work.Segments {
+				if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if out, err = c.Finish(t.Context(), src, *out.Work); err != nil || out.Result == nil {
+				t.Fatalf("got %+v, %v, want a result", out, err)
+			}
+			wantObject(t, s, "key", data, *out.Result)
+			if got := s.Calls("UploadPart"); got != 64+1 {
+				t.Errorf("got %d parts stored, want 64 and the marker", got)
+			}
+			// A worker that comes late, and a Finish whose answer was lost.
+			if err := c.CopySegment(t.Context(), src, Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small, ETag: `"v1"`}, Segment{1, 4}); err != nil {
+				t.Errorf("a late worker: %v", err)
+			}
+			if again, err := c.Finish(t.Context(), src, Work{Plan: Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small}, Missing: 1}); err != nil || again.Result == nil {
+				t.Errorf("a second Finish: got %+v, %v, want the result", again, err)
+			}
+		})
+	}
+}
+
+// A segment that is run again copies only what is missing.
+func TestSegmentAgain(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	c.SegmentBytes, c.Concurrency = 16*small, 1
+	data := origintest.Bytes(8, 20*small)
+	h := origintest.New(data, `"v1"`)
+	src := newSource(t, h)
+	out, err := c.Start(t.Context(), src, "key", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+		if op == "UploadPart" && n == 10 {
+			cancel()
+		}
+		return s3test.Fault{}
+	}
+	if err := c.CopySegment(ctx, src, out.Work.Plan, out.Work.Segments[0]); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want the cancel", err)
+	}
+	before := len(h.Requests())
+	have := len(s.Parts(out.Work.Plan.UploadID)) - 1
+	if err := c.CopySegment(t.Context(), src, out.Work.Plan, out.Work.Segments[0]); err != nil {
+		t.Fatal(err)
+	}
+	// One more may be counted that was on its way when the first worker stopped.
+	if got, want := len(h.Requests())-before, 16-have; got > want+1 || have < 7 {
+		t.Errorf("got %d ranges read again with %d parts there, want %d", got, have, want)
+	}
+}
+
+// Rounds end when one of them brings nothing, with the reason.
+func TestFinishWithoutProgress(t *testing.T) {
+	data := origintest.Bytes(9, 20*small)
+	for name, tt := range map[string]struct {
+		then func(h *origintest.File, s *s3test.Server)
+		want failure.Code
+	}{
+		"origin too slow": {func(*origintest.File, *s3test.Server) {}, failure.OriginTooSlow},
+		"file changed":    {func(h *origintest.File, _ *s3test.Server) { h.Replace(data, `"v2"`) }, failure.OriginChanged},
+		"file shrank":     {func(h *origintest.File, _ *s3test.Server) { h.Replace(data[:2*small], `"v1"`) }, failure.OriginChanged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			c.SegmentBytes = 4 * small
+			h := origintest.New(data, `"v1"`)
+			src := newSource(t, h)
+			out, err := c.Start(t.Context(), src, "key", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.CopySegment(t.Context(), src, out.Work.Plan, out.Work.Segments[0]); err != nil {
+				t.Fatal(err)
+			}
+			if out, err = c.Finish(t.Context(), src, *out.Work); err != nil {
+				t.Fatal(err)
+			}
+			tt.then(h, s)
+			_, err = c.Finish(t.Context(), src, *out.Work)
+			wantFailure(t, c, s, "key", err, tt.want)
+		})
+	}
+}
+
+// At a deadline Start hands on what is left instead of failing.
+func TestDeadlineLeavesWork(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	c.SegmentBytes = mib
+	data := origintest.Bytes(10, 40*small)
+	h := origintest.New(data, `"v1"`)
+	slow := origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+		if n > 20 {
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-r.Context().Done():
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
+	src := newSource(t, slow)
+	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+	defer cancel()
+	out, err := c.Start(ctx, src, "key", nil)
+	if err != nil || out.Work == nil {
+		t.Fatalf("got %+v, %v, want work", out, err)
+	}
+	if out.Work.Missing == 0 || out.Work.Missing >= 40-10 {
+		t.Errorf("got %d parts missing, want some and not most", out.Work.Missing)
+	}
+	for _, segment := range out.Work.Segments {
+		if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err = c.Finish(t.Context(), src, *out.Work); err != nil || out.Result == nil {
+		t.Fatalf("got %+v, %v, want a result", out, err)
+	}
+	wantObject(t, s, "key", data, *out.Result)
+}
+
+// A part as slow as the last isn't begun when the deadline is nearer than that:
+// the parts that are under way end, and nothing is read for nothing.
+func TestNoPartBegunTooLate(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	c.SegmentBytes, c.Concurrency = mib, 1
+	data := origintest.Bytes(11, 100*small)
+	h := origintest.New(data, `"v1"`)
+	var cut atomic.Int64
+	src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-r.Context().Done():
+			cut.Add(1)
+		}
+		h.ServeHTTP(w, r)
+	}))
+	ctx, cancel := context.WithTimeout(t.Context(), 550*time.Millisecond)
+	defer cancel()
+	out, err := c.Start(ctx, src, "key", nil)
+	if err != nil || out.Work == nil || out.Work.Missing == 0 {
+		t.Fatalf("got %+v, %v, want work", out, err)
+	}
+	if cut.Load() > 0 {
+		t.Errorf("got %d ranges cut by the deadline, want none begun", cut.Load())
+	}
+}
+
+func TestOriginTooSlow(t *testing.T) {
+	t.Run("stream at the deadline", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		h := origintest.New(origintest.Bytes(12, mib), "")
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			origintest.Slow(h, w, r, 1000, func(int) bool { time.Sleep(10 * time.Millisecond); return r.Context().Err() == nil })
+		}))
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err := c.Start(ctx, src, "key", nil)
+		wantFailure(t, c, s, "key", err, failure.OriginTooSlow)
+	})
+	t.Run("stream that can't be carried", func(t *testing.T) {
+		r := &streamReader{src: bytes.NewReader(make([]byte, 1000)), size: 1 << 40, limit: 1 << 50, began: time.Now().Add(-30 * time.Second)}
+		var cancel context.CancelFunc
+		r.ctx, cancel = context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		if _, err := r.Read(make([]byte, 100)); failure.CodeOf(err) != failure.OriginTooSlow {
+			t.Errorf("got %v, want %s", err, failure.OriginTooSlow)
+		}
+		r.size, r.err = 1000, nil
+		if _, err := r.Read(make([]byte, 100)); err != nil {
+			t.Errorf("got %v, want none for a file that can", err)
+		}
+	})
+	t.Run("part that can't be moved in one run", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		c.SegmentBytes, c.Run = small, time.Second
+		h := origintest.New(origintest.Bytes(13, 64*kib), `"v1"`)
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			origintest.Slow(h, w, r, 512, func(int) bool { time.Sleep(5 * time.Millisecond); return true })
+		}))
+		f, err := src.Client.Open(t.Context(), src.URL, small)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		err = c.fastEnough(t.Context(), f, Plan{Size: 1 << 45, PartSize: 4 << 30})
+		if failure.CodeOf(err) != failure.OriginTooSlow {
+			t.Errorf("got %v, want %s", err, failure.OriginTooSlow)
+		}
+		if err := c.fastEnough(t.Context(), f, Plan{Size: 1 << 45, PartSize: 2 * small}); err != nil {
+			t.Errorf("got %v for parts that can be moved", err)
+		}
+	})
+}
+
+func TestCallerMetadataAndUploadHook(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	refused := failure.New(failure.Cancelled, "no")
+	c.OnUpload = func(_ context.Context, id string) error {
+		if len(s.Open()) != 1 || s.Open()[0] != id {
+			t.Errorf("told of upload %q, open are %v", id, s.Open())
+		}
+		return refused
+	}
+	_, err := c.Start(t.Context(), newSource(t, origintest.New(origintest.Bytes(14, 3*small), `"v1"`)), "key", nil)
+	if !errors.Is(err, refused) {
+		t.Fatalf("got %v, want the hook's error", err)
+	}
+	wantFailure(t, c, s, "key", err, failure.Cancelled)
+}
+
+// A long Retry-After in the middle leaves what was copied, and the next Start
+// goes on from there.
+func TestLater(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	data := origintest.Bytes(15, 20*small)
+	h := origintest.New(data, `"v1"`)
+	busy := atomic.Bool{}
+	src := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+		if n == 12 {
+			busy.Store(true)
+		}
+		if busy.Load() {
+			w.Header().Set("Retry-After", "90")
+			w.WriteHeader(503)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	began := time.Now()
+	_, err := c.Start(t.Context(), src, "key", nil)
+	var later *origin.Later
+	if !errors.As(err, &later) || later.After < 90*time.Second || later.After > 108*time.Second {
+		t.Fatalf("got %v, want to be told to come back in 90 s to 108 s", err)
+	}
+	if failure.CodeOf(err) != failure.OriginStatus {
+		t.Errorf("got code %s, want %s", failure.CodeOf(err), failure.OriginStatus)
+	}
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("it was slept for %s here", d)
+	}
+	busy.Store(false)
+	before := len(h.Requests())
+	mustCopy(t, c, s, src, "key", data)
+	if got := len(h.Requests()) - before; got > 13 {
+		t.Errorf("got %d ranges read again, want only what was missing", got)
+	}
+}

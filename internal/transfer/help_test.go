@@ -1,0 +1,184 @@
+package transfer
+
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"go.uber.org/goleak"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin"
+	"async-download/internal/transfer/s3test"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	kib = 1 << 10
+	mib = 1 << 20
+)
+
+// small makes parts of 4 KiB, so that a test has many at little cost.
+const small = 4 * kib
+
+// newS3 returns an S3 that takes small parts.
+func newS3(t testing.TB) *s3test.Server {
+	s := s3test.New(t)
+	s.MinPart = small
+	return s
+}
+
+// newCopier returns a copier of small parts that doesn't wait long for a retry.
+func newCopier(t testing.TB, s *s3test.Server) *Copier {
+	client := HTTPClient()
+	transport := client.Transport.(*http.Transport)
+	if ca := s.Certificate(); ca != nil {
+		transport.TLSClientConfig = &tls.Config{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &Copier{
+		S3: s3.New(s3.Options{
+			BaseEndpoint: aws.String(s.URL), UsePathStyle: true, Region: "us-east-1", HTTPClient: client,
+			Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
+			Retryer:     retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = 5 * time.Millisecond }),
+		}),
+		Bucket: s3test.Bucket, PartSize: small, Concurrency: 4,
+		storeBackoff: time.Millisecond, streamPartSize: 5 * mib,
+	}
+}
+
+// newSource returns a source that a handler answers for.
+func newSource(t testing.TB, h http.Handler) Source {
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return sourceOf(t, server.URL+"/dir/file.bin?token=planted")
+}
+
+func sourceOf(t testing.TB, raw string) Source {
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &origin.Client{Base: u, AllowLoopback: true, Backoff: time.Millisecond, Connections: 8}
+	t.Cleanup(client.CloseIdleConnections)
+	return Source{Client: client, URL: u}
+}
+
+// mustCopy copies and holds the object against want.
+func mustCopy(t testing.TB, c *Copier, s *s3test.Server, src Source, key string, want []byte) Result {
+	t.Helper()
+	out, err := c.Start(t.Context(), src, key, nil)
+	if err != nil {
+		t.Fatalf("got error %v (%v)", err, errors.Unwrap(failure.As(err)))
+	}
+	if out.Result == nil {
+		t.Fatalf("got work %+v, want a result", out.Work)
+	}
+	wantObject(t, s, key, want, *out.Result)
+	return *out.Result
+}
+
+func wantObject(t testing.TB, s *s3test.Server, key string, want []byte, r Result) {
+	t.Helper()
+	o := s.Object(key)
+	if o == nil {
+		t.Fatal("got no object")
+	}
+	if got := sha256.Sum256(o.Data); got != sha256.Sum256(want) {
+		t.Fatalf("got %d other bytes, want %d (first difference at %d)", len(o.Data), len(want), difference(o.Data, want))
+	}
+	if r.Bytes != int64(len(want)) {
+		t.Errorf("got a result of %d bytes, want %d", r.Bytes, len(want))
+	}
+	var whole sums
+	_, _ = whole.Write(want)
+	if got := whole.base64CRC64(); r.Checksum.CRC64NVME != "" && r.Checksum.CRC64NVME != got {
+		t.Errorf("got checksum %q, want %q", r.Checksum.CRC64NVME, got)
+	}
+	if o.CRC64 != "" && r.Checksum.CRC64NVME != o.CRC64 {
+		t.Errorf("got checksum %q, S3 has %q", r.Checksum.CRC64NVME, o.CRC64)
+	}
+	wantNoUpload(t, s)
+}
+
+func difference(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return min(len(a), len(b))
+}
+
+func wantNoUpload(t testing.TB, s *s3test.Server) {
+	t.Helper()
+	if open := s.Open(); len(open) > 0 {
+		t.Errorf("got open uploads %v, want none", open)
+	}
+}
+
+// wantFailure holds err's code against want, and that nothing is left once the
+// owner has given up.
+func wantFailure(t testing.TB, c *Copier, s *s3test.Server, key string, err error, want failure.Code) {
+	t.Helper()
+	if got := failure.CodeOf(err); got != want {
+		t.Fatalf("got %v, want code %s", err, want)
+	}
+	if s.Object(key) != nil {
+		t.Errorf("got an object, want none")
+	}
+	if err := c.Abort(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	wantNoUpload(t, s)
+}
+
+func isOneOf(b []byte, versions ...[]byte) bool {
+	for _, v := range versions {
+		if bytes.Equal(b, v) {
+			return true
+		}
+	}
+	return false
+}
+
+// newTLSOrigin is a source over HTTPS whose certificate is trusted.
+func newTLSOrigin(t testing.TB, h http.Handler) Source {
+	server := httptest.NewTLSServer(h)
+	t.Cleanup(server.Close)
+	src := sourceOf(t, server.URL+"/dir/file.bin")
+	src.Client.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	return src
+}
+
+// digestHeaders are the ways to offer a digest.
+var digestHeaders = map[string]func(data []byte) http.Header{
+	"Repr-Digest": func(data []byte) http.Header { return http.Header{"Repr-Digest": {sha256Header(data)}} },
+	"Repr-Digest sha-512 among others": func(data []byte) http.Header {
+		sum := sha512.Sum512(data)
+		return http.Header{"Repr-Digest": {"unixsum=:AAA=:, sha-512=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"}}
+	},
+	"Digest": func(data []byte) http.Header {
+		sum := sha256.Sum256(data)
+		return http.Header{"Digest": {"SHA-256=" + base64.StdEncoding.EncodeToString(sum[:]) + ",crc32c=AAAAAA=="}}
+	},
+	"Content-MD5": func(data []byte) http.Header {
+		sum := md5.Sum(data)
+		return http.Header{"Content-Md5": {base64.StdEncoding.EncodeToString(sum[:])}}
+	},
+	"Content-Digest": func(data []byte) http.Header { return http.Header{"Content-Digest": {sha256Header(data)}} },
+}
