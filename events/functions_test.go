@@ -63,6 +63,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"CLIENT_TIMEOUT_SECONDS":    "3600",
 		"MAX_CONCURRENT_SEGMENTS":   "40",
 		"ALLOWED_WEB_ORIGINS":       "*",
+		"REQUIRE_TICKET":            "false",
 	}
 	env := map[string]string{"AWS_ENDPOINT_URL": endpoint}
 	for _, name := range templateVariables(t, function) {

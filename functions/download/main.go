@@ -27,6 +27,7 @@ import (
 	"async-download/internal/origin"
 	"async-download/internal/rest"
 	"async-download/internal/setting"
+	"async-download/internal/ticket"
 )
 
 type function struct {
@@ -37,6 +38,7 @@ type function struct {
 	input         input
 	webSocket     string // wss://…
 	local         string // the local stack's URL, "" on AWS
+	tickets       bool   // whether a client needs more than the ARN
 	rest          rest.API
 }
 
@@ -51,6 +53,7 @@ type answer struct {
 	WebSocketEndpoint string `json:"webSocketEndpoint"`
 	WebSocketURL      string `json:"webSocketUrl"`
 	StatusURL         string `json:"statusUrl"`
+	Ticket            string `json:"ticket,omitempty"` // shown this once
 }
 
 func main() {
@@ -62,6 +65,7 @@ func main() {
 		input:        input{env.Number("CLIENT_TIMEOUT_SECONDS"), env.Number("MAX_CONCURRENT_SEGMENTS")},
 		webSocket:    "ws" + strings.TrimPrefix(env.String("WEBSOCKET_API"), "http"), // http to ws, https to wss
 		local:        env.Optional("LOCAL_ENDPOINT"),
+		tickets:      env.Bool("REQUIRE_TICKET"),
 		rest:         rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
 	}
 	var err error
@@ -91,7 +95,11 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	path := pathOf(r)
 	query := url.Values(r.MultiValueQueryStringParameters).Encode()
 	name := execution.NewName()
-	if err := f.start(ctx, name, path, query); err != nil {
+	var secret, hash string
+	if f.tickets {
+		secret, hash = ticket.New()
+	}
+	if err := f.start(ctx, name, path, query, hash); err != nil {
 		slog.WarnContext(ctx, "not started", "execution", name, "error", failure.As(err))
 		return f.rest.Error(from, err)
 	}
@@ -102,15 +110,16 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 		WebSocketEndpoint: f.webSocket,
 		WebSocketURL:      f.webSocket + "?executionArn=" + url.QueryEscape(arn),
 		StatusURL:         f.baseURL(r) + "/executions/" + name,
+		Ticket:            secret,
 	}, nil)
 }
 
-func (f *function) start(ctx context.Context, name, path, query string) error {
+func (f *function) start(ctx context.Context, name, path, query, ticketHash string) error {
 	if _, err := origin.Join(f.origin, path, query); err != nil {
 		return err
 	}
 	arn := execution.ARN(f.stateMachine, name)
-	if err := f.meeting.Create(ctx, arn, path, query); err != nil {
+	if err := f.meeting.Create(ctx, arn, path, query, ticketHash); err != nil {
 		return throttled(err)
 	}
 	input, err := json.Marshal(f.input)

@@ -25,6 +25,7 @@ import (
 	"async-download/internal/meeting"
 	"async-download/internal/rest"
 	"async-download/internal/setting"
+	"async-download/internal/ticket"
 )
 
 type function struct {
@@ -32,6 +33,7 @@ type function struct {
 	links        *link.Signer
 	stateMachine string
 	rest         rest.API
+	tickets      bool // whether a client needs more than the name
 }
 
 func main() {
@@ -42,6 +44,7 @@ func main() {
 		links:        &link.Signer{Bucket: env.String("BUCKET"), Expiry: env.Seconds("LINK_EXPIRY_SECONDS")},
 		stateMachine: env.String("STATE_MACHINE_ARN"),
 		rest:         rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
+		tickets:      env.Bool("REQUIRE_TICKET"),
 	}
 	signer := env.String("SIGNER_ROLE_ARN")
 	cfg, err := config.LoadDefaultConfig(context.Background())
@@ -71,13 +74,11 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	if !execution.IsName(name) {
 		return f.rest.Error(from, failure.New(failure.NotFound, "an execution's name is 32 hexadecimal digits"))
 	}
-	var s state
-	var err error
-	if r.HTTPMethod == http.MethodDelete {
-		s, err = f.cancel(ctx, name)
-	} else {
-		s, err = f.state(ctx, name)
+	secret := rest.Header(r.Headers, ticket.Header)
+	if secret == "" {
+		secret = r.QueryStringParameters[ticket.Query]
 	}
+	s, err := f.state(ctx, name, secret, r.HTTPMethod == http.MethodDelete)
 	if err != nil {
 		log.WarnContext(ctx, "not answered", "error", failure.As(err))
 		return f.rest.Error(from, err)
@@ -107,23 +108,32 @@ type reason struct {
 	Message string       `json:"message"`
 }
 
-func (f *function) state(ctx context.Context, name string) (state, error) {
+func (f *function) state(ctx context.Context, name, secret string, cancel bool) (state, error) {
 	arn := execution.ARN(f.stateMachine, name)
 	item, err := f.meeting.Current(ctx, arn)
 	known := !errors.Is(err, meeting.ErrUnknown)
 	if known && err != nil {
 		return state{}, err
 	}
-	if known && item.Status.Without() {
-		return state{Status: item.Status, BytesCopied: item.BytesCopied, BytesTotal: item.BytesTotal, Error: &reason{item.Failure.Code, item.Failure.Message}}, nil
+	hash := item.TicketHash
+	if !known { // the object remembers, if there is one
+		if hash, err = f.links.TicketHash(ctx, name); failure.CodeOf(err) == failure.Expired {
+			return state{}, unknown()
+		} else if err != nil {
+			return state{}, err
+		}
 	}
-	if known && item.Status == meeting.Copying {
+	switch {
+	case !ticket.Opens(secret, hash, f.tickets):
+		return state{}, unknown()
+	case cancel:
+		return f.cancel(ctx, arn)
+	case item.Status.Without():
+		return state{Status: item.Status, BytesCopied: item.BytesCopied, BytesTotal: item.BytesTotal, Error: &reason{item.Failure.Code, item.Failure.Message}}, nil
+	case item.Status == meeting.Copying:
 		return state{Status: item.Status, BytesCopied: item.BytesCopied, BytesTotal: item.BytesTotal}, nil
 	}
 	l, err := f.links.Sign(ctx, name)
-	if failure.CodeOf(err) == failure.Expired && !known {
-		return state{}, failure.New(failure.NotFound, "no such execution, or its file is no longer kept")
-	}
 	if err != nil {
 		return state{}, err
 	}
@@ -138,20 +148,16 @@ func (f *function) state(ctx context.Context, name string) (state, error) {
 	return state{Status: meeting.Ready, BytesCopied: l.Size, BytesTotal: &l.Size, Link: &l}, nil
 }
 
-func (f *function) cancel(ctx context.Context, name string) (state, error) {
-	err := f.meeting.Cancel(ctx, execution.ARN(f.stateMachine, name))
+// unknown is the answer to a wrong name and to a wrong ticket alike.
+func unknown() error {
+	return failure.New(failure.NotFound, "no such execution, its file is no longer kept, or the ticket is another's")
+}
+
+func (f *function) cancel(ctx context.Context, arn string) (state, error) {
+	err := f.meeting.Cancel(ctx, arn)
 	switch {
-	case errors.Is(err, meeting.ErrEnded):
+	case errors.Is(err, meeting.ErrEnded), errors.Is(err, meeting.ErrUnknown):
 		return state{}, failure.New(failure.Conflict, "the download has ended; there is nothing to cancel")
-	case errors.Is(err, meeting.ErrUnknown):
-		kept, err := f.links.Exists(ctx, name)
-		if err == nil && kept {
-			return state{}, failure.New(failure.Conflict, "the download has ended; there is nothing to cancel")
-		}
-		if err == nil {
-			err = failure.New(failure.NotFound, "no such execution")
-		}
-		return state{}, err
 	case err != nil:
 		return state{}, err
 	}

@@ -26,6 +26,7 @@ import (
 	"async-download/internal/origin"
 	"async-download/internal/setting"
 	"async-download/internal/socket"
+	"async-download/internal/ticket"
 	"async-download/internal/transfer"
 )
 
@@ -120,11 +121,15 @@ func (f *function) copy(ctx context.Context, t task, name string) (transfer.Outc
 	if err != nil {
 		return transfer.Outcome{}, err
 	}
-	return f.run(ctx, t, name, target)
+	meta := map[string]string{}
+	if item.TicketHash != "" {
+		meta[ticket.Meta] = item.TicketHash
+	}
+	return f.run(ctx, t, name, target, meta)
 }
 
 // run copies while a second goroutine tells how far it is and watches for a cancel.
-func (f *function) run(ctx context.Context, t task, name string, target *url.URL) (transfer.Outcome, error) {
+func (f *function) run(ctx context.Context, t task, name string, target *url.URL, meta map[string]string) (transfer.Outcome, error) {
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	copier := f.copier
@@ -149,7 +154,7 @@ func (f *function) run(ctx context.Context, t task, name string, target *url.URL
 		p.write(ctx)
 		return transfer.Outcome{Result: &transfer.Result{}}, err
 	}
-	out, err := copier.Start(working, source, link.Key(name), nil)
+	out, err := copier.Start(working, source, link.Key(name), meta)
 	stop(nil)
 	telling.Wait()
 	if err != nil || out.Result == nil {

@@ -27,15 +27,17 @@ import (
 	"async-download/internal/rest"
 	"async-download/internal/setting"
 	"async-download/internal/socket"
+	"async-download/internal/ticket"
 )
 
 type function struct {
 	meeting       *meeting.Meeting
-	objects       *link.Signer // asked only whether an object exists
+	objects       *link.Signer // asked only whether an object exists, and for whom
 	stepFunctions *sfn.Client
 	stateMachine  string // whose executions may be waited for
 	deliver       string
 	rest          rest.API
+	tickets       bool // whether a client needs more than the ARN
 }
 
 func main() {
@@ -47,6 +49,7 @@ func main() {
 		stateMachine: env.String("STATE_MACHINE_ARN"),
 		deliver:      env.String("DELIVER_STATE_MACHINE_ARN"),
 		rest:         rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
+		tickets:      env.Bool("REQUIRE_TICKET"),
 	}
 	cfg, err := config.LoadDefaultConfig(context.Background())
 	env.Add("AWS", err)
@@ -80,23 +83,20 @@ func (f *function) connect(ctx context.Context, r events.APIGatewayWebsocketProx
 		return http.StatusForbidden
 	}
 	log := slog.With("execution", name, "connectionId", r.RequestContext.ConnectionID)
+	switch allowed, err := f.allowed(ctx, r, arn, name); {
+	case err != nil:
+		log.ErrorContext(ctx, "not connected", "error", failure.As(err))
+		return http.StatusServiceUnavailable
+	case !allowed:
+		log.WarnContext(ctx, "refused", "reason", "no such execution, or another's ticket")
+		return http.StatusForbidden
+	}
 	c := meeting.Connection{ID: r.RequestContext.ConnectionID, Format: format, At: time.Now()}
 	item, err := f.meeting.Connect(ctx, arn, c)
 	known := !errors.Is(err, meeting.ErrUnknown)
 	if known && err != nil {
 		log.ErrorContext(ctx, "not connected", "error", failure.As(err))
 		return http.StatusServiceUnavailable
-	}
-	if !known {
-		kept, err := f.objects.Exists(ctx, name)
-		if err != nil {
-			log.ErrorContext(ctx, "not connected", "error", failure.As(err))
-			return http.StatusServiceUnavailable
-		}
-		if !kept {
-			log.WarnContext(ctx, "refused", "reason", "unknown execution")
-			return http.StatusForbidden
-		}
 	}
 	if !known || item.Status.Ended() {
 		// No workflow looks for this client any more, and nothing can be posted
@@ -108,6 +108,30 @@ func (f *function) connect(ctx context.Context, r events.APIGatewayWebsocketProx
 	}
 	log.InfoContext(ctx, "connected", "status", item.Status, "resumed", item.TaskToken != "")
 	return http.StatusOK
+}
+
+// allowed says whether there is such a download, in the table or in the bucket,
+// and whether the client has shown its ticket. Nothing is written before.
+func (f *function) allowed(ctx context.Context, r events.APIGatewayWebsocketProxyRequest, arn, name string) (bool, error) {
+	var hash string
+	item, err := f.meeting.Current(ctx, arn)
+	switch {
+	case err == nil:
+		hash = item.TicketHash
+	case errors.Is(err, meeting.ErrUnknown):
+		hash, err = f.objects.TicketHash(ctx, name)
+		if failure.CodeOf(err) == failure.Expired {
+			return false, nil
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	secret := rest.Header(r.Headers, ticket.Header)
+	if secret == "" {
+		secret = r.QueryStringParameters[ticket.Query]
+	}
+	return ticket.Opens(secret, hash, f.tickets), nil
 }
 
 // asked reads the ARN and the format from the header or, since browsers can't

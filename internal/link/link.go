@@ -22,6 +22,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"async-download/internal/failure"
+	"async-download/internal/ticket"
 )
 
 // Key is the object's key of the execution called name.
@@ -64,13 +65,15 @@ func AssumedRole(client *sts.Client, roleARN string, expiry time.Duration) aws.C
 	return aws.NewCredentialsCache(provider, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiry })
 }
 
-// Exists says whether the object of the execution called name is there.
-func (s *Signer) Exists(ctx context.Context, name string) (bool, error) {
-	_, err := s.head(ctx, name)
-	if failure.CodeOf(err) == failure.Expired {
-		return false, nil
+// TicketHash returns the hash of the ticket that the file of the execution
+// called name was copied for, "" if for none; [failure.Expired] if the file isn't
+// there.
+func (s *Signer) TicketHash(ctx context.Context, name string) (string, error) {
+	head, err := s.head(ctx, name)
+	if err != nil {
+		return "", err
 	}
-	return err == nil, err
+	return head.Metadata[ticket.Meta], nil
 }
 
 func (s *Signer) head(ctx context.Context, name string) (*s3.HeadObjectOutput, error) {

@@ -40,6 +40,9 @@ type Item struct {
 	Path  string `dynamodbav:"path"`
 	Query string `dynamodbav:"query"`
 
+	// TicketHash is of the secret the client must show; "" where it needs none.
+	TicketHash string `dynamodbav:"ticketHash"`
+
 	// The client: there is one exactly as long as ConnectionID is set.
 	ConnectionID string `dynamodbav:"connectionId"`
 	Format       string `dynamodbav:"format"`

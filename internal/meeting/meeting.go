@@ -89,17 +89,22 @@ func (m *Meeting) now() time.Time {
 
 // Create writes the item of a download that is about to start. The execution's
 // name is chosen before, so the item is there before the workflow's first write.
-func (m *Meeting) Create(ctx context.Context, arn, path, query string) error {
+// ticketHash is "" where no ticket was given out.
+func (m *Meeting) Create(ctx context.Context, arn, path, query, ticketHash string) error {
+	item := values{
+		"executionArn": arn,
+		"status":       Copying,
+		"path":         path,
+		"query":        query,
+		"bytesCopied":  0,
+		"expiresAt":    m.now().Add(ItemLife).Unix(),
+	}
+	if ticketHash != "" {
+		item["ticketHash"] = ticketHash
+	}
 	_, err := m.DynamoDB.PutItem(ctx, &dynamodb.PutItemInput{
 		TableName: &m.Table,
-		Item: attributes(values{
-			"executionArn": arn,
-			"status":       Copying,
-			"path":         path,
-			"query":        query,
-			"bytesCopied":  0,
-			"expiresAt":    m.now().Add(ItemLife).Unix(),
-		}),
+		Item:      attributes(item),
 		// Names are 128 random bits; a second item under one would be a broken generator.
 		ConditionExpression: aws.String("attribute_not_exists(executionArn)"),
 	})
