@@ -32,32 +32,37 @@ type machine struct {
 	TimeoutSeconds int
 	States         ordered
 
+	ProcessorConfig processor // of a Map's part
+
 	file string
 	text string // of the whole file
 }
 
 type state struct {
-	Type, Comment, Resource string
-	QueryLanguage           string
-	Parameters              map[string]any
-	ResultSelector          map[string]any
-	ResultPath              *string
-	Result                  map[string]string
-	TimeoutSeconds          int
-	TimeoutSecondsPath      string
-	Retry                   []retrier
-	Catch                   []catcher
-	Next                    string
-	End                     bool
-	Default                 string
-	Choices                 []rule
-	ItemProcessor           *machine
-	ItemSelector            map[string]any
-	MaxConcurrencyPath      string
-	SecondsPath             string
-	Error, ErrorPath        string
-	CausePath               string
+	Type, Comment, Resource    string
+	QueryLanguage              string
+	Parameters                 map[string]any
+	ResultSelector             map[string]any
+	ResultPath                 *string
+	Result                     map[string]string
+	TimeoutSeconds             int
+	TimeoutSecondsPath         string
+	Retry                      []retrier
+	Catch                      []catcher
+	Next                       string
+	End                        bool
+	Default                    string
+	Choices                    []rule
+	ItemProcessor              *machine
+	ItemSelector               map[string]any
+	MaxConcurrencyPath         string
+	ToleratedFailurePercentage float64
+	SecondsPath                string
+	Error, ErrorPath           string
+	CausePath                  string
 }
+
+type processor struct{ Mode, ExecutionType string }
 
 type retrier struct {
 	Comment                                       string
@@ -380,6 +385,31 @@ func TestCatch(t *testing.T) {
 			t.Error("got no Catch, want one")
 		}
 	})
+}
+
+// A segment that fails is no reason to give up the others: finish judges by the
+// parts that are there. Nothing else runs this; the engines at hand know no
+// tolerance, or no difference between the types of children.
+func TestMap(t *testing.T) {
+	found := 0
+	for _, s := range load(t, "download.asl.json").States {
+		if s.Type != "Map" {
+			continue
+		}
+		found++
+		if s.ToleratedFailurePercentage != 100 {
+			t.Errorf("%s: got ToleratedFailurePercentage %v, want 100", s.Name, s.ToleratedFailurePercentage)
+		}
+		if got, want := s.ItemProcessor.ProcessorConfig, (processor{"DISTRIBUTED", "STANDARD"}); got != want {
+			t.Errorf("%s: got %v, want %v", s.Name, got, want)
+		}
+		if last := s.ItemProcessor.States[len(s.ItemProcessor.States)-1]; last.Type != "Pass" || last.Result == nil || len(last.Result) > 0 || !last.End {
+			t.Errorf("%s: a child ends with %+v, want a Pass that returns {}: 10,000 answers must fit into 256 KiB", s.Name, last)
+		}
+	}
+	if found != 1 {
+		t.Errorf("Maps: got %d, want 1", found)
+	}
 }
 
 // Whatever goes wrong, the client is told: every Catch of States.ALL leads to

@@ -1,4 +1,4 @@
-"""Runs asl/download.asl.json on a second Step Functions engine, moto's.
+"""Runs the state machines in asl/ on a second Step Functions engine, moto's.
 
 The local stack's engine passes over time-outs taken from a path, missing paths and more that AWS
 minds; this one knows them. The functions and the deliver machine are replaced by the fakes below,
@@ -34,20 +34,23 @@ SUBSTITUTIONS = {
     "FetchFunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:fetch",
     "FinishFunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:finish",
     "ConnectionsTableName": TABLE,
+    "SendMessageFunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:send_message",
     "DeliverStateMachineArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:deliver",
 }
 LIMIT = 30  # seconds a scenario may take; the longest wait in one is 2
 LIMIT_BROKEN = 6  # one of a broken machine, which may wait for ever
 
 
-def definition():
-    text = (TOP / "asl/download.asl.json").read_text()
+def definition(name):
+    text = (TOP / f"asl/{name}.asl.json").read_text()
     for name, value in SUBSTITUTIONS.items():
         text = text.replace("${%s}" % name, value)
     assert "${" not in text, "a substitution without a value"
     machine = json.loads(text)
-    # moto's grammar knows no whole number here, and its Map no tolerance: no scenario has a child fail.
-    machine["States"]["Copy the segments"]["ToleratedFailurePercentage"] = 100.0
+    for state in machine["States"].values():
+        # moto's grammar knows no whole number here, and its Map no tolerance: no scenario has a child fail.
+        if "ToleratedFailurePercentage" in state:
+            state["ToleratedFailurePercentage"] = float(state["ToleratedFailurePercentage"])
     return machine
 
 
@@ -247,12 +250,16 @@ class Run:
         assert set(task) == {"executionArn", "work"}, f"finish's task: {task}"
         return self.outcome(self.finishes)
 
-    def outcome(self, answers):
+    def next(self, answers):
         answer = answers.pop(0)
         if callable(answer):
             answer = answer()
         if isinstance(answer, Failure):
             raise answer
+        return answer
+
+    def outcome(self, answers):
+        answer = self.next(answers)
         # As Go writes it: a slice that is nil is null.
         outcome = {"work": {"plan": {"uploadId": ""}, "segments": None, "missing": 0}, "waitSeconds": 0, "connected": False} | answer
         if not outcome["work"]["segments"] and not outcome["waitSeconds"]:
@@ -476,20 +483,46 @@ def finish_fails():
                      item={"status": "FAILED", "failure": "DIGEST_MISMATCH"})
 
 
+def delivery(*answers):
+    """Runs the deliver machine; send-message answers in turn. Returns how it ended and what was not asked for."""
+    sfn, left = boto3.client("stepfunctions", REGION), list(answers)
+    run = Run()
+    run.send_message = lambda task: run.next(left)
+    arn = sfn.start_execution(stateMachineArn=machine(sfn, "deliver"), input=json.dumps({"executionArn": run.arn}))["executionArn"]
+    run.until("the end", lambda: sfn.describe_execution(executionArn=arn)["status"] != "RUNNING")
+    ended = sfn.describe_execution(executionArn=arn)
+    return ended["status"], ended.get("error"), len(left)
+
+
+def delivery_outlasts_the_handshake():
+    begun = time.monotonic()
+    compare("delivery", delivery(Failure("ConnectionOpening"), Failure("ConnectionOpening"), {}), ("SUCCEEDED", None, 0))
+    assert time.monotonic() - begun >= 2, "didn't wait a second before each try"
+
+
+def delivery_to_nobody():
+    compare("delivery", delivery(Failure("ConnectionGone"), {}), ("FAILED", "ConnectionGone", 1))
+
+
+def delivery_is_tried_again():
+    compare("delivery", delivery(Failure("INTERNAL"), {}), ("SUCCEEDED", None, 0))
+
+
 SCENARIOS = [
     client_is_early, client_is_late, client_comes_between_look_and_wait, copy_fails_and_client_is_told,
     copy_fails_and_nobody_is_there, lambda_breaks_and_is_tried_again, nobody_comes, client_comes_as_time_runs_out,
     cancelled_while_waiting, cancelled_between_look_and_wait, cancelled_while_copying, cancelled_just_before_the_link,
     client_is_gone_then_back, client_is_gone_and_nobody_comes, delivery_breaks, item_is_gone,
     origin_wants_to_be_left_alone, segments_in_two_rounds, finish_fails,
+    delivery_outlasts_the_handshake, delivery_to_nobody, delivery_is_tried_again,
 ]
 
 
 # ---- the program
 
 
-def machine(client, edit=None):
-    m = definition()
+def machine(client, name="download", edit=None):
+    m = definition(name)
     if edit:
         edit(m["States"])
     return client.create_state_machine(
@@ -547,7 +580,7 @@ def main():
         client = boto3.client("stepfunctions", REGION)
         cases = [(name, edit, scenario) for name, edit, scenario in SELF_CHECK] if checking else [(None, None, s) for s in SCENARIOS]
         for name, edit, scenario in cases:
-            MACHINE = machine(client, edit)
+            MACHINE = machine(client, edit=edit)
             begun = time.monotonic()
             wrong = attempt(scenario)
             title = scenario.__name__.replace("_", " ")
