@@ -159,9 +159,12 @@ func (g *guard) judgeIPv4InNAT64(ip netip.Addr) error {
 // which must not be called, and one that some resolver might read as a number:
 // 2130706433, 0177.0.0.1 and 127.1 are 127.0.0.1 to the C library.
 func (g *guard) checkHost(host string) error {
-	host = strings.TrimSuffix(host, ".")
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return g.judge(ip)
+	}
+	if !g.loopback && (host == "localhost" || strings.HasSuffix(host, ".localhost")) {
+		return block("localhost is loopback (RFC 6761)")
 	}
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	if _, err := strconv.ParseUint(last, 0, 64); err == nil || numeric(last) {

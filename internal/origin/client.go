@@ -52,9 +52,10 @@ const (
 	// back together.
 	Backoff    = 200 * time.Millisecond
 	MaxBackoff = 20 * time.Second
-	// MaxSleep is the longest Retry-After that is slept out here. A longer one
-	// becomes a [Later]: a state machine waits for nothing, a Lambda doesn't.
-	MaxSleep = 30 * time.Second
+	// MaxSleep is the longest Retry-After that is slept out here, with what is
+	// added to it 30 s. A longer one becomes a [Later]: a state machine waits for
+	// nothing, a Lambda doesn't.
+	MaxSleep = 25 * time.Second
 	// MaxRetryAfter caps what an origin may ask for.
 	MaxRetryAfter = time.Hour
 	// Connections is the default for [Client.Connections].

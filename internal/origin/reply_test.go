@@ -1,0 +1,207 @@
+package origin
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"async-download/internal/failure"
+)
+
+func TestContentRange(t *testing.T) {
+	for s, want := range map[string][3]int64{
+		"bytes 0-0/1":        {0, 0, 1},
+		"bytes 0-99/1000":    {0, 99, 1000},
+		"bytes 900-999/1000": {900, 999, 1000},
+		"bytes 0-9223372036854775806/9223372036854775807": {0, 1<<63 - 2, 1<<63 - 1},
+	} {
+		start, end, total, ok := contentRange(s)
+		if got := [3]int64{start, end, total}; !ok || got != want {
+			t.Errorf("%q: got %v, %v, want %v", s, got, ok, want)
+		}
+	}
+	for _, s := range []string{
+		"", "bytes", "bytes ", "bytes */1000", "bytes 0-99/*", "bytes 0-99", "bytes 0-/1000", "bytes -99/1000", "bytes 99-0/1000",
+		"bytes 0-1000/1000", "bytes 0-99/99", "items 0-99/1000", "BYTES 0-99/1000", "bytes=0-99/1000", "bytes 0-99/1000 ", " bytes 0-99/1000",
+		"bytes  0-99/1000", "bytes +0-99/1000", "bytes 0--99/1000", "bytes 0x0-99/1000", "bytes 0-99/1000, bytes 200-299/1000",
+		"bytes 0-9223372036854775807/9223372036854775808", "bytes 18446744073709551616-18446744073709551617/18446744073709551618",
+	} {
+		if start, end, total, ok := contentRange(s); ok {
+			t.Errorf("%q: got %d-%d/%d, want it refused", s, start, end, total)
+		}
+	}
+}
+
+func FuzzContentRange(f *testing.F) {
+	for _, s := range []string{"bytes 0-99/1000", "bytes */5", "bytes 0-0/1", "bytes 5-4/9", "bytes 0-9/*", "multipart/byteranges"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		start, end, total, ok := contentRange(s)
+		if !ok {
+			return
+		}
+		if start < 0 || end < start || total <= end {
+			t.Fatalf("%q: got %d-%d/%d", s, start, end, total)
+		}
+		// Nothing but leading zeros may be read into it.
+		again := fmt.Sprintf("bytes %d-%d/%d", start, end, total)
+		if a, b, c, ok := contentRange(again); !ok || a != start || b != end || c != total {
+			t.Fatalf("%q reads back as %d-%d/%d", again, a, b, c)
+		}
+	})
+}
+
+// A reply is believed if it says exactly what was asked for, and never else.
+func TestOnlyTheRightRangeIsBelieved(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		size := rapid.Int64Range(1, 1<<50).Draw(t, "size")
+		start := rapid.Int64Range(0, size-1).Draw(t, "start")
+		end := rapid.Int64Range(start+1, size).Draw(t, "end") // exclusive
+		near := func(name string, n int64) int64 {
+			return n + rapid.SampledFrom([]int64{0, 0, 0, 1, -1, 4096}).Draw(t, name)
+		}
+		a, b, total, length := near("a", start), near("b", end-1), near("total", size), near("length", end-start)
+		status := rapid.SampledFrom([]int{206, 206, 206, 200, 204, 416, 412, 500, 302}).Draw(t, "status")
+		tag := rapid.SampledFrom([]string{`"v"`, `"v"`, `"v"`, `"w"`, `W/"v"`, ""}).Draw(t, "etag")
+		chunked := rapid.Bool().Draw(t, "chunked")
+		resp := &http.Response{StatusCode: status, ContentLength: length, Header: http.Header{
+			"Content-Range": {fmt.Sprintf("bytes %d-%d/%d", a, b, total)}, "Etag": {tag},
+		}}
+		if chunked {
+			resp.ContentLength = -1
+		}
+		f := (&Client{}).Reopen(&url.URL{}, size, `"v"`)
+		err := f.check(resp, start, end, false)
+		right := status == 206 && tag == `"v"` && a == start && b == end-1 && total == size && (chunked || length == end-start)
+		if (err == nil) != right {
+			t.Fatalf("got %v for %d %v length %d, asked for %d-%d/%d", err, status, resp.Header, resp.ContentLength, start, end-1, size)
+		}
+		var f2 *failure.Error
+		if err != nil && !errors.As(err, &f2) {
+			t.Fatalf("got %v, want a failure", err)
+		}
+	})
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	for _, s := range []string{"", "0", "120", "-1", "1e3", "99999999999999999999", "Tue, 24 Nov 2026 10:00:00 GMT", "Tuesday, 24-Nov-26 10:00:00 GMT", "soon", " 5 "} {
+		f.Add(s)
+	}
+	now := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, s string) {
+		if d := retryAfter(s, now); d < 0 || d > MaxRetryAfter {
+			t.Fatalf("%q: got %s", s, d)
+		}
+	})
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
+	for s, want := range map[string]time.Duration{
+		"": 0, "0": 0, "120": 2 * time.Minute, " 5 ": 5 * time.Second, "-1": 0, "1.5": 0, "soon": 0,
+		"3601": MaxRetryAfter, "99999999999999999999": MaxRetryAfter,
+		"Tue, 24 Nov 2026 10:00:30 GMT": 30 * time.Second, "Tuesday, 24-Nov-26 10:01:00 GMT": time.Minute,
+		"Tue, 24 Nov 2026 09:00:00 GMT": 0, "Wed, 25 Nov 2026 10:00:00 GMT": MaxRetryAfter,
+	} {
+		if got := retryAfter(s, now); got != want {
+			t.Errorf("%q: got %s, want %s", s, got, want)
+		}
+	}
+}
+
+func TestStrongETag(t *testing.T) {
+	for tag, want := range map[string]bool{
+		`"a"`: true, `"!#~-/+=:"`: true, `"a-gzip"`: true, "\"\xc3\xa9\"": true, `"` + strings.Repeat("x", maxETag-2) + `"`: true,
+		``: false, `""`: false, `a`: false, `W/"a"`: false, `w/"a"`: false, `"a`: false, `a"`: false, `"a"b"`: false, `"a b"`: false,
+		"\"a\n\"": false, `"a", "b"`: false, `"` + strings.Repeat("x", maxETag) + `"`: false,
+	} {
+		if got := strongETag(http.Header{"Etag": {tag}}) != ""; got != want {
+			t.Errorf("%q: got strong %v, want %v", tag, got, want)
+		}
+	}
+}
+
+func TestDigest(t *testing.T) {
+	sum := sha256.Sum256([]byte("x"))
+	sha := base64.StdEncoding.EncodeToString(sum[:])
+	for _, tt := range []struct {
+		name   string
+		header http.Header
+		whole  bool
+		want   string
+	}{
+		{"none", http.Header{}, true, ""},
+		{"repr", http.Header{"Repr-Digest": {"sha-256=:" + sha + ":"}}, false, "sha-256"},
+		{"repr, two lines", http.Header{"Repr-Digest": {"md5=:AAAA:", "sha-256=:" + sha + ":"}}, false, "sha-256"},
+		{"repr with parameters", http.Header{"Repr-Digest": {"a=1, sha-256=:" + sha + ":;q=1"}}, false, "sha-256"},
+		{"the better one", http.Header{"Content-Md5": {"AAAAAAAAAAAAAAAAAAAAAA=="}, "Digest": {"sha-256=" + sha}}, true, "sha-256"},
+		{"old", http.Header{"Digest": {"SHA-256=" + sha}}, false, "sha-256"},
+		{"md5 of the whole", http.Header{"Content-Md5": {"AAAAAAAAAAAAAAAAAAAAAA=="}}, true, "md5"},
+		{"md5 of a range", http.Header{"Content-Md5": {"AAAAAAAAAAAAAAAAAAAAAA=="}}, false, ""},
+		{"content digest of the whole", http.Header{"Content-Digest": {"sha-256=:" + sha + ":"}}, true, "sha-256"},
+		{"content digest of a range", http.Header{"Content-Digest": {"sha-256=:" + sha + ":"}}, false, ""},
+		{"wrong length", http.Header{"Repr-Digest": {"sha-256=:AAAA:"}}, true, ""},
+		{"not base64", http.Header{"Repr-Digest": {"sha-256=:!:"}}, true, ""},
+		{"not bytes", http.Header{"Repr-Digest": {"sha-256=" + sha}}, true, ""},
+		{"unknown", http.Header{"Repr-Digest": {"crc32c=:AAAAAA==:"}}, true, ""},
+	} {
+		d := digest(tt.header, tt.whole)
+		if d.Algorithm != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, d.Algorithm, tt.want)
+		}
+		if again := ParseDigest(d.String()); again.Algorithm != d.Algorithm || !again.Matches(d.Sum) {
+			t.Errorf("%s: %q reads back as %v", tt.name, d, again)
+		}
+	}
+}
+
+func FuzzDigest(f *testing.F) {
+	f.Add("sha-256=:AAAA:", "SHA-256=AAAA,md5=B", "AAAAAAAAAAAAAAAAAAAAAA==")
+	f.Add("a=:;b=::,,=,sha-512=::", "=,=", ":")
+	f.Fuzz(func(t *testing.T, repr, old, md5 string) {
+		d := digest(http.Header{"Repr-Digest": {repr}, "Digest": {old}, "Content-Md5": {md5}, "Content-Digest": {repr}}, true)
+		if !d.IsZero() && len(d.Sum) != digestSizes[d.Algorithm] {
+			t.Fatalf("got %d bytes of %s", len(d.Sum), d.Algorithm)
+		}
+		if again := ParseDigest(d.String()); again.Algorithm != d.Algorithm || !again.Matches(d.Sum) {
+			t.Fatalf("%q reads back as %v", d, again)
+		}
+	})
+}
+
+func TestFileName(t *testing.T) {
+	u, _ := url.Parse("https://o.example/a/b%20c.bin?x=secret.txt")
+	for disposition, want := range map[string]string{
+		"":                                    "b c.bin",
+		"attachment":                          "b c.bin",
+		`attachment; filename="r.csv"`:        "r.csv",
+		`inline; filename=r.csv`:              "r.csv",
+		`attachment; filename="a/b\\c.csv"`:   "c.csv",
+		`attachment; filename="../../passwd"`: "passwd",
+		`attachment; filename="x"; filename*=UTF-8''%e2%82%ac.csv`: "€.csv",
+		`attachment; filename="=?UTF-8?B?4oKsLmNzdg==?="`:          "€.csv",
+		`attachment; filename="/"`:                                 "b c.bin",
+		`attachment; filename=`:                                    "b c.bin",
+		`attachment; filename="a`:                                  "b c.bin",
+		"attachment; filename=\"\xff\"":                            "b c.bin",
+	} {
+		if got := fileName(http.Header{"Content-Disposition": {disposition}}, u); got != want {
+			t.Errorf("%q: got %q, want %q", disposition, got, want)
+		}
+	}
+	for raw, want := range map[string]string{"https://o.example": "", "https://o.example/": "", "https://o.example/a/": "a"} {
+		u, _ := url.Parse(raw)
+		if got := fileName(http.Header{}, u); got != want {
+			t.Errorf("%s: got %q, want %q", raw, got, want)
+		}
+	}
+}

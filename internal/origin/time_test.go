@@ -1,0 +1,306 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"async-download/internal/failure"
+)
+
+// These tests run on a clock of their own, over connections that are in memory:
+// what takes minutes takes no time, and a limit is met to the second.
+
+// pipes is a listener whose connections are net.Pipes.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// inMemory returns a client of an origin that h answers for.
+func inMemory(t *testing.T, h http.HandlerFunc) (*Client, *url.URL) {
+	p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+	var handlers sync.WaitGroup
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handlers.Add(1)
+		defer handlers.Done()
+		h(w, r)
+	})}
+	go func() { _ = server.Serve(p) }()
+	u, _ := url.Parse("http://files.example/file")
+	c := &Client{Base: u, dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		near, far := net.Pipe()
+		select {
+		case p.conns <- far:
+			return near, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}
+	t.Cleanup(func() {
+		c.CloseIdleConnections()
+		close(p.done)
+		_ = server.Close()
+		handlers.Wait()
+	})
+	return c, u
+}
+
+const size = 1000
+
+// ranged answers a range of size bytes, written by write.
+func ranged(w http.ResponseWriter, r *http.Request, write func(b []byte)) {
+	var start, end int
+	_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end)
+	w.Header().Set("ETag", `"v1"`)
+	w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end, size))
+	w.Header().Set("Content-Length", fmt.Sprint(end-start+1))
+	w.WriteHeader(http.StatusPartialContent)
+	w.(http.Flusher).Flush()
+	b := make([]byte, end-start+1)
+	for i := range b {
+		b[i] = byte(start + i)
+	}
+	write(b)
+}
+
+// readAll reads the file by one Range and returns how long it took.
+func readAll(t *testing.T, c *Client, u *url.URL) time.Duration {
+	t.Helper()
+	began := time.Now()
+	f := c.Reopen(u, size, `"v1"`)
+	r := f.Range(t.Context(), 0, size)
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatalf("got %v (%v)", err, errors.Unwrap(failure.As(err)))
+	}
+	for i := range b {
+		if b[i] != byte(i) {
+			t.Fatalf("byte %d is another", i)
+		}
+	}
+	if len(b) != size {
+		t.Fatalf("got %d bytes, want %d", len(b), size)
+	}
+	return time.Since(began)
+}
+
+func TestStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
+			n++
+			ranged(w, r, func(b []byte) {
+				if n == 1 {
+					_, _ = w.Write(b[:10])
+					w.(http.Flusher).Flush()
+					<-r.Context().Done()
+					return
+				}
+				_, _ = w.Write(b)
+			})
+		})
+		if took := readAll(t, c, u); took < IdleTimeout || took > IdleTimeout*11/10 {
+			t.Errorf("got %s, want the idle limit %s and at most a tenth more", took, IdleTimeout)
+		}
+	})
+}
+
+func TestDribble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, got := 0, 0
+		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
+			n++
+			ranged(w, r, func(b []byte) {
+				if n > 1 {
+					_, _ = w.Write(b)
+					return
+				}
+				for i := range b {
+					time.Sleep(IdleTimeout - time.Second)
+					if _, err := w.Write(b[i : i+1]); err != nil {
+						return
+					}
+					w.(http.Flusher).Flush()
+					got++
+				}
+			})
+		})
+		if took := readAll(t, c, u); took < FloorWindow || took > FloorWindow+IdleTimeout {
+			t.Errorf("got %s, want it dropped within a window of %s", took, FloorWindow)
+		}
+		if got > 4 {
+			t.Errorf("got %d bytes of the dribble, want it dropped before", got)
+		}
+	})
+}
+
+// A reader that is slow to ask for more is no stall of the origin's.
+func TestSlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
+			requests++
+			ranged(w, r, func(b []byte) { _, _ = w.Write(b) })
+		})
+		r := c.Reopen(u, size, `"v1"`).Range(t.Context(), 0, size)
+		defer r.Close()
+		for range size / 100 {
+			if _, err := io.ReadFull(r, make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Minute)
+		}
+		if requests != 1 {
+			t.Errorf("got %d requests, want 1", requests)
+		}
+	})
+}
+
+func TestNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		c.Attempts = 1
+		began := time.Now()
+		_, err := c.Open(t.Context(), u, 100)
+		if failure.CodeOf(err) != failure.OriginUnreachable || time.Since(began) != FirstByteTimeout {
+			t.Errorf("got %v after %s, want %s after %s", err, time.Since(began), failure.OriginUnreachable, FirstByteTimeout)
+		}
+		r := c.Reopen(u, size, `"v1"`).Range(t.Context(), 0, size)
+		defer r.Close()
+		began = time.Now()
+		_, err = r.Read(make([]byte, 1))
+		if failure.CodeOf(err) != failure.OriginUnreachable || time.Since(began) != RangeTimeout {
+			t.Errorf("got %v after %s, want %s after %s", err, time.Since(began), failure.OriginUnreachable, RangeTimeout)
+		}
+	})
+}
+
+// A report that takes minutes to make is what this is for.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(4 * time.Minute)
+			_, _ = w.Write([]byte("report"))
+		})
+		f, err := c.Open(t.Context(), u, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if b, err := io.ReadAll(f.Stream()); string(b) != "report" || err != nil {
+			t.Errorf("got %q, %v", b, err)
+		}
+	})
+}
+
+func TestRetryAfterIsKept(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		value func() string
+		least time.Duration
+		later bool
+	}{
+		{"seconds", func() string { return "7" }, 7 * time.Second, false},
+		{"the longest sleep", func() string { return "25" }, 25 * time.Second, false},
+		{"longer", func() string { return "26" }, 26 * time.Second, true},
+		{"a day", func() string { return "86400" }, MaxRetryAfter, true},
+		{"more than a number holds", func() string { return "99999999999999999999" }, MaxRetryAfter, true},
+		{"date", func() string { return time.Now().Add(20 * time.Second).UTC().Format(http.TimeFormat) }, 20 * time.Second, false},
+		{"date far off", func() string { return time.Now().Add(10 * time.Minute).UTC().Format(http.TimeFormat) }, 10 * time.Minute, true},
+		{"past", func() string { return time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat) }, 0, false},
+		{"garbage", func() string { return "in a while" }, 0, false},
+		{"negative", func() string { return "-5" }, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := 0
+				c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
+					if n++; n == 1 {
+						w.Header().Set("Retry-After", tt.value())
+						w.WriteHeader(http.StatusServiceUnavailable)
+						return
+					}
+					_, _ = w.Write([]byte("x"))
+				})
+				began := time.Now()
+				f, err := c.Open(t.Context(), u, 100)
+				waited := time.Since(began)
+				var later *Later
+				if errors.As(err, &later) {
+					if waited != 0 {
+						t.Errorf("%s were slept here, want none", waited)
+					}
+					waited = later.After
+				} else if err != nil {
+					t.Fatal(err)
+				} else {
+					_ = f.Close()
+				}
+				if (later != nil) != tt.later {
+					t.Errorf("got %v, want a later one %v", err, tt.later)
+				}
+				if most := tt.least + tt.least/5 + Backoff; waited < tt.least || waited > most {
+					t.Errorf("got %s, want %s to %s", waited, tt.least, most)
+				}
+			})
+		})
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Time
+		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
+			at = append(at, time.Now())
+			w.WriteHeader(http.StatusBadGateway)
+		})
+		_, err := c.Open(t.Context(), u, 100)
+		if failure.CodeOf(err) != failure.OriginStatus || len(at) != Attempts {
+			t.Fatalf("got %v after %d tries, want %s after %d", err, len(at), failure.OriginStatus, Attempts)
+		}
+		for i := 1; i < len(at); i++ {
+			if gap, most := at[i].Sub(at[i-1]), min(Backoff<<(i-1), MaxBackoff); gap > most {
+				t.Errorf("got %s before try %d, want at most %s", gap, i+1, most)
+			}
+		}
+	})
+}
+
+// A cancel that carries a failure is what comes out of a sleep.
+func TestCancelWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Retry-After", "20")
+			w.WriteHeader(http.StatusTooManyRequests)
+		})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(failure.New(failure.Cancelled, "stopped")) })
+		began := time.Now()
+		_, err := c.Open(ctx, u, 100)
+		if failure.CodeOf(err) != failure.Cancelled || time.Since(began) != time.Second {
+			t.Errorf("got %v after %s, want %s after 1s", err, time.Since(began), failure.Cancelled)
+		}
+	})
+}
