@@ -65,6 +65,8 @@ func status(code failure.Code) int {
 		return http.StatusBadRequest
 	case failure.NotFound:
 		return http.StatusNotFound
+	case failure.Expired: // the item is still there, the file is not
+		return http.StatusGone
 	case failure.Conflict:
 		return http.StatusConflict
 	case failure.Throttled:
