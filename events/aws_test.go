@@ -41,6 +41,7 @@ type call struct {
 	// "!" is nothing.
 	with   map[string]string
 	answer answer
+	then   func(params map[string]any) // called when it was made; may be nil
 }
 
 type answer struct {
@@ -138,6 +139,9 @@ func (a *aws) match(got request) answer {
 	a.expected = a.expected[1:]
 	for _, d := range wrong {
 		a.t.Errorf("call %d, %s: %s in %s", len(a.made), got.op, d, asJSON(got.params))
+	}
+	if next.then != nil {
+		next.then(got.params)
 	}
 	return next.answer
 }

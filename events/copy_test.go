@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	path        = "/files/reports/2025/Q3%20summary.pdf"
-	originToken = "base=planted-base-secret"
-	fileETag    = `"5f2a7c19e3b44d60"` // as in the samples
+	path     = "/files/reports/2025/Q3%20summary.pdf"
+	fileETag = `"5f2a7c19e3b44d60"` // as in the samples
 )
 
 // source is an origin with one file, on loopback. It wants to be asked for what
@@ -35,7 +34,7 @@ func newSource(t *testing.T, serve http.HandlerFunc) *source {
 		s.mu.Lock()
 		s.requests = append(s.requests, r)
 		s.mu.Unlock()
-		if got, want := r.URL.EscapedPath()+"?"+r.URL.RawQuery, path+"?"+originToken+"&"+originQuery; r.Method != http.MethodGet || got != want {
+		if got, want := r.URL.EscapedPath()+"?"+r.URL.RawQuery, path+"?"+baseQuery+"&"+originQuery; r.Method != http.MethodGet || got != want {
 			t.Errorf("origin: got %s %s, want GET %s", r.Method, got, want)
 		}
 		serve(w, r)
@@ -58,7 +57,7 @@ func (s *source) asked(header string) []string {
 
 // env leads a function there, as on the local stack: elsewhere loopback is refused.
 func (s *source) env(more ...string) map[string]string {
-	env := map[string]string{"ORIGIN_URL": s.URL + "/files?" + originToken, "LOCAL_ENDPOINT": "http://127.0.0.1:4566"}
+	env := map[string]string{"ORIGIN_URL": s.URL + "/files?" + baseQuery, "LOCAL_ENDPOINT": "http://127.0.0.1:4566"}
 	for i := 0; i < len(more); i += 2 {
 		env[more[i]] = more[i+1]
 	}
@@ -161,7 +160,7 @@ func TestFetch(t *testing.T) {
 		runs = append(runs, r)
 	}
 
-	good, s := newSource(t, ranged(file)), newStore()
+	good, s, tickets := newSource(t, ranged(file)), newStore(), newStore()
 	add(run{title: "ranges", env: good.env(), s3: s, calls: []call{getItem(nil), copied(len(file), isReady)},
 		check: both(nothingLeft, keeps(s, file, pdf), logged(name), logged("copied"), func(t *testing.T, _ invocation) {
 			if got := good.asked("Range"); !strings.HasPrefix(got[0], "bytes=0-") {
@@ -173,6 +172,8 @@ func TestFetch(t *testing.T) {
 				}
 			}
 		})})
+	add(run{title: "a ticket goes along", env: newSource(t, ranged(file)).env(), s3: tickets, calls: []call{getItem(map[string]any{"ticketHash": ticketHash}), copied(len(file), isReady)},
+		check: both(nothingLeft, keeps(tickets, file, map[string]string{"X-Amz-Meta-Ticket-Hash": ticketHash}))})
 	plain, s := newSource(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/pdf")
 		_, _ = w.Write(file[:1000])
@@ -220,23 +221,26 @@ func TestFetch(t *testing.T) {
 	add(run{title: "table out of order", s3: newStore(), calls: []call{{op: "DynamoDB.GetItem", answer: dynamoError("AccessDeniedException")}},
 		check: both(taskError("INTERNAL", "unexpected"), logged("AccessDeniedException"))})
 
-	// slow sends the file in two halves, 2.5 s apart.
-	slow := func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", strconv.Itoa(len(file)))
-		_, _ = w.Write(file[:150_000])
-		w.(http.Flusher).Flush()
-		select {
-		case <-r.Context().Done():
-		case <-time.After(2500 * time.Millisecond):
-			_, _ = w.Write(file[150_000:])
+	// halting sends half of the file, and the other half when it is told to.
+	halting := func(goOn <-chan struct{}) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", strconv.Itoa(len(file)))
+			_, _ = w.Write(file[:150_000])
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+			case <-goOn:
+				_, _ = w.Write(file[150_000:])
+			}
 		}
 	}
-	halting, s := newSource(t, slow), newStore()
-	add(run{title: "cancelled while it copies", env: halting.env(), s3: s, calls: []call{getItem(nil)}, repeats: []call{progress(map[string]any{"cancelled": true}), uploading},
+	stuck, s := newSource(t, halting(nil)), newStore()
+	add(run{title: "cancelled while it copies", env: stuck.env(), s3: s, calls: []call{getItem(nil)}, repeats: []call{progress(map[string]any{"cancelled": true}), uploading},
 		check: both(taskError("CANCELLED", ""), empties(s))})
 	listening := connected(map[string]any{"format": "json", "bytesCopied": 4096, "bytesTotal": len(file)})
-	told, s := newSource(t, slow), newStore()
-	tell := call{op: "Connections.Post", with: map[string]string{"ConnectionId": connection, "Data": fmt.Sprintf(`{"type":"progress","bytesCopied":4096,"bytesTotal":%d}`, len(file))}, answer: empty}
+	said := make(chan struct{})
+	told, s := newSource(t, halting(said)), newStore()
+	tell := call{op: "Connections.Post", with: map[string]string{"ConnectionId": connection, "Data": fmt.Sprintf(`{"type":"progress","bytesCopied":4096,"bytesTotal":%d}`, len(file))}, answer: empty, then: func(map[string]any) { close(said) }}
 	announce := call{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "SET announcedAt = :now", "ConditionExpression": "~attribute_exists(connectionId)"}), answer: item("Attributes", stored(listening))}
 	add(run{title: "a client hears how far it is", env: told.env(), s3: s, calls: []call{getItem(nil), announce, tell, copied(len(file), isReady)},
 		repeats: []call{progress(listening), uploading, {op: announce.op, with: announce.with, answer: conditionFailed}}, // not its turn again

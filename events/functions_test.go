@@ -1,6 +1,8 @@
 package events_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -20,16 +22,21 @@ const (
 	connection = "Nx4cYfKXoAMCKiw="
 	key        = "downloads/" + name
 
-	// What must never be in a log. The token and the query stand in every item
-	// that the fakes give out.
+	// What must never be in a log. The query stands in every item that the fakes
+	// give out, the token in those of a wait, the base's query in ORIGIN_URL.
 	taskToken   = "AQCEAAAAKgAAAAMAAAAAAAAAAeplanted-task-token"
 	querySecret = "planted-query-secret"
 	originQuery = "key=" + querySecret
+	baseSecret  = "planted-base-secret"
+	baseQuery   = "base=" + baseSecret
+
+	ticket     = "00112233445566778899aabbccddeeff"
+	ticketHash = "5947d7c33d783f94b3b4c1a96ebc8991ed28f1b069b71e03376cba8caa98a720" // its SHA-256
 )
 
 // planted is what no log and no error report may hold: a token, a query, what
 // makes a link work, credentials.
-var planted = []string{taskToken, querySecret, "X-Amz-Signature", "X-Amz-Security-Token", signerSession, "signer-secret", functionSession, "function-secret"}
+var planted = []string{taskToken, querySecret, baseSecret, ticket, ticketHash, "X-Amz-Signature", "X-Amz-Security-Token", signerSession, "signer-secret", functionSession, "function-secret"}
 
 // run is one sample, run against the binary of its function.
 type run struct {
@@ -57,7 +64,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"SIGNER_ROLE_ARN":           signerRole,
 		"LINK_EXPIRY_SECONDS":       "600",
 		"WEBSOCKET_API":             endpoint + "/dev",
-		"ORIGIN_URL":                "https://origin.example/files?v=2",
+		"ORIGIN_URL":                "https://origin.example/files?" + baseQuery,
 		"ORIGIN_IS_PRIVATE":         "false",
 		"MAX_FILE_BYTES":            "1099511627776",
 		"CLIENT_TIMEOUT_SECONDS":    "3600",
@@ -326,6 +333,7 @@ func TestDownload(t *testing.T) {
 	const restAPI, webSocketAPI = "https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com/dev", "wss://f6g7h8i9j0.execute-api.us-east-1.amazonaws.com/dev"
 	onAWS := map[string]string{"WEBSOCKET_API": "https" + strings.TrimPrefix(webSocketAPI, "wss")}
 
+	var hash string // of the ticket given out
 	runs := []run{
 		{title: "path and query", sample: "download", change: secret, env: onAWS, calls: []call{put, start}, check: accepted(restAPI, webSocketAPI)},
 		{title: "base", sample: "download-base", env: onAWS, calls: []call{
@@ -340,6 +348,17 @@ func TestDownload(t *testing.T) {
 		{title: "local stack", sample: "download", change: secret, env: map[string]string{
 			"LOCAL_ENDPOINT": "http://127.0.0.1:4566", "WEBSOCKET_API": "http://127.0.0.1:4566/_aws/execute-api/f6g7h8i9j0/dev",
 		}, calls: []call{put, start}, check: accepted("http://127.0.0.1:4566/_aws/execute-api/a1b2c3d4e5/dev", "ws://127.0.0.1:4566/_aws/execute-api/f6g7h8i9j0/dev")},
+		{title: "with a ticket", sample: "download-base", env: map[string]string{"REQUIRE_TICKET": "true"}, calls: []call{
+			{op: "DynamoDB.PutItem", with: map[string]string{"Item.ticketHash.S": "*"}, answer: empty, then: func(params map[string]any) { hash, _ = at(params, "Item.ticketHash.S") }}, start,
+		}, check: func(t *testing.T, got invocation) {
+			secret, _ := bodyOf(t, proxyAnswer(t, got), "executionArn", "webSocketEndpoint", "webSocketUrl", "statusUrl", "ticket")["ticket"].(string)
+			if sum := sha256.Sum256([]byte(secret)); len(secret) != 32 || hex.EncodeToString(sum[:]) != hash {
+				t.Errorf("got ticket %q and hash %q in the item, want the one of the other", secret, hash)
+			}
+			if strings.Contains(got.logs, secret) || strings.Contains(got.logs, hash) {
+				t.Errorf("got the ticket in the log:\n%s", got.logs)
+			}
+		}},
 		{title: "preflight", sample: "download-preflight", check: func(t *testing.T, got invocation) {
 			a := proxyAnswer(t, got)
 			if a.StatusCode != http.StatusNoContent || a.Body != "" || !strings.Contains(a.Headers["Access-Control-Allow-Methods"], "GET") {
@@ -406,6 +425,8 @@ func TestExecutions(t *testing.T) {
 			"UpdateExpression": "SET cancelled = :true", "ConditionExpression": "#status IN (:copying, :ready)", "ExpressionAttributeValues.:true.BOOL": "true",
 		}), answer: a}
 	}
+	copying, delivered := get(item("Item", stored(nil))), item("Item", stored(map[string]any{"status": "DELIVERED"}))
+	locked := item("Item", stored(map[string]any{"ticketHash": ticketHash}))
 	ready := func(t *testing.T, got invocation) {
 		t.Helper()
 		a := proxyAnswer(t, got)
@@ -441,7 +462,17 @@ func TestExecutions(t *testing.T) {
 		{title: "ready, and a socket is here", sample: "executions", calls: []call{
 			get(item("Item", stored(map[string]any{"status": "READY"}))), head(object), assume, {op: connect.op, with: connect.with, answer: conditionFailed},
 		}, check: ready},
-		{title: "delivered and gone", sample: "executions", calls: []call{get(empty), head(object), assume}, check: ready},
+		{title: "delivered and gone", sample: "executions", calls: []call{get(empty), head(object), head(object), assume}, check: ready},
+		{title: "delivered, object gone", sample: "executions", calls: []call{get(delivered), head(notFound)}, check: refusal(http.StatusGone, "EXPIRED")},
+		{title: "ticket in the header", sample: "executions", change: show("headers", "x-download-ticket", ticket), calls: []call{get(locked)}, check: status(http.StatusOK, "COPYING")},
+		{title: "ticket in the query", sample: "executions", change: show("queryStringParameters", "ticket", ticket), calls: []call{get(locked)}, check: status(http.StatusOK, "COPYING")},
+		{title: "ticket of another", sample: "executions", change: show("headers", "X-Download-Ticket", strings.ToUpper(ticket)), calls: []call{get(locked)}, check: refusal(http.StatusNotFound, "NOT_FOUND")},
+		{title: "hash for a ticket", sample: "executions", change: show("headers", "X-Download-Ticket", ticketHash), calls: []call{get(locked)}, check: refusal(http.StatusNotFound, "NOT_FOUND")},
+		{title: "no ticket", sample: "executions", calls: []call{get(locked)}, check: refusal(http.StatusNotFound, "NOT_FOUND")},
+		{title: "no ticket for the object", sample: "executions", calls: []call{get(empty), head(lockedObject)}, check: refusal(http.StatusNotFound, "NOT_FOUND")},
+		{title: "ticket for the object", sample: "executions", change: show("headers", "X-Download-Ticket", ticket), calls: []call{get(empty), head(lockedObject), head(lockedObject), assume}, check: ready},
+		{title: "no ticket given out, one required", sample: "executions", env: map[string]string{"REQUIRE_TICKET": "true"}, calls: []call{copying}, check: refusal(http.StatusNotFound, "NOT_FOUND")},
+		{title: "cancel without the ticket", sample: "executions-delete", calls: []call{get(locked)}, check: refusal(http.StatusNotFound, "NOT_FOUND")},
 		{title: "failed", sample: "executions", calls: []call{get(item("Item", stored(map[string]any{
 			"status": "FAILED", "failure": map[string]any{"code": "ORIGIN_STATUS", "message": "the origin answered 404 Not Found"}})))},
 			check: both(status(http.StatusOK, `"status":"FAILED"`, `"error":{"code":"ORIGIN_STATUS","message":"the origin answered 404 Not Found"}`), func(t *testing.T, got invocation) {
@@ -455,19 +486,21 @@ func TestExecutions(t *testing.T) {
 		}, check: refusal(http.StatusNotFound, "NOT_FOUND")},
 		{title: "table out of order", sample: "executions", calls: []call{get(dynamoError("AccessDeniedException"))},
 			check: both(refusal(http.StatusInternalServerError, "INTERNAL"), logged("AccessDeniedException"))},
-		{title: "cancel", sample: "executions-delete", calls: []call{cancel(item("Attributes", stored(map[string]any{"cancelled": true})))},
+		{title: "cancel", sample: "executions-delete", calls: []call{copying, cancel(item("Attributes", stored(map[string]any{"cancelled": true})))},
 			check: status(http.StatusAccepted, `"status":"CANCELLED"`)},
 		{title: "cancel a wait", sample: "executions-delete", calls: []call{
-			cancel(item("Attributes", stored(map[string]any{"status": "READY", "cancelled": true, "taskToken": taskToken}))),
+			get(item("Item", stored(map[string]any{"status": "READY", "taskToken": taskToken}))), cancel(item("Attributes", stored(map[string]any{"status": "READY", "cancelled": true, "taskToken": taskToken}))),
 			{op: "StepFunctions.SendTaskFailure", with: map[string]string{"taskToken": taskToken, "error": "CANCELLED"}, answer: empty},
 			{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "REMOVE taskToken", "ConditionExpression": "taskToken = :token", "ExpressionAttributeValues.:token.S": taskToken}),
 				answer: item("Attributes", stored(nil))},
 		}, check: status(http.StatusAccepted, `"status":"CANCELLED"`)},
-		{title: "cancel after the end", sample: "executions-delete", calls: []call{cancel(conditionFailed), get(item("Item", stored(map[string]any{"status": "DELIVERED"})))},
+		{title: "cancel after the end", sample: "executions-delete", calls: []call{get(delivered), cancel(conditionFailed), get(delivered)},
 			check: refusal(http.StatusConflict, "CONFLICT")},
-		{title: "cancel when the item has gone", sample: "executions-delete", calls: []call{cancel(conditionFailed), get(empty), head(object)},
+		{title: "cancel as the item goes", sample: "executions-delete", calls: []call{get(delivered), cancel(conditionFailed), get(empty)},
 			check: refusal(http.StatusConflict, "CONFLICT")},
-		{title: "cancel nothing", sample: "executions-delete", calls: []call{cancel(conditionFailed), get(empty), head(notFound)},
+		{title: "cancel when the item has gone", sample: "executions-delete", calls: []call{get(empty), head(object), cancel(conditionFailed), get(empty)},
+			check: refusal(http.StatusConflict, "CONFLICT")},
+		{title: "cancel nothing", sample: "executions-delete", calls: []call{get(empty), head(notFound)},
 			check: refusal(http.StatusNotFound, "NOT_FOUND")},
 		{title: "preflight", sample: "executions-preflight", check: func(t *testing.T, got invocation) {
 			if a := proxyAnswer(t, got); a.StatusCode != http.StatusNoContent || !strings.Contains(a.Headers["Access-Control-Allow-Methods"], "DELETE") {
@@ -476,6 +509,26 @@ func TestExecutions(t *testing.T) {
 		}},
 	})
 }
+
+// show adds a member of the event: a header or a parameter.
+func show(where, name, value string) func(map[string]any) {
+	return func(e map[string]any) {
+		m, ok := e[where].(map[string]any)
+		if !ok {
+			m = map[string]any{}
+			e[where] = m
+		}
+		m[name] = value
+	}
+}
+
+// lockedObject is one that was copied for the ticket.
+var lockedObject = func() answer {
+	a := object
+	a.header = maps.Clone(object.header)
+	a.header["X-Amz-Meta-Ticket-Hash"] = ticketHash
+	return a
+}()
 
 // link wants a URL to the object that the assumed role signed and that dies when
 // it says.
@@ -511,6 +564,9 @@ func TestOnConnect(t *testing.T) {
 			"ExpressionAttributeValues.:id.S": connection, "ExpressionAttributeValues.:format.S": format, "ExpressionAttributeValues.:at.N": "*",
 		}), answer: a}
 	}
+	look := call{op: "DynamoDB.GetItem", with: with(map[string]string{"ConsistentRead": "true"}), answer: item("Item", stored(nil))}
+	none := call{op: look.op, with: look.with, answer: empty}
+	locked := call{op: look.op, with: look.with, answer: item("Item", stored(map[string]any{"ticketHash": ticketHash}))}
 	here := func(more map[string]any) answer { return item("Attributes", stored(connected(more))) }
 	head := func(a answer) call {
 		return call{op: "S3.HeadObject", with: map[string]string{"Bucket": bucket, "Key": key}, answer: a}
@@ -536,40 +592,52 @@ func TestOnConnect(t *testing.T) {
 	}
 
 	runs := []run{
-		{title: "copying", sample: "on-connect", calls: []call{connect("", here(nil))}, check: ok},
-		{title: "waiting", sample: "on-connect", calls: []call{connect("", waiting), resume(empty), forget}, check: ok},
-		{title: "waiting no more", sample: "on-connect", calls: []call{connect("", waiting), resume(statesError("TaskTimedOut")), forget}, check: ok},
-		{title: "waiting again", sample: "on-connect", calls: []call{connect("", waiting), resume(empty), {op: forget.op, with: forget.with, answer: conditionFailed}}, check: ok},
+		{title: "copying", sample: "on-connect", calls: []call{look, connect("", here(nil))}, check: ok},
+		{title: "waiting", sample: "on-connect", calls: []call{look, connect("", waiting), resume(empty), forget}, check: ok},
+		{title: "waiting no more", sample: "on-connect", calls: []call{look, connect("", waiting), resume(statesError("TaskTimedOut")), forget}, check: ok},
+		{title: "waiting again", sample: "on-connect", calls: []call{look, connect("", waiting), resume(empty), {op: forget.op, with: forget.with, answer: conditionFailed}}, check: ok},
 		{title: "token not taken", sample: "on-connect", env: map[string]string{"AWS_MAX_ATTEMPTS": "1"}, calls: []call{
-			connect("", waiting), resume(statesError("ThrottlingException")),
+			look, connect("", waiting), resume(statesError("ThrottlingException")),
 			{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "~REMOVE connectionId", "ConditionExpression": "~connectionId = :id", "ExpressionAttributeValues.:id.S": connection}), answer: here(nil)},
 		}, check: status(http.StatusServiceUnavailable)},
-		{title: "by query", sample: "on-connect-query", calls: []call{connect("json", here(nil))}, check: ok},
+		{title: "by query", sample: "on-connect-query", calls: []call{look, connect("json", here(nil))}, check: ok},
 		{title: "by query from a page that is allowed", sample: "on-connect-query", env: map[string]string{"ALLOWED_WEB_ORIGINS": "https://app.example.com"},
-			calls: []call{connect("json", here(nil))}, check: ok},
+			calls: []call{look, connect("json", here(nil))}, check: ok},
 		{title: "by query from a page that is not", sample: "on-connect-query", env: map[string]string{"ALLOWED_WEB_ORIGINS": "https://other.example.com"}, check: refused},
 		{title: "format by header", sample: "on-connect", change: func(e map[string]any) {
 			e["headers"].(map[string]any)["x-download-FORMAT"] = "json"
-		}, calls: []call{connect("json", here(nil))}, check: ok},
+		}, calls: []call{look, connect("json", here(nil))}, check: ok},
 		{title: "format unheard of", sample: "on-connect-query", change: func(e map[string]any) {
 			e["queryStringParameters"].(map[string]any)["format"] = "xml"
-		}, calls: []call{connect("", here(nil))}, check: ok},
-		{title: "delivered", sample: "on-connect", calls: []call{connect("", here(map[string]any{"status": "DELIVERED"})), start}, check: ok},
-		{title: "failed", sample: "on-connect", calls: []call{connect("", here(map[string]any{"status": "FAILED"})), start}, check: ok},
-		{title: "item gone, object kept", sample: "on-connect-query", calls: []call{connect("json", conditionFailed), head(object), {op: start.op, with: map[string]string{
+		}, calls: []call{look, connect("", here(nil))}, check: ok},
+		{title: "delivered", sample: "on-connect", calls: []call{look, connect("", here(map[string]any{"status": "DELIVERED"})), start}, check: ok},
+		{title: "failed", sample: "on-connect", calls: []call{look, connect("", here(map[string]any{"status": "FAILED"})), start}, check: ok},
+		{title: "item gone, object kept", sample: "on-connect-query", calls: []call{none, head(object), connect("json", conditionFailed), {op: start.op, with: map[string]string{
 			"stateMachineArn": deliver, "input": `~"connection":{"ID":"` + connection + `","Format":"json","At":"`,
 		}, answer: started(deliver)}}, check: ok},
-		{title: "unknown", sample: "on-connect", calls: []call{connect("", conditionFailed), head(notFound)}, check: refused},
+		{title: "item gone in between", sample: "on-connect", calls: []call{look, connect("", conditionFailed), start}, check: ok},
+		{title: "ticket in the header", sample: "on-connect", change: show("headers", "x-Download-TICKET", ticket), calls: []call{locked, connect("", here(nil))}, check: ok},
+		{title: "ticket in the query", sample: "on-connect-query", change: show("queryStringParameters", "ticket", ticket), calls: []call{locked, connect("json", here(nil))}, check: ok},
+		{title: "ticket of another", sample: "on-connect", change: show("headers", "X-Download-Ticket", strings.ToUpper(ticket)), calls: []call{locked}, check: refused},
+		{title: "hash for a ticket", sample: "on-connect", change: show("headers", "X-Download-Ticket", ticketHash), calls: []call{locked}, check: refused},
+		{title: "no ticket", sample: "on-connect", calls: []call{locked}, check: refused},
+		{title: "no ticket for the object", sample: "on-connect", calls: []call{none, head(lockedObject)}, check: refused},
+		{title: "ticket for the object", sample: "on-connect", change: show("headers", "X-Download-Ticket", ticket), calls: []call{none, head(lockedObject), connect("", conditionFailed), start}, check: ok},
+		{title: "no ticket given out, one required", sample: "on-connect", env: map[string]string{"REQUIRE_TICKET": "true"}, calls: []call{look}, check: refused},
+		{title: "unknown", sample: "on-connect", calls: []call{none, head(notFound)}, check: refused},
 		{title: "table throttled", sample: "on-connect", env: map[string]string{"AWS_MAX_ATTEMPTS": "1"},
-			calls: []call{connect("", dynamoError("ProvisionedThroughputExceededException"))}, check: status(http.StatusServiceUnavailable)},
+			calls: []call{look, connect("", dynamoError("ProvisionedThroughputExceededException"))}, check: status(http.StatusServiceUnavailable)},
 		{title: "bucket throttled", sample: "on-connect", env: map[string]string{"AWS_MAX_ATTEMPTS": "1"},
-			calls: []call{connect("", conditionFailed), head(answer{status: http.StatusServiceUnavailable})}, check: status(http.StatusServiceUnavailable)},
+			calls: []call{none, head(answer{status: http.StatusServiceUnavailable})}, check: status(http.StatusServiceUnavailable)},
 		{title: "delivery throttled", sample: "on-connect", env: map[string]string{"AWS_MAX_ATTEMPTS": "1"},
-			calls: []call{connect("", here(map[string]any{"status": "DELIVERED"})), {op: start.op, answer: statesError("ThrottlingException")}}, check: status(http.StatusServiceUnavailable)},
+			calls: []call{look, connect("", here(map[string]any{"status": "DELIVERED"})), {op: start.op, answer: statesError("ThrottlingException")},
+				{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "~REMOVE connectionId"}), answer: conditionFailed},
+				{op: "DynamoDB.DeleteItem", with: with(map[string]string{"ConditionExpression": "connectionId = :id AND #status = :delivered"}), answer: empty}},
+			check: status(http.StatusServiceUnavailable)},
 	}
 	for _, spelling := range []string{"x-statemachine-executionarn", "X-STATEMACHINE-EXECUTIONARN", "X-Statemachine-Executionarn", "x-StateMachine-executionArn"} {
 		runs = append(runs, run{title: "header " + spelling, sample: "on-connect", change: func(e map[string]any) { header(e, spelling, execution) },
-			calls: []call{connect("", here(nil))}, check: ok})
+			calls: []call{look, connect("", here(nil))}, check: ok})
 	}
 	for title, arn := range map[string]any{
 		"none":                  nil,
@@ -655,7 +723,7 @@ func TestMessage(t *testing.T) {
 			{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "REMOVE taskToken", "ExpressionAttributeValues.:token.S": taskToken}), answer: item("Attributes", stored(nil))},
 		}, check: ok},
 		{title: "cancel after the end", sample: "message", calls: []call{find, get(nil), cancel(conditionFailed), get(map[string]any{"status": "DELIVERED"}), post("~error: CONFLICT ", empty)}, check: ok},
-		{title: "cancel after the item has gone", sample: "message", calls: []call{none, post("~error: CONFLICT ", empty)}, check: ok},
+		{title: "cancel after the item has gone", sample: "message", calls: []call{none, none, post("~error: CONFLICT ", empty)}, check: ok},
 		{title: "cancel, table throttled", sample: "message", env: map[string]string{"AWS_MAX_ATTEMPTS": "1"},
 			calls: []call{find, get(nil), cancel(dynamoError("ThrottlingException"))}, check: both(status(http.StatusInternalServerError), logged("ThrottlingException"))},
 		{title: "malformed", sample: "message-malformed", calls: []call{find, get(nil), post("~error: NOT_FOUND ", empty)}, check: ok},
@@ -682,12 +750,13 @@ func TestSendMessage(t *testing.T) {
 		return call{op: "Connections.Post", with: map[string]string{"Stage": "/dev", "ConnectionId": connection, "Data": data}, answer: a}
 	}
 	link := "~/" + bucket + "/" + key + "?X-Amz-Algorithm="
+	const fileKept = " AND attribute_not_exists(cancelled) AND #status IN (:ready, :delivered, :expired)"
 	delivered := call{op: "DynamoDB.UpdateItem", with: with(map[string]string{
-		"UpdateExpression": "~SET #status = :delivered", "ConditionExpression": "connectionId = :id",
+		"UpdateExpression": "~SET #status = :delivered", "ConditionExpression": "connectionId = :id" + fileKept,
 		"ExpressionAttributeValues.:id.S": connection, "ExpressionAttributeValues.:delivered.S": "DELIVERED",
 	}), answer: item("Attributes", stored(connected(map[string]any{"status": "DELIVERED"})))}
 	forget := call{op: "DynamoDB.UpdateItem", with: with(map[string]string{
-		"UpdateExpression": "~REMOVE connectionId", "ConditionExpression": "connectionId = :id", "ExpressionAttributeValues.:id.S": connection,
+		"UpdateExpression": "~REMOVE connectionId", "ConditionExpression": "connectionId = :id AND #status <> :delivered", "ExpressionAttributeValues.:id.S": connection,
 	}), answer: item("Attributes", stored(ready))}
 	ok := both(taskResult("{}"), logged(name))
 	justNow := time.Now().Add(time.Hour).UnixMilli() // as long as these tests may take
@@ -705,13 +774,14 @@ func TestSendMessage(t *testing.T) {
 			get(map[string]any{"status": "READY", "connectedAt": justNow}), head(object), assume, post(link, gone)}, check: taskError("ConnectionOpening", "")},
 		{title: "ready, client gone", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, gone), forget}, check: taskError("ConnectionGone", "")},
 		{title: "ready, client gone and another came", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, gone),
-			{op: forget.op, with: forget.with, answer: conditionFailed}, get(map[string]any{"connectionId": "Nx5aBcDeFoAMCKiw="})}, check: taskError("ConnectionOpening", "")},
+			{op: forget.op, with: forget.with, answer: conditionFailed}, {op: "DynamoDB.DeleteItem", with: theItem, answer: conditionFailed},
+			get(map[string]any{"connectionId": "Nx5aBcDeFoAMCKiw="})}, check: taskError("ConnectionOpening", "")},
 		{title: "ready, nobody here", sample: "send-message", calls: []call{{op: "DynamoDB.GetItem", with: theItem, answer: item("Item", stored(ready))}}, check: taskError("ConnectionGone", "")},
 		{title: "ready, and closed at once", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, empty),
 			{op: delivered.op, with: delivered.with, answer: conditionFailed},
-			{op: "DynamoDB.DeleteItem", with: with(map[string]string{"ConditionExpression": "attribute_not_exists(connectionId)"}), answer: empty}}, check: ok},
+			{op: "DynamoDB.DeleteItem", with: with(map[string]string{"ConditionExpression": "attribute_not_exists(connectionId)" + fileKept}), answer: empty}}, check: ok},
 		{title: "ready, taken by a request", sample: "send-message", calls: []call{get(map[string]any{"status": "READY", "connectionId": "request"}),
-			{op: "DynamoDB.DeleteItem", with: with(map[string]string{"ConditionExpression": "connectionId = :id", "ExpressionAttributeValues.:id.S": "request"}), answer: empty}}, check: ok},
+			{op: "DynamoDB.DeleteItem", with: with(map[string]string{"ConditionExpression": "connectionId = :id" + fileKept, "ExpressionAttributeValues.:id.S": "request"}), answer: empty}}, check: ok},
 		{title: "failed", sample: "send-message", calls: []call{get(map[string]any{"status": "FAILED", "failure": map[string]any{"code": "ORIGIN_STATUS", "message": "the origin answered 404 Not Found"}}),
 			post("error: ORIGIN_STATUS the origin answered 404 Not Found", empty)}, check: ok},
 		{title: "failed, client hears JSON", sample: "send-message", calls: []call{get(map[string]any{"status": "FAILED", "format": "json", "failure": map[string]any{"code": "TOO_LARGE", "message": "the file is larger than 5 bytes"}}),
@@ -733,6 +803,6 @@ func TestSendMessage(t *testing.T) {
 			status: http.StatusForbidden, header: map[string]string{"X-Amzn-Errortype": "ForbiddenException"}, body: "{}"})}, check: both(taskError("INTERNAL", ""), logged("ForbiddenException"))},
 		{title: "item gone, client known", sample: "send-message-connection", calls: []call{none, head(object), assume, post(`~{"type":"ready","url":"`, empty)}, check: ok},
 		{title: "item gone, client gone", sample: "send-message-connection", calls: []call{none, head(object), assume, post("*", gone)}, check: taskError("ConnectionGone", "")},
-		{title: "item gone, nobody known", sample: "send-message", calls: []call{none}, check: taskError("ConnectionGone", "")},
+		{title: "item gone, as after a delivery", sample: "send-message", calls: []call{none}, check: ok},
 	})
 }
