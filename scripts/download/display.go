@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/VividCortex/ewma"
 	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
@@ -56,30 +56,39 @@ type result struct {
 // meter turns a growing count into a rate that neither jumps with every packet
 // nor remembers the first minute in the tenth.
 type meter struct {
-	phase   string
-	average ewma.MovingAverage
-	last    int64
-	at      time.Time
+	phase string
+	rate  float64
+	last  int64
+	at    time.Time
 }
 
-// meterStep is how far two samples are apart at least.
-const meterStep = time.Second
+const (
+	meterStep   = 500 * time.Millisecond // between samples, at least
+	meterMemory = 5 * time.Second        // after which a sample counts for 1/e
+)
 
 func (m *meter) measure(phase string, done, total int64) progress {
 	now := time.Now()
 	if phase != m.phase {
-		*m = meter{phase: phase, average: ewma.NewMovingAverage(10), last: done, at: now}
+		*m = meter{phase: phase, rate: -1, last: done, at: now}
 	}
 	if passed := now.Sub(m.at); passed >= meterStep {
-		m.average.Add(float64(done-m.last) / passed.Seconds())
+		sample := float64(done-m.last) / passed.Seconds()
+		if m.rate < 0 {
+			m.rate = sample
+		}
+		m.rate += (sample - m.rate) * (1 - math.Exp(-passed.Seconds()/meterMemory.Seconds()))
 		m.last, m.at = done, now
 	}
-	p := progress{phase: phase, done: done, total: total, rate: m.average.Value()}
+	p := progress{phase: phase, done: done, total: total, rate: max(0, m.rate)}
 	if p.rate > 0 && total > done {
-		p.left = time.Duration(float64(total-done) / p.rate * float64(time.Second))
+		p.left = time.Duration(min(float64(total-done)/p.rate, maxLeft.Seconds()) * float64(time.Second))
 	}
 	return p
 }
+
+// maxLeft is the longest time left that is worth telling.
+const maxLeft = 1000 * time.Hour
 
 func (p progress) counts() string {
 	if p.total < 0 {
@@ -102,7 +111,7 @@ func (p progress) speed() string {
 	}
 	text := size(int64(p.rate)) + "/s"
 	if p.left > 0 {
-		text += ", " + p.left.Round(time.Second).String() + " left"
+		text += ", " + (p.left + time.Second - 1).Truncate(time.Second).String() + " left"
 	}
 	return text
 }
@@ -133,7 +142,7 @@ type silence struct{ w io.Writer }
 func (silence) note(string)       {}
 func (silence) show(progress)     {}
 func (silence) saved(result)      {}
-func (s silence) prompt(q string) { fmt.Fprint(s.w, q) }
+func (s silence) prompt(q string) { fmt.Fprint(s.w, "\n", q) }
 func (silence) answered()         {}
 func (s silence) ended(p *problem) {
 	fmt.Fprintf(s.w, "download: %v\n", p)
@@ -164,7 +173,10 @@ func (l *lines) show(p progress) {
 	if p == l.last || p.phase == l.phase && time.Now().Before(l.next) && !(finished && l.last.done != p.done) {
 		return
 	}
-	l.phase, l.next, l.last = p.phase, time.Now().Add(lineEvery), p
+	l.phase, l.last = p.phase, p
+	if p.done > 0 { // nothing is no news
+		l.next = time.Now().Add(lineEvery)
+	}
 	text := fmt.Sprintf("%s: %s", p.phase, p.counts())
 	if p.total >= 0 {
 		text += fmt.Sprintf(" (%d %%)", p.percent())
@@ -289,20 +301,27 @@ func (b *bars) start(p progress) {
 	b.bar = b.container.New(max(0, p.total), filler,
 		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string {
 			p := b.now.Load()
-			return fmt.Sprintf("%-*s %s ", len(downloading), p.phase, p.counts())
+			// mpb moves the cursor up but not to the left, where it isn't after the
+			// terminal has echoed ^C.
+			return fmt.Sprintf("\r%-*s %-*s", len(downloading), p.phase, countsWidth, p.counts())
 		})),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 			p := b.now.Load()
 			if p.total < 0 {
-				return " " + p.speed()
+				return p.speed()
 			}
-			return fmt.Sprintf(" %d %%  %s", p.percent(), p.speed())
+			return fmt.Sprintf("%3d %%  %-*s", p.percent(), speedWidth, p.speed())
 		})),
 	)
 }
 
-// maxWidth keeps a wide terminal's bar in one glance.
-const maxWidth = 100
+const (
+	// maxWidth keeps a wide terminal's bar in one glance.
+	maxWidth = 100
+	// The bar between them doesn't jump while these have room.
+	countsWidth = len("1023 MiB of 1023 GiB")
+	speedWidth  = len("9.9 MiB/s, 59m59s left")
+)
 
 // remove ends the bar; its last picture stays unless drop is true.
 func (b *bars) remove(drop bool) {
@@ -329,7 +348,7 @@ func (b *bars) prompt(question string) {
 	defer b.mu.Unlock()
 	b.remove(true)
 	b.asking = true
-	fmt.Fprint(b.w, question)
+	fmt.Fprint(b.w, "\r\x1b[J", question) // over what is left of ^C
 }
 
 func (b *bars) answered() {

@@ -394,6 +394,37 @@ func TestPartOfAnotherDownload(t *testing.T) {
 	}
 }
 
+// A start that comes to nothing leaves what an earlier one has fetched.
+func TestSecondStartIsRefused(t *testing.T) {
+	for _, path := range []string{"", "another/path"} {
+		s := newStack(t, 20*MiB)
+		c := stopMidway(t, s)
+		left := missingBytes(c.state("x"))
+		s.noSockets = true
+		s.onStatus = func(w http.ResponseWriter, n int) bool {
+			if n == 1 {
+				writeJSON(w, 404, map[string]any{"error": map[string]string{"code": "NOT_FOUND", "message": "no such execution"}})
+			}
+			return n == 1
+		}
+		s.onAsk = func(w http.ResponseWriter, n int) bool {
+			if n == 2 {
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+			return n == 2
+		}
+		c = c.again()
+		c.runs(exitRefused, "-o", c.path("x"), s.url(), path)
+		s.onStatus = nil
+		c = c.again()
+		c.runs(exitOK, "-o", c.path("x"), s.url())
+		c.holds("x", s.content)
+		if s.sent != left {
+			t.Errorf("%q: the storage sent %d bytes to the last start, want the missing %d", path, s.sent, left)
+		}
+	}
+}
+
 func TestExpiredLink(t *testing.T) {
 	kinds := map[string]func(w http.ResponseWriter){
 		"403":              func(w http.ResponseWriter) { storeError(w, 403, "AccessDenied") },
@@ -919,25 +950,36 @@ func TestOverwrite(t *testing.T) {
 		c.has("report.bin")
 		c.holds("report.bin", s.content)
 	}
-	t.Run("appears meanwhile", func(t *testing.T) {
-		c := newClient(t, s)
-		s.onStore = func(w *storeReply, r *http.Request, n int) bool {
-			os.WriteFile(c.path("x"), old, 0o666)
-			return false
-		}
-		c.runs(exitLocal, "-o", c.path("x"), s.url())
-		c.says("exists; -f overwrites it")
-		c.holds("x", old)
-		c.has("x", "x.part", "x.part.json", "x.part.lock")
-		s.onStore, s.sent = nil, 0
-		c = c.again()
-		c.runs(exitOK, "-f", "-o", c.path("x"), s.url())
-		c.holds("x", s.content)
-		c.has("x")
-		if s.sent != 0 {
-			t.Errorf("the storage sent %d bytes again", s.sent)
-		}
-	})
+	for _, remembered := range []bool{true, false} { // whether the API still knows the download
+		t.Run(fmt.Sprintf("appears meanwhile, remembered=%v", remembered), func(t *testing.T) {
+			s, c := setUp(t, 20*MiB)
+			s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+				os.WriteFile(c.path("x"), old, 0o666)
+				return false
+			}
+			c.runs(exitLocal, "-o", c.path("x"), s.url())
+			c.says("exists; -f overwrites it")
+			c.holds("x", old)
+			c.has("x", "x.part", "x.part.json", "x.part.lock")
+			s.onStore, s.sent = nil, 0
+			if !remembered {
+				s.etag, s.noSockets = `"etag-2"`, true
+				s.onStatus = func(w http.ResponseWriter, n int) bool {
+					if n == 1 {
+						writeJSON(w, 404, map[string]any{"error": map[string]string{"code": "NOT_FOUND", "message": "no such execution"}})
+					}
+					return n == 1
+				}
+			}
+			c = c.again()
+			c.runs(exitOK, "-f", "-o", c.path("x"), s.url())
+			c.holds("x", s.content)
+			c.has("x")
+			if s.sent != 0 {
+				t.Errorf("the storage sent %d bytes again", s.sent)
+			}
+		})
+	}
 }
 
 func TestTwoAtOnce(t *testing.T) {

@@ -133,6 +133,9 @@ func (s *stack) set(change func()) {
 	change()
 }
 
+// arm makes what a test has set before visible to the goroutines that answer.
+func (s *stack) arm() { s.set(func() {}) }
+
 // sees waits until something was seen.
 func (s *stack) sees(what string, condition func() bool) {
 	s.t.Helper()
@@ -390,7 +393,7 @@ var quick = tempo{
 	talk:       time.Minute,
 	poll:       10 * time.Millisecond,
 	stall:      10 * time.Second,
-	checkpoint: 10 * time.Millisecond,
+	checkpoint: 200 * time.Millisecond,
 }
 
 // buffer may be read while it is written.
@@ -441,6 +444,7 @@ func (c *client) again() *client {
 func (c *client) path(name string) string { return filepath.Join(c.dir, name) }
 
 func (c *client) start(args ...string) {
+	c.s.arm()
 	p := &program{stdin: c.stdin, stdout: &c.out, stderr: &c.err, signals: c.signals, person: c.person, tempo: c.tempo}
 	if c.stdout != nil {
 		p.stdout = c.stdout

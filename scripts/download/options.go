@@ -65,10 +65,11 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	flags.SetOutput(io.Discard) // an error is shown once, by run
 	flags.StringVar(&o.output, "o", "", "`file` to write; a folder: under the file's own name there; -: to stdout (default: the file's own name, here)")
 	flags.BoolVar(&o.overwrite, "f", false, "overwrite a file that exists")
-	flags.Func("H", "`'Name: value'` to send to the API and its WebSocket, never to the storage; may be repeated", func(line string) error {
+	badHeader := false
+	flags.Func("H", "`header` for the API and its WebSocket, never sent to the storage, as 'Name: value'; may be repeated", func(line string) error {
 		name, value, found := strings.Cut(line, ":")
 		if name = strings.TrimSpace(name); !found || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
-			return errors.New("want 'Name: value'")
+			badHeader = true // an error from here would be shown with the value, a credential
 		}
 		o.headers.Add(name, strings.TrimSpace(value))
 		return nil
@@ -98,6 +99,9 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 		}
 		arguments = append(arguments, flags.Arg(0))
 		rest = flags.Args()[1:]
+	}
+	if badHeader {
+		return nil, fail(exitUsage, "-H: want 'Name: value'")
 	}
 	if o.connections < 1 || o.connections > 64 {
 		return nil, fail(exitUsage, "-connections: want 1 to 64")

@@ -47,6 +47,7 @@ type partial struct {
 	file  *os.File
 	lock  *flock.Flock
 	state state
+	found bool // there was a state, of whatever download
 }
 
 // openPartial takes the partial file, with the state of an earlier start when
@@ -75,6 +76,7 @@ func openPartial(path string) (*partial, error) {
 	}
 	text, err := os.ReadFile(path + ".json")
 	if err == nil {
+		p.found = true
 		err = json.Unmarshal(text, &p.state)
 	}
 	if err != nil || !p.sound() {

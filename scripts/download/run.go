@@ -163,7 +163,7 @@ func (j *job) settle(err error) {
 	case exitFailed, exitExpired, exitCancelled, exitChecksum:
 		j.part.discard()
 	default:
-		if j.part.state.Execution.ARN == "" {
+		if j.part.state.Execution.ARN == "" && !j.part.found {
 			j.part.discard() // nothing came of it
 			return
 		}
@@ -290,6 +290,7 @@ func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 	}
 
 	w := &waiter{api: j.api, execution: e, tempo: j.tempo, socket: j.socket, copying: j.tellCopying, closing: j.closing.Go}
+	j.tellCopying(0, nil)
 	j.cancellable.Store(&e)
 	l, err := w.link(ctx, false)
 	j.cancellable.Store(nil)
@@ -381,6 +382,9 @@ func (j *job) toFile(ctx context.Context, l link, resumed bool, refresh func(con
 		return 0, nil // a range of nothing can't be asked for
 	}
 
+	if len(missing) == 0 && etag == "" {
+		etag = s.ETag // of another copy, but no byte of this one is needed
+	}
 	f := newFetcher(l, j.connections, missing, etag)
 	f.http, f.tempo, f.sink, f.refresh = j.storage, j.tempo, j.part.file, refresh
 	var sum uint64
@@ -413,9 +417,6 @@ func (j *job) attend(f *fetcher, finished <-chan struct{}) error {
 		case <-finished:
 			left, _ := f.left()
 			j.show(j.meter.measure(downloading, f.size-left, f.size))
-			if left == 0 {
-				return nil // publish makes it durable
-			}
 			return j.checkpoint(f)
 		case <-durable.C:
 			if err := j.checkpoint(f); err != nil {
@@ -516,7 +517,7 @@ func (j *job) watch(ctx context.Context, stop context.CancelCauseFunc) {
 	}
 }
 
-const cancelQuestion = "\nCancel the copy? y: cancel it, n: stop here and let it go on, Enter: go on here: "
+const cancelQuestion = "Cancel the copy? y: cancel it, n: stop here but let it run, Enter: go on: "
 
 // interrupted is the first Ctrl-C while there is a copy to cancel; nil goes on.
 func (j *job) interrupted(ctx context.Context, e execution) error {
@@ -528,13 +529,16 @@ func (j *job) interrupted(ctx context.Context, e execution) error {
 		case <-j.signals:
 			return errInterrupted
 		case answer, open := <-j.answer():
-			switch answer = strings.ToLower(strings.TrimSpace(answer)); {
-			case answer == "y" || answer == "yes":
-			case !open || answer != "":
+			if !open {
 				return errInterrupted
-			default:
-				j.answered()
+			}
+			j.answered()
+			switch strings.ToLower(strings.TrimSpace(answer)) {
+			case "y", "yes":
+			case "":
 				return nil
+			default:
+				return errInterrupted
 			}
 		}
 	}

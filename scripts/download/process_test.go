@@ -1,0 +1,416 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/creack/pty"
+)
+
+// built is where the program is, for tests of the process: its memory, its
+// terminal, its signals. It is built without the race detector, whose memory
+// isn't the program's.
+var built string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "download")
+	if err == nil {
+		built = filepath.Join(dir, "download")
+		var out []byte
+		if out, err = exec.Command("go", "build", "-o", built, ".").CombinedOutput(); err != nil {
+			err = fmt.Errorf("build: %w\n%s", err, out)
+		}
+	}
+	code := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// repeated is a large file that needs no memory.
+type repeated struct {
+	block        []byte
+	size, offset int64
+}
+
+func (r *repeated) Read(p []byte) (int, error) {
+	if r.offset >= r.size {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), r.size-r.offset)]
+	n := copy(p, r.block[r.offset%int64(len(r.block)):])
+	r.offset += int64(n)
+	return n, nil
+}
+
+func (r *repeated) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += r.offset
+	case io.SeekEnd:
+		offset += r.size
+	}
+	r.offset = offset
+	return offset, nil
+}
+
+// residentPeak is the most memory a process had in RAM, in KiB.
+func residentPeak(pid int) int {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := bytes.Cut(status, []byte("VmHWM:"))
+	line, _, _ := bytes.Cut(rest, []byte("kB"))
+	kib, _ := strconv.Atoi(strings.TrimSpace(string(line)))
+	return kib
+}
+
+func TestMemory(t *testing.T) {
+	const size, limit = 300 * MiB, 64 << 10
+	for _, output := range []string{"file", "stdout"} {
+		t.Run(output, func(t *testing.T) {
+			s, c := setUp(t, 1*MiB+3)
+			s.size, s.checksum = size, nil
+			block := s.content
+			s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+				http.ServeContent(w, r, "", time.Time{}, &repeated{block: block, size: size})
+				return true
+			}
+			args := []string{"-o", c.path("x"), "-connections", "16", s.url()}
+			if output == "stdout" {
+				args[1] = "-"
+			}
+			cmd := exec.Command(built, args...)
+			cmd.Stderr = &c.err
+			s.arm()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			peak := 0
+			for running := true; running; {
+				select {
+				case err := <-ended:
+					if err != nil {
+						t.Fatalf("%v\n%s", err, c.err.String())
+					}
+					running = false
+				case <-time.After(10 * time.Millisecond):
+					peak = max(peak, residentPeak(cmd.Process.Pid))
+				}
+			}
+			t.Logf("%d KiB", peak)
+			if peak == 0 || peak > limit {
+				t.Errorf("got %d KiB in RAM for %d MiB, want at most %d", peak, size/MiB, limit)
+			}
+		})
+	}
+}
+
+// screen is what a terminal shows, as far as the program uses one.
+type screen struct {
+	rows     [][]rune
+	row, col int
+	width    int
+	widest   int // the longest row there ever was
+}
+
+var escape = regexp.MustCompile(`^\x1b\[([0-9]*)([A-Za-z])`)
+
+func (s *screen) write(text string) error {
+	for len(text) > 0 {
+		for len(s.rows) <= s.row {
+			s.rows = append(s.rows, nil)
+		}
+		if m := escape.FindStringSubmatch(text); m != nil {
+			n, err := strconv.Atoi(m[1])
+			if err != nil {
+				n = 1
+			}
+			switch m[2] {
+			case "A":
+				s.row = max(0, s.row-n)
+			case "J":
+				s.rows = append(s.rows[:s.row], s.rows[s.row][:min(s.col, len(s.rows[s.row]))])
+			case "K":
+				s.rows[s.row] = s.rows[s.row][:min(s.col, len(s.rows[s.row]))]
+			default:
+				return fmt.Errorf("unexpected %q", m[0])
+			}
+			text = text[len(m[0]):]
+			continue
+		}
+		r := []rune(text)[0]
+		text = text[len(string(r)):]
+		switch r {
+		case '\r':
+			s.col = 0
+		case '\n':
+			s.row++
+		case '\a', '\x1b':
+			return fmt.Errorf("unexpected %q", r)
+		default:
+			for len(s.rows[s.row]) <= s.col {
+				s.rows[s.row] = append(s.rows[s.row], ' ')
+			}
+			s.rows[s.row][s.col] = r
+			s.col++
+			s.widest = max(s.widest, s.col)
+		}
+	}
+	return nil
+}
+
+func (s *screen) String() string {
+	var lines []string
+	for _, row := range s.rows {
+		lines = append(lines, strings.TrimRight(string(row), " "))
+	}
+	return strings.TrimRight(strings.Join(lines, "\n"), "\n")
+}
+
+// terminal is a program at a terminal of 80 columns.
+type terminal struct {
+	t    *testing.T
+	tty  *os.File
+	cmd  *exec.Cmd
+	mu   sync.Mutex
+	text strings.Builder
+	done chan struct{}
+}
+
+func atTerminal(t *testing.T, c *client, args ...string) *terminal {
+	t.Helper()
+	term := &terminal{t: t, cmd: exec.Command(built, args...), done: make(chan struct{})}
+	term.cmd.Dir = c.dir
+	c.s.arm()
+	term.cmd.Env = append(os.Environ(), "TERM=xterm")
+	var err error
+	if term.tty, err = pty.StartWithSize(term.cmd, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(term.done)
+		b := make([]byte, 4096)
+		for {
+			n, err := term.tty.Read(b)
+			term.mu.Lock()
+			term.text.Write(b[:n])
+			term.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		term.cmd.Process.Kill()
+		term.tty.Close()
+	})
+	return term
+}
+
+func (term *terminal) String() string {
+	term.mu.Lock()
+	defer term.mu.Unlock()
+	return term.text.String()
+}
+
+func (term *terminal) shows(text string) {
+	term.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(term.String(), text); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			term.t.Fatalf("%q is not shown after 20 s:\n%s", text, term)
+		}
+	}
+}
+
+func (term *terminal) types(keys string) { io.WriteString(term.tty, keys) }
+
+// ends waits for the exit and returns the last screen.
+func (term *terminal) ends(want int) *screen {
+	term.t.Helper()
+	select {
+	case <-term.done:
+	case <-time.After(40 * time.Second):
+		term.t.Fatalf("still running after 40 s:\n%s", term)
+	}
+	err := term.cmd.Wait()
+	if got := term.cmd.ProcessState.ExitCode(); got != want {
+		term.t.Errorf("got exit code %d (%v), want %d:\n%s", got, err, want, term)
+	}
+	s := &screen{width: 80}
+	if err := s.write(term.String()); err != nil {
+		term.t.Error(err)
+	}
+	if s.widest > 80 {
+		term.t.Errorf("a row has %d columns of 80:\n%s", s.widest, s)
+	}
+	return s
+}
+
+func TestTerminal(t *testing.T) {
+	s, c := setUp(t, 20*MiB)
+	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+		ctx = s.hear(ctx, conn)
+		s.say(ctx, conn, progressEvent(MiB, nil))
+		time.Sleep(300 * time.Millisecond)
+		for i := range int64(3) {
+			s.say(ctx, conn, progressEvent((i+1)*5*MiB, 20*MiB))
+			time.Sleep(600 * time.Millisecond)
+		}
+		s.say(ctx, conn, ready(s.newLink()))
+		<-ctx.Done()
+	}
+	term := atTerminal(t, c, s.url())
+	term.shows("copying     1.0 MiB")                   // a spinner
+	term.shows("copying     10 MiB of 20 MiB     [===") // a bar
+	got := term.ends(exitOK)
+	c.holds("report.bin", s.content)
+	want := `^copying     20 MiB of 20 MiB     \[=+\] 100 %.*
+downloading 20 MiB of 20 MiB     \[=+\] 100 %.*
+saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`
+	if !regexp.MustCompile(want).MatchString(got.String()) {
+		t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, want)
+	}
+	if running := regexp.MustCompile(`copying     15 MiB of 20 MiB     \[=+> +\]  75 %  (1\d|[2-9]\.\d) MiB/s, \ds left`); !running.MatchString(term.String()) {
+		t.Errorf("got:\n%s\nwant somewhere in it: %s", term, running)
+	}
+}
+
+func TestTerminalQuestion(t *testing.T) {
+	tests := []struct {
+		keys      string
+		exit      int
+		cancelled bool
+		screen    string
+	}{
+		{"y\r", exitCancelled, true, "go on: y\ndownload: CANCELLED: the download was cancelled"},
+		{"n\r", exitInterrupted, false, "go on: n\ndownload: stopped; the same command goes on"},
+		{"\x03", exitInterrupted, false, "go on: ^C\ndownload: stopped; the same command goes on"},
+		{"\r", exitOK, false, "its CRC64NVME is right"},
+	}
+	for _, test := range tests {
+		t.Run(fmt.Sprintf("%q", test.keys), func(t *testing.T) {
+			s, c := setUp(t, 1000)
+			s.copyTime = make(chan struct{})
+			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+				ctx = s.hear(ctx, conn)
+				s.say(ctx, conn, progressEvent(10, 1000))
+				select {
+				case <-s.copyTime:
+					s.say(ctx, conn, ready(s.newLink()))
+				case <-ctx.Done():
+				}
+				<-ctx.Done()
+			}
+			term := atTerminal(t, c, s.url())
+			term.shows("copying     10 B of 1000 B")
+			term.types("\x03")
+			term.shows("Cancel the copy?")
+			term.types(test.keys)
+			if test.exit == exitOK {
+				time.Sleep(100 * time.Millisecond)
+				s.set(func() { close(s.copyTime) })
+			}
+			if got := term.ends(test.exit).String(); !strings.HasSuffix(got, test.screen) {
+				t.Errorf("got screen:\n%s\nwant at its end:\n%s", got, test.screen)
+			}
+			s.set(func() {
+				if s.cancelled != test.cancelled {
+					t.Errorf("got cancelled %v, want %v", s.cancelled, test.cancelled)
+				}
+			})
+		})
+	}
+}
+
+// A kill leaves what was made durable, and no file under the final name.
+func TestKilled(t *testing.T) {
+	s, c := setUp(t, 20*MiB)
+	release := s.hold(5 * MiB)
+	cmd := exec.Command(built, "-o", c.path("x"), s.url())
+	s.arm()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.sees("three half ranges", func() bool { return s.sent >= 14*MiB })
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if text, err := os.ReadFile(c.path("x.part.json")); err == nil && strings.Contains(string(text), `"etag"`) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no state with bytes after 20 s")
+		}
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	release()
+	c.has("x.part", "x.part.json", "x.part.lock")
+	s.sees("the end of every request", func() bool { return s.active == 0 })
+	s.onStore, s.sent = nil, 0
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.holds("x", s.content)
+	if s.sent > 8*MiB {
+		t.Errorf("the storage sent %d bytes to the second start, want about 6 MiB", s.sent)
+	}
+}
+
+// Run, as main has it, hears the signals of its process.
+func TestRunHearsSignals(t *testing.T) {
+	s, c := setUp(t, 1000)
+	s.copyTime = make(chan struct{})
+	go func() {
+		c.exit <- Run(context.Background(), []string{"-q", "-o", c.path("x"), s.url()}, &c.out, &c.err)
+	}()
+	s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	c.ends(exitInterrupted)
+
+	s.set(func() { close(s.copyTime) })
+	if got := Run(context.Background(), []string{"-q", "-o", c.path("x"), s.url()}, &c.out, &c.err); got != exitOK {
+		t.Errorf("got exit code %d, want 0", got)
+	}
+	c.holds("x", s.content)
+
+	stopped, cancel := context.WithCancel(context.Background())
+	cancel()
+	if got := Run(stopped, []string{s.url()}, &c.out, &c.err); got != exitInterrupted {
+		t.Errorf("with a context that has ended: got exit code %d, want %d", got, exitInterrupted)
+	}
+	if got := Run(context.Background(), []string{"-h"}, &c.out, &c.err); got != exitOK {
+		t.Errorf("-h: got exit code %d, want 0", got)
+	}
+	for code := range 9 {
+		c.says(fmt.Sprintf("\n  %d    ", code))
+	}
+}
+
+func TestScreen(t *testing.T) {
+	s := &screen{width: 80}
+	if err := errors.Join(s.write("a\r\nbcd\r\n\x1b[1A\x1b[Jx\r\n"), s.write("y")); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.String(); got != "a\nx\ny" {
+		t.Errorf("got %q", got)
+	}
+}
