@@ -102,7 +102,8 @@ func (f *function) connect(ctx context.Context, r events.APIGatewayWebsocketProx
 		// No workflow looks for this client any more, and nothing can be posted
 		// before this function has returned.
 		if err := f.startDelivery(ctx, arn, c); err != nil {
-			log.ErrorContext(ctx, "not connected", "error", failure.As(err))
+			// The client is refused and comes again; until then nobody is here.
+			log.ErrorContext(ctx, "not connected", "error", failure.As(errors.Join(err, f.meeting.Leave(ctx, arn, c.ID))))
 			return http.StatusServiceUnavailable
 		}
 	}

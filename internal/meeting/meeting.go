@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -102,12 +103,18 @@ func (m *Meeting) Create(ctx context.Context, arn, path, query, ticketHash strin
 	if ticketHash != "" {
 		item["ticketHash"] = ticketHash
 	}
+	put := attributes(item)
 	_, err := m.DynamoDB.PutItem(ctx, &dynamodb.PutItemInput{
 		TableName: &m.Table,
-		Item:      attributes(item),
+		Item:      put,
 		// Names are 128 random bits; a second item under one would be a broken generator.
-		ConditionExpression: aws.String("attribute_not_exists(executionArn)"),
+		ConditionExpression:                 aws.String("attribute_not_exists(executionArn)"),
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	})
+	var there *types.ConditionalCheckFailedException
+	if errors.As(err, &there) && reflect.DeepEqual(there.Item, put) {
+		return nil // by this very call, repeated by the SDK because its reply was lost
+	}
 	if err != nil {
 		return fmt.Errorf("create item: %w", err)
 	}
@@ -144,8 +151,10 @@ func (m *Meeting) Connect(ctx context.Context, arn string, c Connection) (Item, 
 	// and fails on the connection that stands here.
 	condition := "attribute_exists(executionArn)"
 	if c.ID == Request {
-		// A socket hears more than a request does; it is not displaced by one.
-		condition += " AND attribute_not_exists(connectionId)"
+		// A socket hears more than a request does; it is not displaced by one. A
+		// request is: by itself, when the reply of this update was lost or its
+		// function was killed before it answered the token.
+		condition += " AND (attribute_not_exists(connectionId) OR connectionId = :id)"
 	}
 	item, err := m.update(ctx, arn, "SET connectionId = :id, #format = :format, connectedAt = :at", condition,
 		values{":id": c.ID, ":format": c.Format, ":at": c.At.UnixMilli()})
@@ -154,7 +163,7 @@ func (m *Meeting) Connect(ctx context.Context, arn string, c Connection) (Item, 
 	}
 	if err := m.resume(ctx, item); err != nil {
 		// The client will be refused and come again; until then nobody is here.
-		return item, errors.Join(err, m.leave(ctx, arn, c.ID))
+		return item, errors.Join(err, m.Leave(ctx, arn, c.ID))
 	}
 	return item, nil
 }
@@ -194,8 +203,20 @@ func closed(err error) bool {
 }
 
 // Find returns the ARN of the item that has this connection, or [ErrUnknown].
-// The index behind it follows the table by a moment.
 func (m *Meeting) Find(ctx context.Context, connectionID string) (string, error) {
+	arn, err := m.find(ctx, connectionID)
+	if !errors.Is(err, ErrUnknown) {
+		return arn, err
+	}
+	select { // a socket that closes or speaks as soon as it is open is ahead of the index
+	case <-time.After(indexLag):
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	return m.find(ctx, connectionID)
+}
+
+func (m *Meeting) find(ctx context.Context, connectionID string) (string, error) {
 	out, err := m.DynamoDB.Query(ctx, &dynamodb.QueryInput{
 		TableName: &m.Table, IndexName: aws.String("connectionId"),
 		KeyConditionExpression:    aws.String("connectionId = :id"),
@@ -218,43 +239,46 @@ func (m *Meeting) Find(ctx context.Context, connectionID string) (string, error)
 func (m *Meeting) Disconnect(ctx context.Context, connectionID string) error {
 	arn, err := m.Find(ctx, connectionID)
 	if errors.Is(err, ErrUnknown) {
-		select { // a socket that was closed as soon as it was open is ahead of the index
-		case <-time.After(indexLag):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		arn, err = m.Find(ctx, connectionID)
-	}
-	if errors.Is(err, ErrUnknown) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return m.leave(ctx, arn, connectionID)
+	return m.Leave(ctx, arn, connectionID)
 }
 
-func (m *Meeting) leave(ctx context.Context, arn, connectionID string) error {
+// Leave is Disconnect for who knows the item, and takes back a Connect whose
+// client is refused after all.
+func (m *Meeting) Leave(ctx context.Context, arn, connectionID string) error {
+	_, err := m.leave(ctx, arn, connectionID)
+	if errors.Is(err, ErrUnknown) {
+		return nil
+	}
+	return err
+}
+
+// leave returns the item without that connection, or [ErrUnknown] when there is none.
+func (m *Meeting) leave(ctx context.Context, arn, connectionID string) (Item, error) {
 	mine := values{":id": connectionID, ":delivered": Delivered}
 	for {
 		// Guard 4: a late $disconnect must not take out the connection that came after.
 		// Deliver may mark the item between the two writes, hence the loop: each
 		// turn fails only because the status just changed, and it changes to
 		// Delivered once.
-		_, err := m.update(ctx, arn, noConnection, "connectionId = :id AND #status <> :delivered", mine)
+		item, err := m.update(ctx, arn, noConnection, "connectionId = :id AND #status <> :delivered", mine)
 		if !errors.Is(err, ErrUnknown) {
-			return err
+			return item, err
 		}
 		err = m.remove(ctx, arn, "connectionId = :id AND #status = :delivered", mine)
+		if err == nil {
+			return Item{}, ErrUnknown
+		}
 		if !errors.Is(err, ErrUnknown) {
-			return err
+			return Item{}, err
 		}
-		item, err := m.Current(ctx, arn)
-		if errors.Is(err, ErrUnknown) || err == nil && item.ConnectionID != connectionID {
-			return nil
-		}
-		if err != nil {
-			return err
+		item, err = m.Current(ctx, arn)
+		if err != nil || item.ConnectionID != connectionID {
+			return item, err
 		}
 	}
 }
@@ -350,6 +374,11 @@ func (m *Meeting) Deliver(ctx context.Context, arn string, fallback Connection, 
 	if !known {
 		c, here = fallback, fallback.ID != ""
 	}
+	if !here && !known {
+		// Only a delivery takes an item out: another one of this client, or an earlier
+		// try of this one whose answer was lost.
+		return nil
+	}
 	if !here {
 		return ErrGone
 	}
@@ -366,15 +395,9 @@ func (m *Meeting) Deliver(ctx context.Context, arn string, fallback Connection, 
 			return ErrGone
 		}
 		// Guard 3: take it out, so that the wait's condition holds again. If another
-		// connection took its place, that one is owed the answer.
-		_, err := m.update(ctx, arn, noConnection, "connectionId = :id", values{":id": c.ID})
-		switch {
-		case errors.Is(err, ErrUnknown):
-			return m.again(ctx, arn)
-		case err != nil:
-			return err
-		}
-		return ErrGone
+		// connection took its place, that one is owed the answer. An item that was
+		// marked as delivered goes with it, as at a disconnect.
+		return toWhom(m.leave(ctx, arn, c.ID))
 	}
 	if err != nil || !known {
 		return err
@@ -385,23 +408,27 @@ func (m *Meeting) Deliver(ctx context.Context, arn string, fallback Connection, 
 	return m.delivered(ctx, arn, c)
 }
 
+// delivered marks the item, but only while there is a file: a cancel that was
+// accepted while the link was on its way is a promise that nothing is left, and
+// clean-up may have ended the item of an execution that was stopped.
 func (m *Meeting) delivered(ctx context.Context, arn string, c Connection) error {
+	v := values{":id": c.ID, ":ready": Ready, ":delivered": Delivered, ":expired": Expired}
 	if c.ID == Request {
 		// Nobody will close it, so the item goes at once, as it does at a disconnect.
-		err := m.remove(ctx, arn, "connectionId = :id", values{":id": c.ID})
+		err := m.remove(ctx, arn, "connectionId = :id AND "+fileKept, v)
 		if errors.Is(err, ErrUnknown) {
 			return m.again(ctx, arn)
 		}
 		return err
 	}
-	_, err := m.update(ctx, arn, "SET #status = :delivered REMOVE taskToken", "connectionId = :id",
-		values{":id": c.ID, ":delivered": Delivered})
+	_, err := m.update(ctx, arn, "SET #status = :delivered REMOVE taskToken", "connectionId = :id AND "+fileKept, v)
 	if !errors.Is(err, ErrUnknown) {
 		return err
 	}
 	// The client took the link and closed before this write: the item would stay
 	// for nobody. But a connection that came in between is owed the link too.
-	err = m.remove(ctx, arn, "attribute_not_exists(connectionId)", nil)
+	delete(v, ":id")
+	err = m.remove(ctx, arn, "attribute_not_exists(connectionId) AND "+fileKept, v)
 	if errors.Is(err, ErrUnknown) {
 		return m.again(ctx, arn)
 	}
@@ -410,13 +437,17 @@ func (m *Meeting) delivered(ctx context.Context, arn string, c Connection) error
 
 // again says whether there is still somebody to answer after a condition failed.
 func (m *Meeting) again(ctx context.Context, arn string) error {
-	item, err := m.Current(ctx, arn)
+	return toWhom(m.Current(ctx, arn))
+}
+
+// toWhom says what Deliver owes to the item as it is now.
+func toWhom(item Item, err error) error {
 	switch {
-	case errors.Is(err, ErrUnknown):
+	case errors.Is(err, ErrUnknown): // delivered, and taken out
 		return nil
 	case err != nil:
 		return err
-	case item.ConnectionID == "":
+	case item.Cancelled && !item.Status.Ended(), item.ConnectionID == "":
 		return ErrGone
 	}
 	return ErrOpening
@@ -447,6 +478,7 @@ func (m *Meeting) End(ctx context.Context, arn string, why *failure.Error) (Item
 const (
 	noConnection = "REMOVE connectionId, connectedAt, #format"
 	running      = "#status IN (:copying, :ready)"
+	fileKept     = "attribute_not_exists(cancelled) AND #status IN (:ready, :delivered, :expired)"
 )
 
 type values map[string]any
@@ -456,9 +488,10 @@ type values map[string]any
 // where there is no item.
 //
 // The SDK repeats a call whose reply was lost. Each update of this package may
-// be applied twice without harm, and a condition that its own first application
-// makes false (a token or a connection taken out) is one whose failure the
-// callers take for "done", or look again.
+// be applied twice without harm (Progress counts the bytes twice until Copied
+// sets them right), and a condition that its own first application makes false
+// (a token or a connection taken out) is one whose failure the callers take for
+// "done", or look again.
 func (m *Meeting) update(ctx context.Context, arn, expression, condition string, v values) (Item, error) {
 	out, err := m.DynamoDB.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: &m.Table, Key: key(arn),
