@@ -349,6 +349,56 @@ func TestStatusAndCancel(t *testing.T) {
 	})
 }
 
+// TestTicket asks of a stack that wants more than the ARN.
+func TestTicket(t *testing.T) {
+	set(t, "DownloadFunction", "REQUIRE_TICKET", "true")
+	_, a := get(t, "/file/1MiB/ticket.bin?delay=1s")
+	_, other := get(t, "/file/1MiB/ticket.bin?delay=1s")
+	set(t, "DownloadFunction", "REQUIRE_TICKET", "false")
+	if len(a.Ticket) != 32 || a.Ticket == other.Ticket || strings.Contains(a.WebSocketURL+a.StatusURL, a.Ticket) {
+		t.Fatalf("got %+v, want a ticket of its own, in no URL", a)
+	}
+	status := func(ticket string) int {
+		r, _ := http.NewRequest("GET", a.StatusURL, nil)
+		r.Header.Set("X-Download-Ticket", ticket)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	refused := func(when string) {
+		t.Helper()
+		for _, ticket := range []string{"", other.Ticket, a.Ticket[:31], strings.ToUpper(a.Ticket) + "x"} {
+			if c, got := tryDial(t, http.Header{"X-StateMachine-ExecutionArn": {a.ExecutionARN}, "X-Download-Ticket": {ticket}}, ""); c != nil {
+				t.Errorf("%s: ticket %q: handshake %d, want 403", when, ticket, got)
+			}
+			if got := status(ticket); got != 404 {
+				t.Errorf("%s: ticket %q: status %d, want 404", when, ticket, got)
+			}
+		}
+	}
+	refused("while copying")
+	if i, _ := item(t, a.ExecutionARN); i.ConnectionID != "" || strings.Contains(fmt.Sprint(i), a.Ticket) {
+		t.Errorf("got item %+v, want no connection and no ticket", i)
+	}
+	want := sum(t, "/file/1MiB/ticket.bin?delay=1s")
+	c, _ := tryDial(t, nil, "?executionArn="+url.QueryEscape(a.ExecutionARN)+"&ticket="+a.Ticket)
+	if c == nil {
+		t.Fatal("the right ticket by query was refused")
+	}
+	if _, got, _ := fetch(t, c.next(20*time.Second)); got != want {
+		t.Error("the link gives other bytes")
+	}
+	c.close()
+	within(t, 10*time.Second, "the item to go", func() bool { _, known := item(t, a.ExecutionARN); return !known })
+	refused("from the object")
+	if got := status(a.Ticket); got != 200 {
+		t.Errorf("the right ticket, from the object: status %d, want 200", got)
+	}
+}
+
 // TestStopped stops an execution as an operator does in the console: nothing in
 // the state machine runs any more, the clean-up function does.
 func TestStopped(t *testing.T) {

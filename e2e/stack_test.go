@@ -118,20 +118,26 @@ func useOrigin(t *testing.T, url string) {
 
 func setOrigin(t *testing.T, url string) (before string) {
 	t.Helper()
-	ctx := context.Background()
 	for _, id := range []string{"DownloadFunction", "FetchFunction", "FinishFunction"} {
-		name := function(t, id)
-		now, err := stack.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name})
-		if err != nil {
-			t.Fatal(err)
-		}
-		variables := now.Environment.Variables
-		before, variables["ORIGIN_URL"] = variables["ORIGIN_URL"], url
-		if _, err := stack.lambda.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{
-			FunctionName: &name, Environment: &types.Environment{Variables: variables},
-		}); err != nil {
-			t.Fatal(err)
-		}
+		before = set(t, id, "ORIGIN_URL", url)
+	}
+	return before
+}
+
+// set gives a function's environment variable another value and returns the one before.
+func set(t *testing.T, logicalID, variable, value string) (before string) {
+	t.Helper()
+	ctx, name := context.Background(), function(t, logicalID)
+	now, err := stack.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	variables := now.Environment.Variables
+	before, variables[variable] = variables[variable], value
+	if _, err := stack.lambda.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{
+		FunctionName: &name, Environment: &types.Environment{Variables: variables},
+	}); err != nil {
+		t.Fatal(err)
 	}
 	return before
 }
@@ -158,6 +164,7 @@ func function(t *testing.T, logicalID string) string {
 // answer is what GET /download gives.
 type answer struct {
 	ExecutionARN, WebSocketEndpoint, WebSocketURL, StatusURL string
+	Ticket                                                   string
 	Error                                                    *struct{ Code, Message string }
 }
 

@@ -20,6 +20,10 @@ from samtranslator.translator.translator import Translator
 TEMPLATE = pathlib.Path(__file__).resolve().parent.parent / "template.yaml"
 
 
+class Refused(Exception):
+    """CloudFormation would not take these values: a rule of the template forbids them."""
+
+
 def source():
     return yaml_parse(TEMPLATE.read_text())
 
@@ -73,9 +77,13 @@ def decide(template, values):
             format_, more = node["Fn::Sub"]
             more = {name: resolve(value) for name, value in more.items()}
             return {"Fn::Sub": [substitute(format_, text | more), {n: v for n, v in more.items() if not isinstance(v, str)}]}
-        return {key: resolve(value) for key, value in node.items()}
+        return {key: resolve(value) for key, value in node.items() if resolve(value) != {"Ref": "AWS::NoValue"}}
 
-    decided = {k: v for k, v in template.items() if k not in ("Parameters", "Conditions")}
+    for rule in template.get("Rules", {}).values():
+        for assertion in rule["Assertions"]:
+            if holds(rule["RuleCondition"]) and not holds(assertion["Assert"]):
+                raise Refused(assertion["AssertDescription"])
+    decided = {k: v for k, v in template.items() if k not in ("Parameters", "Conditions", "Rules")}
     decided["Resources"] = {
         name: resource for name, resource in template["Resources"].items()
         if "Condition" not in resource or holds(template["Conditions"][resource["Condition"]])

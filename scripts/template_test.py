@@ -25,6 +25,8 @@ SOURCE = expand_template.source()
 EXPANDED = expand_template.expand()
 OWN = expand_template.decide(EXPANDED, {})["Resources"]  # with a bucket of the stack's own, on AWS
 GIVEN = expand_template.decide(EXPANDED, {"BucketName": "given"})["Resources"]
+JWT = expand_template.decide(EXPANDED, {
+    "ApiAuth": "JWT", "JwtIssuer": "https://issuer.example", "JwtAudience": "files"})["Resources"]  # has every function
 LOCAL = expand_template.decide(EXPANDED, {"LocalEndpoint": "http://127.0.0.1:4566"})["Resources"]
 
 
@@ -43,7 +45,7 @@ class Contract(unittest.TestCase):
         want = {
             "AWS::Serverless::Function": [
                 "DownloadFunction", "OnConnectFunction", "OnDisconnectFunction", "MessageFunction", "FetchFunction",
-                "FinishFunction", "SendMessageFunction", "CleanUpFunction", "ExecutionsFunction"],
+                "FinishFunction", "SendMessageFunction", "CleanUpFunction", "ExecutionsFunction", "AuthorizerFunction"],
             "AWS::Serverless::StateMachine": ["DownloadStateMachine", "DeliverStateMachine"],
             "AWS::DynamoDB::Table": ["ConnectionsTable"],
             "AWS::Serverless::Api": ["DownloadApi"],
@@ -67,7 +69,7 @@ class Contract(unittest.TestCase):
 
     def test_outputs(self):
         self.assertCountEqual(SOURCE["Outputs"], [
-            "DownloadApiUrl", "WebSocketEndpoint", "BucketName", "ConnectionsTableName", "DownloadStateMachineArn"])
+            "DownloadApiUrl", "WebSocketEndpoint", "BucketName", "ConnectionsTableName", "DownloadStateMachineArn", "ApiKeyId"])
 
     def test_every_parameter_is_used(self):
         text = json.dumps({k: v for k, v in SOURCE.items() if k != "Parameters"})
@@ -378,11 +380,69 @@ class Seen(unittest.TestCase):
         self.assertEqual(rule["Targets"][0]["Arn"], {"Fn::GetAtt": ["CleanUpFunction", "Arn"]})
 
 
+class Callers(unittest.TestCase):
+    """Who may call the REST API, for each value of ApiAuth: none fails open."""
+
+    VALUES = {
+        "NONE": ({}, []),
+        "IAM": ({}, [{"iam": []}]),
+        "API_KEY": ({}, [{"apiKey": []}]),
+        "JWT": ({"JwtIssuer": "https://issuer.example", "JwtAudience": "files"}, [{"jwt": []}]),
+    }
+
+    def test_each_method_is_secured(self):
+        self.assertEqual(list(self.VALUES), SOURCE["Parameters"]["ApiAuth"]["AllowedValues"])
+        for auth, (more, want) in self.VALUES.items():
+            body = expand_template.decide(expand_template.expand({"ApiAuth": auth} | more), {"ApiAuth": auth} | more)["Resources"]["DownloadApi"]["Properties"]["Body"]
+            methods = [(path, verb, method) for path, verbs in body["paths"].items() for verb, method in verbs.items()]
+            self.assertGreaterEqual(len(methods), 7)
+            for path, verb, method in methods:
+                self.assertIn("x-amazon-apigateway-integration", method)
+                if verb == "options" or path == "/":  # a preflight has no credentials; the page is no secret
+                    continue
+                self.assertEqual(method.get("security"), want, f"{auth}: {verb} {path}")
+            schemes = body["components"]["securitySchemes"]
+            for requirement in want:
+                self.assertLessEqual(set(requirement), set(schemes))
+            self.assertEqual(schemes["iam"]["x-amazon-apigateway-authtype"], "awsSigv4")
+            self.assertEqual(schemes["apiKey"], {"type": "apiKey", "name": "x-api-key", "in": "header"})
+            self.assertEqual("jwt" in schemes, auth == "JWT")
+
+    def test_a_changed_value_reaches_the_stage(self):
+        # The deployment's name is a hash of the source, in which the value doesn't show.
+        self.assertTrue(SOURCE["Resources"]["DownloadApi"]["Properties"]["AlwaysDeploy"])
+
+    def test_api_key_opens_this_stage(self):
+        resources = expand_template.decide(EXPANDED, {"ApiAuth": "API_KEY"})["Resources"]
+        self.assertEqual(resources["UsagePlanKey"]["Properties"]["KeyId"], {"Ref": "ApiKey"})
+        self.assertEqual(resources["UsagePlan"]["Properties"]["ApiStages"], [{"ApiId": {"Ref": "DownloadApi"}, "Stage": {"Ref": "DownloadApiStage"}}])
+        self.assertNotIn("ApiKey", OWN)
+
+    def test_jwt_is_verified_by_the_authorizer(self):
+        scheme = JWT["DownloadApi"]["Properties"]["Body"]["components"]["securitySchemes"]["jwt"]
+        self.assertIn("AuthorizerFunction.Arn", json.dumps(scheme["x-amazon-apigateway-authorizer"]["authorizerUri"]))
+        self.assertIn("AuthorizerPermission", JWT)
+        self.assertNotIn("AuthorizerFunction", OWN)
+        for missing in ("JwtIssuer", "JwtAudience"):
+            with self.assertRaises(expand_template.Refused):
+                expand_template.decide(EXPANDED, {"ApiAuth": "JWT", "JwtIssuer": "https://i.example", "JwtAudience": "a"} | {missing: ""})
+
+    def test_a_secret_is_not_read_out_to_anyone(self):
+        secret = {"OriginSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:origin-AbCdEf"}
+        with self.assertRaises(expand_template.Refused):
+            expand_template.decide(EXPANDED, secret)
+        for more in ({"OpenToAnyone": "true"}, {"ApiAuth": "IAM"}, {"ApiAuth": "API_KEY"}):
+            resources = expand_template.decide(EXPANDED, secret | more)["Resources"]
+            self.assertEqual(resources["OriginSecretPolicy"]["Properties"]["PolicyDocument"]["Statement"], [
+                {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": secret["OriginSecretArn"]}])
+        self.assertNotIn("OriginSecretPolicy", OWN)
+
+
 class Functions(unittest.TestCase):
     def functions(self):
         for name, r in SOURCE["Resources"].items():
             if r["Type"] == "AWS::Serverless::Function":
-                yield name, r["Properties"]["CodeUri"], OWN[name]["Properties"]
+                yield name, r["Properties"]["CodeUri"], JWT[name]["Properties"]
 
     def test_build(self):
         folders = {str(p.parent.relative_to(TOP)) for p in TOP.glob("functions/*/main.go")}
@@ -398,7 +458,7 @@ class Functions(unittest.TestCase):
             reads = {variable: kind for kind, variable in
                      re.findall(r'env\.(String|Number|Seconds|Bool|Optional)\("(\w+)"\)', (TOP / code / "main.go").read_text())}
             given = p["Environment"]["Variables"]
-            self.assertEqual(set(reads), set(given) - ({"LOCAL_ENDPOINT"} - set(reads)), name)
+            self.assertEqual(set(reads), set(given) - ({"LOCAL_ENDPOINT", "CONNECTIONS_TABLE"} - set(reads)), name)
             for variable, kind in reads.items():
                 if kind != "Optional":
                     self.assertNotEqual(given[variable], "", f"{name} must have a {variable}")

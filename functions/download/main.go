@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -35,6 +36,7 @@ type function struct {
 	stepFunctions *sfn.Client
 	stateMachine  string
 	origin        *url.URL
+	allowed       []string // prefixes of paths that may be asked for; none: any
 	input         input
 	webSocket     string // wss://…
 	local         string // the local stack's URL, "" on AWS
@@ -68,6 +70,9 @@ func main() {
 		tickets:      env.Bool("REQUIRE_TICKET"),
 		rest:         rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
 	}
+	if paths := env.Optional("ALLOWED_PATHS"); paths != "" {
+		f.allowed = strings.Split(paths, ",")
+	}
 	var err error
 	f.origin, err = origin.ParseBase(env.String("ORIGIN_URL"))
 	env.Add("ORIGIN_URL", err)
@@ -88,6 +93,9 @@ func (f *function) handle(ctx context.Context, r events.APIGatewayProxyRequest) 
 }
 
 func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) rest.Answer {
+	if r.Resource == "/" {
+		return f.page(r)
+	}
 	from := rest.Header(r.Headers, "Origin")
 	if r.HTTPMethod == http.MethodOptions {
 		return f.rest.Preflight(from)
@@ -118,6 +126,9 @@ func (f *function) start(ctx context.Context, name, path, query, ticketHash stri
 	if _, err := origin.Join(f.origin, path, query); err != nil {
 		return err
 	}
+	if !f.mayAsk(path) {
+		return failure.New(failure.InvalidPath, "this API doesn't serve this path")
+	}
 	arn := execution.ARN(f.stateMachine, name)
 	if err := f.meeting.Create(ctx, arn, path, query, ticketHash); err != nil {
 		return throttled(err)
@@ -135,6 +146,20 @@ func (f *function) start(ctx context.Context, name, path, query, ticketHash stri
 		return errors.Join(throttled(err), f.meeting.Discard(ctx, arn))
 	}
 	return nil
+}
+
+// mayAsk says whether path is one of those allowed or stands below one. It is
+// compared decoded, as the origin will read it; origin.Join has refused what
+// could lead out of it.
+func (f *function) mayAsk(path string) bool {
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return false
+	}
+	return len(f.allowed) == 0 || slices.ContainsFunc(f.allowed, func(prefix string) bool {
+		rest, ok := strings.CutPrefix(decoded, strings.TrimSuffix(prefix, "/"))
+		return ok && (rest == "" || rest[0] == '/')
+	})
 }
 
 // throttled tells a client to come again where AWS told us so.

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"async-download/internal/execution"
 	"async-download/internal/failure"
@@ -80,6 +81,13 @@ func main() {
 	if err := env.Err(); err != nil {
 		slog.Error("can't start", "error", err)
 		os.Exit(1)
+	}
+	if secret := env.Optional("ORIGIN_SECRET_ARN"); secret != "" {
+		f.origin.Header, err = setting.Headers(context.Background(), secretsmanager.NewFromConfig(cfg), secret)
+		if err != nil {
+			slog.Error("can't start", "error", err)
+			os.Exit(1)
+		}
 	}
 	f.meeting.DynamoDB = dynamodb.NewFromConfig(cfg)
 	f.copier.S3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = local })

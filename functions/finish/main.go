@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"async-download/internal/execution"
 	"async-download/internal/failure"
@@ -24,8 +25,13 @@ import (
 	"async-download/internal/transfer"
 )
 
-// margin is what is left of the function's time for the answer.
-const margin = 20 * time.Second
+const (
+	// margin is what is left of the function's time for the answer.
+	margin = 20 * time.Second
+	// discarding is how long a failure may take to leave nothing behind, well
+	// within the 120 s of its state; clean-up has more time.
+	discarding = time.Minute
+)
 
 type function struct {
 	meeting *meeting.Meeting
@@ -71,6 +77,13 @@ func main() {
 	if err := env.Err(); err != nil {
 		slog.Error("can't start", "error", err)
 		os.Exit(1)
+	}
+	if secret := env.Optional("ORIGIN_SECRET_ARN"); secret != "" {
+		f.origin.Header, err = setting.Headers(context.Background(), secretsmanager.NewFromConfig(cfg), secret)
+		if err != nil {
+			slog.Error("can't start", "error", err)
+			os.Exit(1)
+		}
 	}
 	f.meeting.DynamoDB = dynamodb.NewFromConfig(cfg)
 	f.copier.S3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = local })
@@ -141,6 +154,8 @@ func (f *function) fail(ctx context.Context, arn string, why *failure.Error) (ou
 	if err != nil && !errors.Is(err, meeting.ErrUnknown) && !errors.Is(err, meeting.ErrEnded) {
 		return outcome{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, discarding)
+	defer cancel()
 	if err := f.copier.Discard(ctx, link.Key(execution.NameOf(arn))); err != nil {
 		// The client is told all the same; clean-up tries again when the execution has ended.
 		slog.ErrorContext(ctx, "not discarded", "execution", execution.NameOf(arn), "error", failure.As(err))

@@ -2,10 +2,16 @@
 package setting
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 )
 
 // Reader reads variables and remembers every one that is missing or wrong, so
@@ -70,4 +76,22 @@ func (r *Reader) Err() error {
 		return nil
 	}
 	return fmt.Errorf("environment: %s", strings.Join(r.wrong, "; "))
+}
+
+// Headers reads the headers an origin wants from a secret, a JSON object of
+// strings. No error of it holds a value.
+func Headers(ctx context.Context, client *secretsmanager.Client, secretARN string) (http.Header, error) {
+	out, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &secretARN})
+	if err != nil {
+		return nil, fmt.Errorf("read the origin's secret: %w", err)
+	}
+	var headers map[string]string
+	if out.SecretString == nil || json.Unmarshal([]byte(*out.SecretString), &headers) != nil {
+		return nil, errors.New(`the origin's secret must be a JSON object of headers, as {"Authorization":"Bearer x"}`)
+	}
+	h := http.Header{}
+	for name, value := range headers {
+		h.Set(name, value)
+	}
+	return h, nil
 }
