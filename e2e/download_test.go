@@ -349,6 +349,27 @@ func TestStatusAndCancel(t *testing.T) {
 	})
 }
 
+// TestSegments copies a file of 16 segments, one part each, from an origin that
+// gives each connection 4 MiB a second: a Distributed Map of 16 workers carries
+// 16 times what one connection does.
+func TestSegments(t *testing.T) {
+	const part, perConnection = 8 << 20, 4 << 20
+	for _, id := range []string{"FetchFunction", "FinishFunction"} {
+		before := set(t, id, "SEGMENT_BYTES", fmt.Sprint(part))
+		defer set(t, id, "SEGMENT_BYTES", before)
+	}
+	const path = "/file/128MiB/segments.bin?rate=4MiB"
+	c := dial(t, ask(t, path), "")
+	start := time.Now()
+	m := c.next(2 * time.Minute)
+	took := time.Since(start)
+	if _, got, n := fetch(t, m); got != sum(t, path) || n != 128<<20 {
+		t.Errorf("got %d bytes with SHA-256 %s, want %d with %s", n, got, 128<<20, sum(t, path))
+	}
+	t.Logf("16 segments took %s; one connection takes %s: %.1f times as fast", took.Round(10*time.Millisecond), 16*part/perConnection*time.Second,
+		float64(16*part/perConnection)/took.Seconds())
+}
+
 // TestTicket asks of a stack that wants more than the ARN.
 func TestTicket(t *testing.T) {
 	set(t, "DownloadFunction", "REQUIRE_TICKET", "true")

@@ -24,6 +24,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
@@ -285,13 +286,25 @@ func item(t *testing.T, arn string) (meeting.Item, bool) {
 	return i, err == nil
 }
 
-func items(t *testing.T) int {
+func items(t *testing.T) int { return len(scan(t)) }
+
+// scan reads the whole table.
+func scan(t *testing.T) []meeting.Item {
 	t.Helper()
-	out, err := stack.meeting.DynamoDB.Scan(context.Background(), &dynamodb.ScanInput{TableName: &stack.meeting.Table, Select: "COUNT", ConsistentRead: aws.Bool(true)})
-	if err != nil {
-		t.Fatal(err)
+	var all []meeting.Item
+	pages := dynamodb.NewScanPaginator(stack.meeting.DynamoDB, &dynamodb.ScanInput{TableName: &stack.meeting.Table, ConsistentRead: aws.Bool(true)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var items []meeting.Item
+		if err := attributevalue.UnmarshalListOfMaps(page.Items, &items); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, items...)
 	}
-	return int(out.Count)
+	return all
 }
 
 func within(t *testing.T, d time.Duration, what string, f func() bool) {

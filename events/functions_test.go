@@ -70,6 +70,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"CLIENT_TIMEOUT_SECONDS":    "3600",
 		"MAX_CONCURRENT_SEGMENTS":   "40",
 		"ALLOWED_WEB_ORIGINS":       "*",
+		"SEGMENT_BYTES":             "4294967296",
 		"REQUIRE_TICKET":            "false",
 	}
 	env := map[string]string{"AWS_ENDPOINT_URL": endpoint}

@@ -20,7 +20,7 @@ import (
 // errUnauthorized is the one text that API Gateway answers with 401; any other
 // error is a 500.
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-use-lambda-authorizer.html
-var errUnauthorized = errors.New("Unauthorized") //lint:ignore ST1005 API Gateway compares it
+var errUnauthorized = errors.New("Unauthorized")
 
 type function struct {
 	issuer, audience string

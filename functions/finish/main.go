@@ -66,7 +66,7 @@ func main() {
 	local := env.Optional("LOCAL_ENDPOINT") != ""
 	f := function{
 		meeting: &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
-		copier:  &transfer.Copier{Bucket: env.String("BUCKET"), MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: transfer.SegmentBytes},
+		copier:  &transfer.Copier{Bucket: env.String("BUCKET"), MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: env.Number("SEGMENT_BYTES")},
 		origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local},
 	}
 	var err error

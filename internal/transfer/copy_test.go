@@ -210,8 +210,8 @@ func TestErrorsKeepSecrets(t *testing.T) {
 	for name, src := range map[string]Source{
 		"refused":  sourceOf(t, "http://127.0.0.1:1/a?token=planted"),
 		"status":   newSource(t, http.NotFoundHandler()),
-		"redirect": newSource(t, http.RedirectHandler("http://169.254.169.254/?token=planted", 302)),
-		"garbage":  newSource(t, http.RedirectHandler("http://[::1?token=planted", 302)),
+		"redirect": newSource(t, http.RedirectHandler("http://169.254.169.254/?token=planted", http.StatusFound)),
+		"garbage":  newSource(t, http.RedirectHandler("http://[::1?token=planted", http.StatusFound)),
 		"name":     sourceOf(t, "http://nowhere.invalid/a?token=planted"),
 		"cut":      newSource(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })),
 	} {

@@ -280,7 +280,7 @@ func TestHeadersFitForS3(t *testing.T) {
 			t.Errorf("content encoding %q: got %q, want %q", in, got, want)
 		}
 	}
-	if got := header("\"\xc3\xa9\n" + strings.Repeat("x", 1000)); len(got) != 512 || strings.ContainsAny(got, "\n\xc3") {
+	if got := header("\"\xc3\xa9\n" + strings.Repeat("x", 1000)); len(got) != 512 || strings.Contains(got, "\n") || strings.Contains(got, "\xc3") {
 		t.Errorf("got a metadata value %q", fmt.Sprint(got[:10], len(got)))
 	}
 }

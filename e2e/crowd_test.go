@@ -1,0 +1,174 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"async-download/internal/meeting"
+)
+
+// crowd runs n clients, at most `together` at a time: some 50 flows at once are
+// what the local stack bears.
+func crowd(t *testing.T, n, together int, f func(t *testing.T, i int) error) {
+	t.Helper()
+	var wait sync.WaitGroup
+	turns := make(chan struct{}, together)
+	for i := range n {
+		turns <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-turns }()
+			if err := f(t, i); err != nil {
+				t.Errorf("client %d: %v", i, err)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// hear waits for the one link and returns how long it works from now.
+func hear(c *client, d time.Duration) (time.Duration, error) {
+	end := time.After(d)
+	for {
+		select {
+		case m, ok := <-c.messages:
+			var e struct {
+				Type, URL string
+				ExpiresAt time.Time
+			}
+			switch {
+			case !ok:
+				return 0, fmt.Errorf("the socket was closed")
+			case json.Unmarshal([]byte(m), &e) != nil:
+				return 0, fmt.Errorf("got %q, want an event", m)
+			case e.Type == "progress":
+				continue
+			case e.Type != "ready" || e.URL == "":
+				return 0, fmt.Errorf("got %q, want the link", m)
+			}
+			return time.Until(e.ExpiresAt), nil
+		case <-end:
+			return 0, fmt.Errorf("no link in %s", d)
+		}
+	}
+}
+
+// alone fails when a second link comes: nothing here loses replies.
+func alone(c *client) error {
+	select {
+	case m, ok := <-c.messages:
+		if ok {
+			return fmt.Errorf("a second message: %q", m)
+		}
+	case <-time.After(300 * time.Millisecond):
+	}
+	return nil
+}
+
+// TestLateClients has 50 executions wait and their clients come, one every 200 ms.
+func TestLateClients(t *testing.T) {
+	const n = 50
+	arns := make([]string, n)
+	crowd(t, n, 10, func(t *testing.T, i int) error {
+		arns[i] = ask(t, "/file/1MiB/late.bin")
+		within(t, clientTimeout, "the task token", func() bool { i, _ := item(t, arns[i]); return i.TaskToken != "" })
+		c := dial(t, arns[i], "json")
+		start := time.Now()
+		if _, err := hear(c, 20*time.Second); err != nil {
+			return err
+		}
+		t.Logf("client %d had its link %s after connecting", i, time.Since(start).Round(time.Millisecond))
+		return alone(c)
+	})
+}
+
+// TestAroundTheEnd has 200 clients come at random moments around the end of the copy.
+func TestAroundTheEnd(t *testing.T) {
+	crowd(t, 200, 25, func(t *testing.T, i int) error {
+		arn := ask(t, fmt.Sprintf("/file/64KiB/around.bin?delay=%dms", 200+rand.IntN(800)))
+		time.Sleep(time.Duration(rand.IntN(2000)) * time.Millisecond)
+		c := dial(t, arn, "json")
+		if _, err := hear(c, 30*time.Second); err != nil {
+			return fmt.Errorf("%s: %w", arn, err)
+		}
+		err := alone(c)
+		c.close()
+		return err
+	})
+}
+
+// TestKilled has 100 clients cut off without a word at random moments, who come
+// back at random moments and then have the link with most of its life left.
+func TestKilled(t *testing.T) {
+	const life = 120 * time.Second // LinkExpirySeconds of this stack
+	crowd(t, 100, 25, func(t *testing.T, i int) error {
+		arn := ask(t, fmt.Sprintf("/file/64KiB/killed.bin?delay=%dms", rand.IntN(1500)))
+		for range 1 + rand.IntN(3) {
+			time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
+			c := dial(t, arn, "json")
+			time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
+			c.conn.CloseNow()
+		}
+		c := dial(t, arn, "json")
+		left, err := hear(c, 60*time.Second)
+		if err != nil {
+			return fmt.Errorf("%s: %w", arn, err)
+		}
+		if left < life*9/10 {
+			return fmt.Errorf("%s: the link works for %s more, want at least 90 %% of %s", arn, left, life)
+		}
+		c.close()
+		return nil
+	})
+	nothingWaits(t)
+}
+
+// nothingWaits fails when an execution, a token or an upload is left, or an item
+// that was delivered.
+func nothingWaits(t *testing.T) {
+	t.Helper()
+	ctx := context.Background()
+	within(t, clientTimeout+30*time.Second, "every execution to end", func() bool {
+		out, err := stack.stepFuncs.ListExecutions(ctx, &sfn.ListExecutionsInput{StateMachineArn: &stack.stateMachine, StatusFilter: "RUNNING"})
+		return err == nil && len(out.Executions) == 0
+	})
+	bucket := stack.env["BUCKET"]
+	uploads, err := stack.s3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &bucket})
+	if err != nil || len(uploads.Uploads) > 0 {
+		t.Errorf("open uploads: got %v, %v, want none", uploads, err)
+	}
+	within(t, 20*time.Second, "delivered items to go", func() bool {
+		for _, i := range scan(t) {
+			if i.TaskToken != "" || i.Status == meeting.Delivered || !i.Status.Ended() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestDrops runs 40 downloads at once whose clients drop and return at random.
+func TestDrops(t *testing.T) {
+	crowd(t, 40, 40, func(t *testing.T, i int) error {
+		arn := ask(t, fmt.Sprintf("/file/1MiB/drops.bin?delay=%dms", rand.IntN(2000)))
+		for range rand.IntN(4) {
+			c := dial(t, arn, "json")
+			time.Sleep(time.Duration(rand.IntN(800)) * time.Millisecond)
+			c.conn.CloseNow()
+		}
+		c := dial(t, arn, "json")
+		if _, err := hear(c, 90*time.Second); err != nil {
+			return fmt.Errorf("%s: %w", arn, err)
+		}
+		c.close()
+		return nil
+	})
+	nothingWaits(t)
+}
