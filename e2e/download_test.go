@@ -350,15 +350,15 @@ func TestStatusAndCancel(t *testing.T) {
 }
 
 // TestSegments copies a file of 16 segments, one part each, from an origin that
-// gives each connection 4 MiB a second: a Distributed Map of 16 workers carries
+// gives each connection 1 MiB a second: a Distributed Map of 16 workers carries
 // 16 times what one connection does.
 func TestSegments(t *testing.T) {
-	const part, perConnection = 8 << 20, 4 << 20
+	const part, perConnection = 8 << 20, 1 << 20
 	for _, id := range []string{"FetchFunction", "FinishFunction"} {
 		before := set(t, id, "SEGMENT_BYTES", fmt.Sprint(part))
 		defer set(t, id, "SEGMENT_BYTES", before)
 	}
-	const path = "/file/128MiB/segments.bin?rate=4MiB"
+	const path = "/file/128MiB/segments.bin?rate=1MiB"
 	c := dial(t, ask(t, path), "")
 	start := time.Now()
 	m := c.next(2 * time.Minute)

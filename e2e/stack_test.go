@@ -25,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
@@ -49,6 +50,7 @@ var stack struct {
 	s3           *s3.Client
 	stepFuncs    *sfn.Client
 	lambda       *lambda.Client
+	logs         *cloudwatchlogs.Client
 	meeting      *meeting.Meeting
 	stateMachine string
 }
@@ -60,7 +62,10 @@ func TestMain(m *testing.M) {
 		fmt.Println(err)
 		return
 	}
-	defer script("down.sh")
+	defer func() {
+		keepLogs()
+		script("down.sh")
+	}()
 	if err := script("up.sh"); err != nil {
 		fmt.Println("the local stack did not come up:", err)
 		return
@@ -79,6 +84,30 @@ func script(name string, args ...string) error {
 		fmt.Sprintf("PARAMETERS=ClientTimeoutSeconds=%d LinkExpirySeconds=120 MaxFileBytes=%d", int(clientTimeout.Seconds()), maxFileBytes))
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
 	return c.Run()
+}
+
+// keepLogs saves what the functions logged, for whoever looks into a failure.
+func keepLogs() {
+	if stack.logs == nil {
+		return
+	}
+	f, err := os.Create(filepath.Join(state, "functions.log"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer f.Close()
+	pages := cloudwatchlogs.NewFilterLogEventsPaginator(stack.logs, &cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("/aws/lambda/e2e")})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(context.Background())
+		if err != nil {
+			fmt.Println("the functions' logs:", err)
+			return
+		}
+		for _, e := range page.Events {
+			fmt.Fprintln(f, strings.TrimSpace(*e.Message))
+		}
+	}
 }
 
 func connect() error {
@@ -106,6 +135,7 @@ func connect() error {
 	stack.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
 	stack.stepFuncs = sfn.NewFromConfig(cfg)
 	stack.lambda = lambda.NewFromConfig(cfg)
+	stack.logs = cloudwatchlogs.NewFromConfig(cfg)
 	stack.meeting = &meeting.Meeting{DynamoDB: dynamodb.NewFromConfig(cfg), Table: stack.env["TABLE"], Tokens: stack.stepFuncs}
 	return nil
 }
