@@ -2,12 +2,12 @@
 package rest
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
 
 	"async-download/internal/failure"
+	"async-download/internal/wire"
 )
 
 // Answer is what a function gives API Gateway.
@@ -25,15 +25,11 @@ type API struct {
 
 // OK answers with body as JSON. headers may be nil.
 func (a API) OK(origin string, status int, body any, headers map[string]string) Answer {
-	b, err := json.Marshal(body)
-	if err != nil {
-		panic(err) // every body is a type of this program that can be encoded
-	}
 	h := a.headers(origin)
 	for k, v := range headers {
 		h[k] = v
 	}
-	return Answer{status, h, string(b)}
+	return Answer{status, h, string(wire.JSON(body))}
 }
 
 // Error answers with {"error": {"code", "message"}} and the status of the code.

@@ -3,7 +3,6 @@ package socket
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -14,6 +13,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/wire"
 )
 
 // JSON is the format in which every message is one JSON event. Any other is the
@@ -67,11 +67,7 @@ func (e Event) In(format string) []byte {
 		}
 		return []byte(e.text)
 	}
-	b, err := json.Marshal(e.event)
-	if err != nil {
-		panic(err) // the types above can all be encoded
-	}
-	return b
+	return wire.JSON(e.event)
 }
 
 // Socket posts to the clients of one WebSocket API.
