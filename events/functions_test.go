@@ -72,6 +72,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"ALLOWED_WEB_ORIGINS":       "*",
 		"SEGMENT_BYTES":             "4294967296",
 		"REQUIRE_TICKET":            "false",
+		"STACK_NAME":                "download",
 	}
 	env := map[string]string{"AWS_ENDPOINT_URL": endpoint}
 	for _, name := range templateVariables(t, function) {

@@ -24,6 +24,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/metric"
 	"async-download/internal/setting"
 	"async-download/internal/transfer"
 )
@@ -38,6 +39,7 @@ type function struct {
 	copier        *transfer.Copier
 	stepFunctions *sfn.Client
 	deliver       string
+	metrics       *metric.Recorder
 }
 
 // change is the detail of a Step Functions Execution Status Change.
@@ -56,6 +58,7 @@ func main() {
 		meeting: &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
 		copier:  &transfer.Copier{Bucket: env.String("BUCKET")},
 		deliver: env.String("DELIVER_STATE_MACHINE_ARN"),
+		metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
 	cfg, err := config.LoadDefaultConfig(context.Background())
 	env.Add("AWS", err)
@@ -78,10 +81,31 @@ func (f *function) handle(ctx context.Context, e events.CloudWatchEvent) error {
 	item, err := f.cleanUp(ctx, c)
 	if err != nil {
 		log.ErrorContext(ctx, "not cleaned up", "error", failure.As(err))
+		f.metrics.Record(metric.Line{Message: "measured", Execution: execution.NameOf(c.ExecutionARN), Values: map[metric.Name]float64{metric.NotDiscarded: 1}})
 		return err // EventBridge repeats it
 	}
 	log.InfoContext(ctx, "cleaned up", "item", item.Status)
+	if outcome, code := outcome(c, item); outcome != "" {
+		f.metrics.Record(metric.Audit(outcome, item, string(code), time.Now()))
+	}
 	return nil
+}
+
+// outcome is how a download ended; "" for one that was delivered, which
+// send-message or executions has said.
+func outcome(c change, item meeting.Item) (metric.Name, failure.Code) {
+	switch item.Status {
+	case meeting.Failed:
+		if item.Failure != nil {
+			return metric.Failed, item.Failure.Code
+		}
+		return metric.Failed, reason(c, item).Code
+	case meeting.Cancelled:
+		return metric.Cancelled, ""
+	case meeting.Expired:
+		return metric.Expired, ""
+	}
+	return "", ""
 }
 
 func (f *function) cleanUp(ctx context.Context, c change) (meeting.Item, error) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,7 @@ import (
 	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
+	"async-download/internal/metric"
 	"async-download/internal/origin"
 	"async-download/internal/rest"
 	"async-download/internal/setting"
@@ -42,6 +44,7 @@ type function struct {
 	local         string // the local stack's URL, "" on AWS
 	tickets       bool   // whether a client needs more than the ARN
 	rest          rest.API
+	metrics       *metric.Recorder
 }
 
 // input is the execution's input: the two numbers its states read.
@@ -69,6 +72,7 @@ func main() {
 		local:        env.Optional("LOCAL_ENDPOINT"),
 		tickets:      env.Bool("REQUIRE_TICKET"),
 		rest:         rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
+		metrics:      &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
 	if paths := env.Optional("ALLOWED_PATHS"); paths != "" {
 		f.allowed = strings.Split(paths, ",")
@@ -107,11 +111,15 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	if f.tickets {
 		secret, hash = ticket.New()
 	}
-	if err := f.start(ctx, name, path, query, hash); err != nil {
+	by := askedBy(r.RequestContext)
+	if err := f.start(ctx, name, path, query, hash, by); err != nil {
 		slog.WarnContext(ctx, "not started", "execution", name, "error", failure.As(err))
 		return f.rest.Error(from, err)
 	}
-	slog.InfoContext(ctx, "started", "execution", name, "path", path)
+	f.metrics.Record(metric.Line{
+		Message: "started", Execution: name, Values: map[metric.Name]float64{metric.Started: 1},
+		About: map[string]any{"path": path, "askedBy": by},
+	})
 	arn := execution.ARN(f.stateMachine, name)
 	return f.rest.OK(from, http.StatusOK, answer{
 		ExecutionARN:      arn,
@@ -122,7 +130,14 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	}, nil)
 }
 
-func (f *function) start(ctx context.Context, name, path, query, ticketHash string) error {
+// askedBy is the address that API Gateway saw and, behind it, the principal that
+// it let in: of IAM, of a token, of an API key by its id.
+func askedBy(c events.APIGatewayProxyRequestContext) string {
+	principal, _ := c.Authorizer["principalId"].(string)
+	return strings.TrimSpace(c.Identity.SourceIP + " " + cmp.Or(c.Identity.UserArn, principal, c.Identity.APIKeyID))
+}
+
+func (f *function) start(ctx context.Context, name, path, query, ticketHash, by string) error {
 	if _, err := origin.Join(f.origin, path, query); err != nil {
 		return err
 	}
@@ -130,7 +145,7 @@ func (f *function) start(ctx context.Context, name, path, query, ticketHash stri
 		return failure.New(failure.InvalidPath, "this API doesn't serve this path")
 	}
 	arn := execution.ARN(f.stateMachine, name)
-	if err := f.meeting.Create(ctx, arn, path, query, ticketHash); err != nil {
+	if err := f.meeting.Create(ctx, arn, path, query, ticketHash, by); err != nil {
 		return throttled(err)
 	}
 	input, err := json.Marshal(f.input)

@@ -23,6 +23,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/metric"
 	"async-download/internal/rest"
 	"async-download/internal/setting"
 	"async-download/internal/ticket"
@@ -34,6 +35,7 @@ type function struct {
 	stateMachine string
 	rest         rest.API
 	tickets      bool // whether a client needs more than the name
+	metrics      *metric.Recorder
 }
 
 func main() {
@@ -45,6 +47,7 @@ func main() {
 		stateMachine: env.String("STATE_MACHINE_ARN"),
 		rest:         rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
 		tickets:      env.Bool("REQUIRE_TICKET"),
+		metrics:      &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
 	signer := env.String("SIGNER_ROLE_ARN")
 	cfg, err := config.LoadDefaultConfig(context.Background())
@@ -143,6 +146,9 @@ func (f *function) state(ctx context.Context, name, secret string, cancel bool) 
 		_, err = f.meeting.Connect(ctx, arn, meeting.Connection{ID: meeting.Request, At: time.Now()})
 		if err != nil && !errors.Is(err, meeting.ErrUnknown) {
 			return state{}, err
+		}
+		if err == nil && item.ConnectionID != meeting.Request { // for the first time, and to no socket
+			f.metrics.Record(metric.Audit(metric.Delivered, item, "", time.Now()))
 		}
 	}
 	return state{Status: meeting.Ready, BytesCopied: l.Size, BytesTotal: &l.Size, Link: &l}, nil

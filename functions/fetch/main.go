@@ -24,6 +24,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/metric"
 	"async-download/internal/origin"
 	"async-download/internal/setting"
 	"async-download/internal/socket"
@@ -47,6 +48,7 @@ type function struct {
 	copier  transfer.Copier // copied for each run
 	origin  *origin.Client
 	socket  *socket.Socket
+	metrics *metric.Recorder
 }
 
 // task is the file of an execution or, with a plan, one segment of it.
@@ -71,6 +73,7 @@ func main() {
 		meeting: &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
 		copier:  transfer.Copier{Bucket: env.String("BUCKET"), MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: env.Number("SEGMENT_BYTES")},
 		origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local},
+		metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
 	webSocket := env.String("WEBSOCKET_API")
 	var err error
@@ -98,10 +101,12 @@ func main() {
 func (f *function) handle(ctx context.Context, t task) (outcome, error) {
 	name := execution.NameOf(t.ExecutionARN)
 	log := slog.With("execution", name, "segment", t.Segment)
+	var did work
 	start := time.Now()
-	out, err := f.copy(ctx, t, name)
+	out, err := f.copy(ctx, t, name, &did)
 	seconds := time.Since(start).Seconds()
 	var later *origin.Later
+	f.metrics.Record(metric.Line{Message: "measured", Execution: name, Values: did.measure(out.Result, seconds, errors.As(err, &later))})
 	switch {
 	case errors.As(err, &later):
 		log.InfoContext(ctx, "told to wait", "code", later.Err.Code, "after", later.After.String())
@@ -117,7 +122,43 @@ func (f *function) handle(ctx context.Context, t task) (outcome, error) {
 	return outcome{}, nil
 }
 
-func (f *function) copy(ctx context.Context, t task, name string) (transfer.Outcome, error) {
+// work is what one run did.
+type work struct {
+	asked   time.Time    // when the download was asked for
+	moved   atomic.Int64 // bytes
+	resumed atomic.Bool  // an earlier run had stored some
+}
+
+// measure returns what there is to count. whole is a copy that is complete, nil
+// for one that isn't and for a segment.
+func (w *work) measure(whole *transfer.Result, seconds float64, told bool) map[metric.Name]float64 {
+	values := map[metric.Name]float64{}
+	moved := w.moved.Load()
+	if moved > 0 && seconds > 0 {
+		values[metric.MegabytesPerSecond] = float64(moved) / 1e6 / seconds
+	}
+	retries := 0
+	if w.resumed.Load() {
+		retries++
+	}
+	if told {
+		retries++
+	}
+	if whole != nil {
+		values[metric.Bytes], values[metric.CopySeconds] = float64(whole.Bytes), seconds
+		if moved < whole.Bytes { // an earlier run did the rest
+			values[metric.CopySeconds] = time.Since(w.asked).Seconds()
+		} else {
+			retries += max(whole.Ranges-max(whole.Parts, 1), 0)
+		}
+	}
+	if retries > 0 {
+		values[metric.Retries] = float64(retries)
+	}
+	return values
+}
+
+func (f *function) copy(ctx context.Context, t task, name string, did *work) (transfer.Outcome, error) {
 	item, err := f.meeting.Current(ctx, t.ExecutionARN)
 	if errors.Is(err, meeting.ErrUnknown) || err == nil && stopped(item) {
 		return transfer.Outcome{}, cancelled()
@@ -125,6 +166,7 @@ func (f *function) copy(ctx context.Context, t task, name string) (transfer.Outc
 	if err != nil {
 		return transfer.Outcome{}, err
 	}
+	did.asked = item.Asked()
 	target, err := origin.Join(f.origin.Base, item.Path, item.Query)
 	if err != nil {
 		return transfer.Outcome{}, err
@@ -133,11 +175,11 @@ func (f *function) copy(ctx context.Context, t task, name string) (transfer.Outc
 	if item.TicketHash != "" {
 		meta[ticket.Meta] = item.TicketHash
 	}
-	return f.run(ctx, t, name, target, meta)
+	return f.run(ctx, t, name, target, meta, did)
 }
 
 // run copies while a second goroutine tells how far it is and watches for a cancel.
-func (f *function) run(ctx context.Context, t task, name string, target *url.URL, meta map[string]string) (transfer.Outcome, error) {
+func (f *function) run(ctx context.Context, t task, name string, target *url.URL, meta map[string]string, did *work) (transfer.Outcome, error) {
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	copier := f.copier
@@ -148,7 +190,8 @@ func (f *function) run(ctx context.Context, t task, name string, target *url.URL
 		copier.Run = time.Until(deadline) - margin
 	}
 	p := progress{function: f, arn: t.ExecutionARN, stop: stop}
-	copier.Progress = func(n int64) { p.added.Add(n) }
+	copier.Progress = func(n int64) { p.added.Add(n); did.moved.Add(n) }
+	copier.Resumed = func(int64) { did.resumed.Store(true) }
 	copier.OnSize = p.size
 	copier.OnUpload = func(ctx context.Context, id string) error { return ended(f.meeting.Uploading(ctx, t.ExecutionARN, id)) }
 
@@ -160,7 +203,7 @@ func (f *function) run(ctx context.Context, t task, name string, target *url.URL
 		stop(nil)
 		telling.Wait()
 		p.write(ctx)
-		return transfer.Outcome{Result: &transfer.Result{}}, err
+		return transfer.Outcome{}, err
 	}
 	out, err := copier.Start(working, source, link.Key(name), meta)
 	stop(nil)

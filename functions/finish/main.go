@@ -20,6 +20,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/metric"
 	"async-download/internal/origin"
 	"async-download/internal/setting"
 	"async-download/internal/transfer"
@@ -37,6 +38,7 @@ type function struct {
 	meeting *meeting.Meeting
 	copier  *transfer.Copier
 	origin  *origin.Client
+	metrics *metric.Recorder
 }
 
 // task has either the work that was done in segments or what a Catch caught.
@@ -68,6 +70,7 @@ func main() {
 		meeting: &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
 		copier:  &transfer.Copier{Bucket: env.String("BUCKET"), MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: env.Number("SEGMENT_BYTES")},
 		origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local},
+		metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
 	var err error
 	f.origin.Base, err = origin.ParseBase(env.String("ORIGIN_URL"))
@@ -135,11 +138,15 @@ func (f *function) finish(ctx context.Context, arn string, work transfer.Work) (
 		return outcome{}, err
 	}
 	if done.Work != nil {
+		f.count(arn, map[metric.Name]float64{metric.Retries: 1})
 		return outcome{Work: *done.Work}, nil
 	}
 	err = f.meeting.Copied(ctx, arn, done.Result.Bytes)
 	if errors.Is(err, meeting.ErrEnded) { // nobody will ask for it
 		err = errors.Join(cancelled(), f.copier.Discard(ctx, link.Key(execution.NameOf(arn))))
+	}
+	if err == nil {
+		f.count(arn, map[metric.Name]float64{metric.Bytes: float64(done.Result.Bytes), metric.CopySeconds: time.Since(item.Asked()).Seconds()})
 	}
 	return outcome{}, err
 }
@@ -159,9 +166,14 @@ func (f *function) fail(ctx context.Context, arn string, why *failure.Error) (ou
 	if err := f.copier.Discard(ctx, link.Key(execution.NameOf(arn))); err != nil {
 		// The client is told all the same; clean-up tries again when the execution has ended.
 		slog.ErrorContext(ctx, "not discarded", "execution", execution.NameOf(arn), "error", failure.As(err))
+		f.count(arn, map[metric.Name]float64{metric.NotDiscarded: 1})
 	}
 	_, connected := item.Connection()
 	return outcome{Code: why.Code, Message: why.Message, Connected: connected}, nil
+}
+
+func (f *function) count(arn string, values map[metric.Name]float64) {
+	f.metrics.Record(metric.Line{Message: "measured", Execution: execution.NameOf(arn), Values: values})
 }
 
 func cancelled() error { return failure.New(failure.Cancelled, "the download was cancelled") }

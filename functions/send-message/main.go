@@ -22,6 +22,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/metric"
 	"async-download/internal/setting"
 	"async-download/internal/socket"
 )
@@ -30,6 +31,7 @@ type function struct {
 	meeting *meeting.Meeting
 	links   *link.Signer
 	socket  *socket.Socket
+	metrics *metric.Recorder
 }
 
 func main() {
@@ -38,6 +40,7 @@ func main() {
 	f := function{
 		meeting: &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
 		links:   &link.Signer{Bucket: env.String("BUCKET"), Expiry: env.Seconds("LINK_EXPIRY_SECONDS")},
+		metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
 	signer, webSocket := env.String("SIGNER_ROLE_ARN"), env.String("WEBSOCKET_API")
 	cfg, err := config.LoadDefaultConfig(context.Background())
@@ -61,7 +64,10 @@ func (f *function) handle(ctx context.Context, d meeting.Delivery) (struct{}, er
 	if d.Connection != nil {
 		fallback = *d.Connection
 	}
+	var told meeting.Item
+	posted := false
 	err := f.meeting.Deliver(ctx, d.ExecutionARN, fallback, func(ctx context.Context, item meeting.Item, c meeting.Connection) error {
+		told, posted = item, true
 		event, err := f.event(ctx, name, item)
 		if err != nil {
 			return err
@@ -76,8 +82,15 @@ func (f *function) handle(ctx context.Context, d meeting.Delivery) (struct{}, er
 	switch {
 	case err == nil:
 		log.InfoContext(ctx, "answered")
+		if told.Status == meeting.Ready { // for the first time
+			c, _ := told.Connection()
+			f.metrics.Record(metric.Audit(metric.Delivered, told, "", c.At))
+		}
 	case errors.Is(err, meeting.ErrOpening), errors.Is(err, meeting.ErrGone):
 		log.InfoContext(ctx, "not answered", "reason", err)
+		if posted {
+			f.metrics.Record(metric.Line{Message: "measured", Execution: name, Values: map[metric.Name]float64{metric.Gone: 1}})
+		}
 	default:
 		log.ErrorContext(ctx, "not answered", "error", failure.As(err))
 	}

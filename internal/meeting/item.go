@@ -43,6 +43,10 @@ type Item struct {
 	// TicketHash is of the secret the client must show; "" where it needs none.
 	TicketHash string `dynamodbav:"ticketHash"`
 
+	// AskedBy is the address, and the principal where there is one, that asked for
+	// the download; for the audit line alone.
+	AskedBy string `dynamodbav:"askedBy"`
+
 	// The client: there is one exactly as long as ConnectionID is set.
 	ConnectionID string `dynamodbav:"connectionId"`
 	Format       string `dynamodbav:"format"`
@@ -54,6 +58,7 @@ type Item struct {
 	UploadID    string `dynamodbav:"uploadId"`
 	BytesCopied int64  `dynamodbav:"bytesCopied"`
 	BytesTotal  *int64 `dynamodbav:"bytesTotal"` // nil: the origin didn't say
+	CopiedAt    int64  `dynamodbav:"copiedAt"`   // Unix time, ms; 0: not yet
 
 	Failure   *Failure `dynamodbav:"failure"`
 	Cancelled bool     `dynamodbav:"cancelled"`
@@ -65,6 +70,18 @@ type Item struct {
 type Failure struct {
 	Code    failure.Code `dynamodbav:"code"`
 	Message string       `dynamodbav:"message"`
+}
+
+// Asked is when the download was asked for, to the second.
+func (i Item) Asked() time.Time { return time.Unix(i.ExpiresAt, 0).Add(-ItemLife) }
+
+// Waited is how long the copied file has waited for its client, at the time when
+// one came or there was none; 0 for a client that came before.
+func (i Item) Waited(until time.Time) time.Duration {
+	if i.CopiedAt == 0 {
+		return 0
+	}
+	return max(until.Sub(time.UnixMilli(i.CopiedAt)), 0)
 }
 
 // Connection returns the client that is here, if one is.

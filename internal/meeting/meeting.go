@@ -91,12 +91,13 @@ func (m *Meeting) now() time.Time {
 // Create writes the item of a download that is about to start. The execution's
 // name is chosen before, so the item is there before the workflow's first write.
 // ticketHash is "" where no ticket was given out.
-func (m *Meeting) Create(ctx context.Context, arn, path, query, ticketHash string) error {
+func (m *Meeting) Create(ctx context.Context, arn, path, query, ticketHash, askedBy string) error {
 	item := values{
 		"executionArn": arn,
 		"status":       Copying,
 		"path":         path,
 		"query":        query,
+		"askedBy":      askedBy,
 		"bytesCopied":  0,
 		"expiresAt":    m.now().Add(ItemLife).Unix(),
 	}
@@ -321,9 +322,9 @@ func (m *Meeting) Announce(ctx context.Context, arn string) (Item, error) {
 // Copied notes that the object is whole. A copy that was ended meanwhile stays
 // ended: [ErrEnded].
 func (m *Meeting) Copied(ctx context.Context, arn string, size int64) error {
-	_, err := m.update(ctx, arn, "SET #status = :ready, bytesCopied = :size, bytesTotal = :size REMOVE uploadId",
+	_, err := m.update(ctx, arn, "SET #status = :ready, bytesCopied = :size, bytesTotal = :size, copiedAt = :now REMOVE uploadId",
 		running+" AND attribute_not_exists(cancelled)",
-		values{":copying": Copying, ":ready": Ready, ":size": size})
+		values{":copying": Copying, ":ready": Ready, ":size": size, ":now": m.now().UnixMilli()})
 	if errors.Is(err, ErrUnknown) {
 		return ErrEnded
 	}
