@@ -1,0 +1,598 @@
+/* How an execution and its client meet: internal/meeting and the second half of
+ * asl/download.asl.json, for Spin (model_test.go runs it).
+ *
+ * Processes are named for the Lambdas and the deliver machine, inlines for the
+ * verbs of package meeting, labels for the states of the machine. A read or write
+ * of the item, an answer to a token and a post are one step each, and anything
+ * may happen between two steps: that is all the atomicity AWS gives.
+ *
+ * What may go wrong is counted, each by a budget given with -D:
+ *   NC         connections that may be tried, by CLIENTS clients that drop and return
+ *   LOST       writes, answers and posts applied whose reply is lost: they are repeated
+ *   CRASH      Lambdas killed between two steps; what retries them starts them again
+ *   THROTTLED  answers to a token that fail for good, applied or not
+ *   TIMEOUTS   waits that run out of time, a client arriving as they do
+ *   EXHAUSTED  deliveries that give up while a handshake is still open
+ *   TWICE      deliveries started a second time because the first start's reply was lost
+ *   CANCEL     DELETE /executions/{name}, at any moment
+ *   REQUEST    GET /executions/{name}, which connects without a socket
+ *   STOP       StopExecution, at any moment, and clean-up after it
+ *   FAILS      a copy that fails
+ * A $disconnect may come early, late, or never (as when the index hasn't got the
+ * row yet), whatever the budgets.
+ *
+ * When nothing can move any more, Verdict judges. Each NO_... takes one guard out,
+ * and then Spin finds a run that Verdict refuses.
+ */
+#ifndef NC
+#define NC 2
+#endif
+#ifndef CLIENTS
+#define CLIENTS 1
+#endif
+
+#define NOBODY     0
+#define BY_REQUEST (NC+1)          /* meeting.Request: a client without a socket */
+
+mtype = { COPYING, READY, DELIVERED, FAILED, CANCELLED, EXPIRED };  /* meeting.Status */
+mtype = { NONE, OPENING, OPEN, CLOSED, VANISHED, REFUSED };         /* a socket; VANISHED has no $disconnect */
+mtype = { SUCCEEDED, GONE, STILL_OPENING, TIMED_OUT };              /* how a task ended */
+
+/* the item */
+bool exists = true;
+mtype status = COPYING;
+byte connectionId = NOBODY;
+byte taskToken = 0;
+bool cancelled = false;
+/* S3 */
+bool object = false;
+/* API Gateway */
+mtype socket[NC+1] = NONE;
+byte tries = 0;
+/* Step Functions: the task that waits is the one of token open, if it isn't 0 */
+byte open = 0;
+mtype answer = NONE;
+bool waiting = false;
+mtype end = NONE;                  /* how the execution ended */
+bool stopped = false;
+
+/* the deliveries: one for each connection, started by its on-connect; the
+ * workflow's own, whose result it waits for; its double; clean-up's */
+#define OWN    (NC+1)
+#define DOUBLE (NC+2)
+#define LAST   (NC+3)
+bool start[NC+4] = false;
+mtype delivery = NONE;
+
+/* what happened, for Verdict */
+bool told[NC+1] = false;           /* that connection has heard how it ended */
+bool links = false;                /* somebody was given a link */
+byte last = NOBODY;                /* the connection written last: it is owed the answer */
+bool accepted = false;             /* a cancel was answered with 202 */
+bool served = false;               /* the REST client has its answer */
+
+#define shut(c) (socket[c] == CLOSED || socket[c] == VANISHED || socket[c] == REFUSED)
+#define running (status == COPYING || status == READY)
+#define without (status == FAILED || status == CANCELLED)
+#define WITHOUT(s) (s == FAILED || s == CANCELLED)
+#define ENDED(s) (s != COPYING && s != READY)
+
+/* the budgets; a fault that has none costs no state */
+#ifdef LOST
+byte lost = LOST;
+#define REPEATED(label) label: skip;
+#define REPEAT(label) if :: lost > 0 -> lost--; goto label :: skip fi
+#else
+#define REPEATED(label)
+#define REPEAT(label) skip
+#endif
+#ifdef CRASH
+byte crash = CRASH;
+#define KILL(label) if :: crash > 0 -> crash--; goto label :: skip fi
+#else
+#define KILL(label) skip
+#endif
+#ifdef THROTTLED
+byte throttled = THROTTLED;
+#endif
+#ifdef TIMEOUTS
+byte timeouts = TIMEOUTS;
+#endif
+#ifdef EXHAUSTED
+byte exhausted = EXHAUSTED;
+#endif
+#ifdef TWICE
+byte twice = TWICE;
+#endif
+
+/* the guards that are conditions */
+#ifdef NO_OWN_CONNECTION
+#define mine(c)    true
+#else
+#define mine(c)    connectionId == c
+#endif
+#ifdef NO_CANCELLED_IN_DELIVERED
+#define fileKept   !without
+#else
+#ifdef NO_ENDED_IN_DELIVERED
+#define fileKept   !cancelled
+#else
+#define fileKept   (!cancelled && !without)
+#endif
+#endif
+#ifdef NO_LOOK_FOR_CONNECTION
+#define nobodyToMeet true
+#else
+#define nobodyToMeet connectionId == NOBODY
+#endif
+#ifdef NO_LAST_LOOK
+#define nobodyCame true
+#else
+#define nobodyCame connectionId == NOBODY
+#endif
+#ifdef NO_CANCELLED_IN_WAIT
+#define wanted     true
+#else
+#define wanted     !cancelled
+#endif
+#ifdef NO_CANCELLED_IN_EXPIRY
+#define wantedStill true
+#else
+#define wantedStill !cancelled
+#endif
+
+#if defined(TWICE) || defined(LOST) && defined(TIMEOUTS)
+#define mayBeGone  true
+#else
+#define mayBeGone  false
+#endif
+
+/* Step Functions takes the first answer; a later one, as of a call that was
+ * repeated, is told TaskTimedOut */
+inline sendTask(token, a) {
+	atomic { if :: token == open -> open = 0; answer = a :: else fi }
+}
+
+inline removeToken(token) {        /* Meeting.answered */
+	atomic { if :: exists && taskToken == token -> taskToken = 0 :: else fi }
+}
+
+/* Meeting.leave. Guard 4: c and no other. */
+inline leave(c) {
+	done = false;
+leaving:
+	done = false;
+	atomic {
+		if
+		:: exists && mine(c) && status != DELIVERED -> connectionId = NOBODY; done = true; REPEAT(leaving)
+		:: else
+		fi
+	}
+	if
+	:: done -> done = false
+	:: else ->
+		atomic { if :: exists && connectionId == c && status == DELIVERED -> exists = false :: else fi }
+		if :: exists && connectionId == c -> goto leaving :: else fi   /* it was early */
+	fi
+}
+
+/* $connect of connection c */
+#define c (_pid+1)
+active [NC] proctype OnConnect() {
+	byte token; mtype s; bool known, done;
+	socket[c] != NONE;
+again:
+	atomic {                       /* Connect. Guard 1, one half: write and read in one step */
+		known = exists; s = status; last = c;
+		if
+		:: known ->
+			connectionId = c;
+#ifdef NO_LOOK_FOR_TOKEN
+			token = 0;
+#else
+			token = taskToken;
+#endif
+			REPEAT(again)
+		:: else
+		fi;
+		KILL(refused)
+	}
+	if
+	:: known && token != 0 ->
+#ifdef THROTTLED
+		if
+		:: atomic { throttled > 0 -> throttled-- };
+		   if :: skip :: sendTask(token, SUCCEEDED) fi;
+		   leave(c);
+		   goto refused
+		:: skip
+		fi;
+#endif
+		REPEATED(resume)
+		atomic { sendTask(token, SUCCEEDED); REPEAT(resume); KILL(refused) }
+		removeToken(token)
+	:: else
+	fi;
+	atomic {
+		if
+		:: !known && !object -> goto refused
+		:: else ->
+#ifndef NO_DELIVERY_AFTER_THE_END
+			start[c] = (!known || ENDED(s))
+#endif
+		fi;
+		if :: socket[c] == OPENING -> socket[c] = OPEN :: else fi;
+		known = false; token = 0; s = 0;
+		goto finished
+	};
+refused:
+	atomic { if :: socket[c] == OPENING -> socket[c] = REFUSED :: else -> socket[c] = VANISHED fi; known = false; token = 0; s = 0 };
+finished:
+	skip
+}
+#undef c
+
+/* $disconnect of connection c, early or late */
+#define c (_pid+1-NC)
+active [NC] proctype OnDisconnect() {
+	bool done;
+	socket[c] == CLOSED;
+	leave(c)
+}
+#undef c
+
+/* The deliver machine: Meeting.Deliver and the retries around it. */
+#define k (_pid+1-2*NC)
+#define result(r) if :: k == OWN -> delivery = r :: else fi; c = 0; s = 0; known = false; done = false; goto idle
+active [NC+3] proctype Deliver() {
+	byte c; mtype s; bool known, done;
+idle:
+	atomic { start[k] -> start[k] = false };
+again:
+	atomic {                       /* Current */
+		known = exists; s = status;
+		if
+		:: known -> c = connectionId
+		:: !known && k <= NC -> c = k       /* fallback: the client that on-connect saw */
+		:: else -> c = NOBODY
+		fi;
+		if :: known && cancelled && !ENDED(s) -> goto gone :: else fi;
+		if
+		:: c == NOBODY && known -> goto gone
+#ifdef NO_DELIVERED_WHEN_UNKNOWN
+		:: c == NOBODY && !known -> goto gone
+#else
+		:: c == NOBODY && !known -> goto succeeded
+#endif
+		:: else
+		fi
+	}
+	if
+	:: atomic { c == BY_REQUEST -> skip }
+	:: atomic { c != BY_REQUEST && socket[c] == OPEN ->
+			told[c] = true; links = (links || !WITHOUT(s));
+			REPEAT(again);         /* said, and thought to have failed */
+			KILL(again);
+			if :: !known || WITHOUT(s) -> goto succeeded :: else fi }
+#ifdef NO_HANDSHAKE
+	:: atomic { c != BY_REQUEST && socket[c] == OPENING -> goto dead }
+#else
+	/* Guard 2: the 410 of a young connection is ErrOpening, to be tried again */
+	:: atomic { c != BY_REQUEST && exists && connectionId != c && socket[c] == OPENING -> goto again }
+#ifdef EXHAUSTED
+	:: atomic { k == OWN && exhausted > 0 && c != BY_REQUEST && socket[c] == OPENING ->
+			exhausted--; result(STILL_OPENING) }
+#endif
+#endif
+	:: atomic { c != BY_REQUEST && shut(c) -> goto dead }
+	fi;
+	if :: WITHOUT(s) -> goto succeeded :: else fi;
+
+	REPEATED(delivered)                    /* Meeting.delivered */
+	atomic {
+		if
+		:: c == BY_REQUEST && exists && connectionId == c && fileKept ->
+			exists = false; links = true; REPEAT(delivered); KILL(again); goto succeeded
+		:: c != BY_REQUEST && exists && connectionId == c && fileKept ->
+			status = DELIVERED; taskToken = 0; REPEAT(delivered); KILL(again); goto succeeded
+		:: c == BY_REQUEST && !(exists && connectionId == c && fileKept) -> goto look
+		:: else
+		fi
+	}
+#ifndef NO_DELETE_WHEN_CLOSED
+	/* it took the link and closed before it was marked */
+	REPEATED(closed)
+	atomic {
+		if
+		:: exists && connectionId == NOBODY && fileKept -> exists = false; REPEAT(closed); KILL(again); goto succeeded
+		:: else
+		fi
+	}
+#endif
+	goto look;
+
+dead:
+	if :: !known -> goto gone :: else fi;
+	/* Guard 3: gone means wait again, without that connection */
+#ifdef NO_WAIT_AGAIN
+	goto succeeded;
+#endif
+#ifdef NO_LEAVE_AT_410
+	atomic { if :: exists && connectionId == c -> connectionId = NOBODY :: else fi };
+#else
+	leave(c);
+#endif
+
+look:                              /* Meeting.again: a condition failed; who is there? */
+	atomic {
+		KILL(again);
+		if
+		:: !exists -> goto succeeded
+		:: exists && (cancelled && running || connectionId == NOBODY) -> goto gone
+		:: else ->
+#ifdef NO_OPENING_WHEN_REPLACED
+			goto succeeded
+#else
+			goto again
+#endif
+		fi
+	}
+gone:
+	atomic { result(GONE) }
+succeeded:
+	atomic { result(SUCCEEDED) }
+}
+#undef k
+
+/* A client drops and returns, at any time, for good when it has no try left; or it stays. */
+#ifdef VANISH
+#define drop if :: socket[c] = CLOSED :: socket[c] = VANISHED fi
+#else
+#define drop socket[c] = CLOSED
+#endif
+active [CLIENTS] proctype Client() {
+	byte c;
+again:
+	atomic {
+		if :: tries < NC -> tries++; c = tries; socket[c] = OPENING :: else -> goto finished fi
+	}
+	if
+	:: atomic { socket[c] == REFUSED -> goto again }
+	:: atomic { socket[c] == OPEN -> if :: goto finished :: drop fi }
+	:: atomic { socket[c] == OPENING -> drop }
+	fi;
+	goto again;
+finished:
+	skip
+}
+
+/* asl/download.asl.json from the end of the copy on */
+active proctype Workflow() {
+	byte token, c; bool known, done;
+	{
+	skip;
+Copy_the_file:
+	if
+	:: object = true;
+	   atomic {                    /* Copied */
+		if
+		:: exists && status == COPYING && !cancelled -> status = READY
+		:: else -> goto It_was_cancelled
+		fi
+	   }
+#ifdef FAILS
+	:: goto Note_the_failure       /* the origin failed */
+#endif
+	fi;
+
+Look_for_the_client:
+	atomic {
+		if                         /* Is the client here? */
+		:: exists && cancelled -> goto It_was_cancelled
+		:: exists && !cancelled && connectionId != NOBODY -> goto Send_the_link
+		:: exists && !cancelled && connectionId == NOBODY
+		:: !exists ->
+			/* Only a delivery takes an item out, and it says so; but for one started
+			 * twice, and for an expiry that was noted, lost and met by a client. */
+			assert(mayBeGone);
+			end = EXPIRED; goto finished
+		fi
+	}
+
+Wait_for_the_client:
+	atomic { token++; open = token; answer = NONE };
+	REPEATED(write)
+	atomic {
+		/* Guard 1, the other half: no token where a client is */
+		if
+		:: exists && nobodyToMeet && wanted -> taskToken = token; REPEAT(write)
+		:: else ->
+			if :: open == token -> open = 0; goto Look_for_the_client :: else fi
+		fi;
+		waiting = true
+	}
+	if
+	:: atomic { open != token -> waiting = false }
+#ifdef TIMEOUTS
+	:: atomic { timeouts > 0 && open == token -> timeouts--; waiting = false; open = 0; answer = TIMED_OUT }
+#endif
+	fi;
+	if
+	:: answer == SUCCEEDED -> goto Send_the_link
+	:: answer == CANCELLED -> goto Note_the_failure
+	:: answer == TIMED_OUT
+	fi;
+
+	REPEATED(Note_the_expiry)
+	atomic {
+		/* the last look: a client that came as the time ran out is served */
+		if
+		:: exists && nobodyCame && wantedStill ->
+			status = EXPIRED; taskToken = 0; REPEAT(Note_the_expiry); end = EXPIRED; goto finished
+		:: else -> goto Look_for_the_client
+		fi
+	}
+
+Send_the_link:
+	atomic {
+		delivery = NONE; start[OWN] = true;
+#ifdef TWICE
+		if :: twice > 0 -> twice--; start[DOUBLE] = true :: skip fi
+#endif
+	}
+	if
+	:: atomic { delivery == SUCCEEDED -> end = DELIVERED; goto finished }
+	:: delivery == GONE -> goto Look_for_the_client
+#ifdef NO_LOOK_AFTER_OPENING
+	:: delivery == STILL_OPENING -> end = FAILED; goto finished
+#else
+	:: delivery == STILL_OPENING -> goto Look_for_the_client
+#endif
+	fi;
+
+It_was_cancelled:
+Note_the_failure:
+	skip;
+	atomic {                       /* End; one that was noted before stays */
+		if
+		:: exists && running -> status = (cancelled -> CANCELLED : FAILED); taskToken = 0; REPEAT(Note_the_failure)
+		:: else
+		fi;
+		c = (exists -> connectionId : NOBODY)
+	}
+	atomic { if :: !exists || without -> object = false :: else fi }
+	if
+	:: c != NOBODY ->
+Tell_the_client:
+		atomic { delivery = NONE; start[OWN] = true };
+		delivery != NONE
+	:: else
+	fi;
+How_did_it_end:
+	end = (status == CANCELLED -> CANCELLED : FAILED);
+finished:
+	atomic { c = 0; answer = NONE; delivery = NONE }
+	} unless { stopped }
+}
+
+#ifdef CANCEL
+/* DELETE /executions/{name}, or {"action":"cancel"}; repeated by who got no answer */
+active proctype Cancel() {
+	byte token;
+again:
+	skip;
+	atomic {
+		if
+		:: exists && running -> cancelled = true; token = taskToken; REPEAT(again); KILL(again)
+		:: else -> goto finished                        /* 409 or 404 */
+		fi
+	}
+	if
+	:: token != 0 ->
+#ifndef NO_FAILING_THE_WAIT
+		REPEATED(fail)
+		atomic { sendTask(token, CANCELLED); REPEAT(fail); KILL(again) }
+#endif
+		removeToken(token)
+	:: else
+	fi;
+	accepted = true;
+finished:
+	skip
+}
+#endif
+
+#ifdef REQUEST
+/* GET /executions/{name}, asked again until it is answered */
+active proctype Request() {
+	byte token; bool done;
+again:
+	atomic {
+		!exists || status != COPYING;
+		if :: exists && status == READY :: else -> goto finished fi
+	}
+	REPEATED(connect)
+	atomic {
+		/* a socket hears more than a request: it is not displaced by one */
+		if
+		:: exists && connectionId == NOBODY ->
+			connectionId = BY_REQUEST; token = taskToken; REPEAT(connect); KILL(again)
+#ifndef NO_REQUEST_TWICE
+		:: exists && connectionId == BY_REQUEST -> token = taskToken; REPEAT(connect); KILL(again)
+#endif
+		:: else -> links = true; goto finished
+		fi
+	}
+	if
+	:: token != 0 ->
+#ifdef THROTTLED
+		if
+		:: atomic { throttled > 0 -> throttled-- };
+		   if :: skip :: sendTask(token, SUCCEEDED) fi;
+		   leave(BY_REQUEST);
+		   goto again
+		:: skip
+		fi;
+#endif
+		REPEATED(resume)
+		atomic { sendTask(token, SUCCEEDED); REPEAT(resume); KILL(again) }
+		removeToken(token)
+	:: else
+	fi;
+	links = true;
+finished:
+	served = true
+}
+#endif
+
+#ifdef STOP
+/* StopExecution, and clean-up by EventBridge's event */
+active proctype CleanUp() {
+	bool done;
+	atomic { end == NONE -> stopped = true; open = 0; waiting = false; end = CANCELLED };
+	atomic {
+		if
+		:: exists && running -> status = CANCELLED; taskToken = 0; done = true
+#ifndef NO_TELLING_TWICE
+		:: exists && without -> done = true     /* the workflow may have been stopped before it told the client */
+#endif
+		:: else
+		fi;
+		if :: done && connectionId != NOBODY -> start[LAST] = true :: else fi
+	}
+	if :: exists && without -> object = false :: else fi
+}
+#endif
+
+/* Judges when nothing else can move. */
+active proctype Verdict() {
+	timeout ->
+	/* The link is not lost: who came last and is still there has been answered. */
+	assert(last == NOBODY || socket[last] != OPEN || told[last]);
+	/* The execution has ended, or waits where the next client finds its token. */
+	assert(end != NONE || waiting);
+	if
+	:: waiting ->
+		/* Where the item has ended (a repeated Note the expiry, a double delivery), a
+		 * client is served by a delivery of its own, and the wait just runs out. */
+		assert(!exists || ENDED(status) || !cancelled && taskToken == open && open != 0);
+		assert(connectionId == NOBODY || ENDED(status) || connectionId != BY_REQUEST && socket[connectionId] != OPEN && socket[connectionId] != CLOSED)
+#if NC == 1 && !defined(LOST) && !defined(CRASH) && !defined(REQUEST) && !defined(TWICE)
+		/* and not for a client that has its link */
+		assert(!links)
+#endif
+	:: else
+	fi;
+	/* It ended as what it was. */
+	assert(end != DELIVERED || links);
+	assert(!accepted || end == CANCELLED || end == FAILED);
+	assert(!accepted || !object);
+	assert(!exists || status != DELIVERED || object);
+	assert(end != CANCELLED && end != FAILED || !object || stopped && !(exists && without));
+#ifdef REQUEST
+	assert(served);
+#endif
+	/* Nothing is left but what TTL takes: what waits, what ended badly, or a row whose client never said goodbye. */
+	assert(!exists || status == READY && waiting || without || status == EXPIRED ||
+	       status == DELIVERED && connectionId != NOBODY && socket[connectionId] != CLOSED)
+}

@@ -1,0 +1,172 @@
+// Package model_test has Spin search every run of meeting.pml: of the design
+// there must be none that Verdict refuses, and one for each guard taken out.
+package model_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// designs are the runs searched of the design as it is. More faults at once, or
+// more connections, mean more states: what matters is that every fault meets
+// every other verb. MODEL=all searches the larger ones as well, in minutes and
+// some GB.
+var designs = []string{
+	"-DNC=2 -DVANISH",
+	"-DNC=2 -DTIMEOUTS=1",
+	"-DNC=2 -DEXHAUSTED=1",
+	"-DNC=1 -DLOST=2 -DCRASH=1 -DTHROTTLED=1 -DTIMEOUTS=1 -DVANISH",
+	"-DNC=1 -DTWICE=1 -DLOST=1",
+	"-DNC=1 -DCANCEL -DVANISH -DFAILS",
+	"-DNC=1 -DCANCEL -DLOST=1 -DTIMEOUTS=1",
+	"-DNC=1 -DCANCEL -DCRASH=1",
+	"-DNC=1 -DREQUEST -DLOST=1",
+	"-DNC=1 -DREQUEST -DCRASH=1 -DTIMEOUTS=1",
+	"-DNC=1 -DREQUEST -DTHROTTLED=1",
+	"-DNC=1 -DSTOP -DFAILS",
+}
+
+var larger = []string{
+	"-DNC=2 -DFAILS -DVANISH",
+	"-DNC=2 -DLOST=1",
+	"-DNC=2 -DCRASH=1",
+	"-DNC=2 -DTHROTTLED=1",
+	"-DNC=2 -DCLIENTS=2",
+	"-DNC=2 -DTWICE=1",
+	"-DNC=1 -DCANCEL -DREQUEST",
+	"-DNC=1 -DCANCEL -DREQUEST -DCRASH=1",
+	"-DNC=1 -DSTOP -DCANCEL",
+}
+
+// guards are what the design needs, each with the place of its line in the code
+// and the smallest runs that lose without it.
+var guards = []struct{ without, where, runs string }{
+	// The four of the package comment.
+	{"NO_LOOK_FOR_CONNECTION", "asl: Wait for the client, attribute_not_exists(connectionId)", "-DNC=1"},
+	{"NO_LOOK_FOR_TOKEN", "Connect: resume when the item it wrote has a token", "-DNC=1"},
+	{"NO_HANDSHAKE", "Deliver: 410 before Handshake is over is ErrOpening", "-DNC=1"},
+	{"NO_WAIT_AGAIN", "Deliver: 410 is ErrGone; asl: ConnectionGone leads to Look for the client", "-DNC=1"},
+	{"NO_OWN_CONNECTION", "leave: connectionId = :id", "-DNC=2"},
+	// Delivery.
+	{"NO_OPENING_WHEN_REPLACED", "toWhom: another connection is there, ErrOpening", "-DNC=2"},
+	{"NO_DELETE_WHEN_CLOSED", "delivered: the item goes when its client closed before the mark", "-DNC=1"},
+	{"NO_LEAVE_AT_410", "Deliver: a dead connection leaves with the item, if that was delivered", "-DNC=2 -DVANISH"},
+	{"NO_DELIVERED_WHEN_UNKNOWN", "Deliver: an item that has gone was delivered", "-DNC=1 -DCRASH=1"},
+	{"NO_DELIVERY_AFTER_THE_END", "on-connect: startDelivery when the status has ended", "-DNC=1 -DTIMEOUTS=1"},
+	{"NO_LOOK_AFTER_OPENING", "asl: ConnectionOpening leads to Look for the client", "-DNC=1 -DEXHAUSTED=1"},
+	// The end of the wait.
+	{"NO_LAST_LOOK", "asl: Note the expiry, attribute_not_exists(connectionId)", "-DNC=1 -DTIMEOUTS=1"},
+	// Cancel.
+	{"NO_FAILING_THE_WAIT", "Cancel: SendTaskFailure", "-DNC=1 -DCANCEL"},
+	{"NO_CANCELLED_IN_WAIT", "asl: Wait for the client, attribute_not_exists(cancelled)", "-DNC=1 -DCANCEL"},
+	{"NO_CANCELLED_IN_EXPIRY", "asl: Note the expiry, attribute_not_exists(cancelled)", "-DNC=1 -DCANCEL -DTIMEOUTS=1"},
+	{"NO_CANCELLED_IN_DELIVERED", "fileKept: attribute_not_exists(cancelled)", "-DNC=1 -DCANCEL"},
+	// Clean-up.
+	{"NO_ENDED_IN_DELIVERED", "fileKept: #status IN (:ready, :delivered, :expired)", "-DNC=1 -DSTOP"},
+	{"NO_TELLING_TWICE", "clean-up: an execution stopped after its note may not have told", "-DNC=1 -DSTOP -DFAILS"},
+	// A client without a socket.
+	{"NO_REQUEST_TWICE", "Connect: a request displaces itself, after a lost reply", "-DNC=1 -DREQUEST -DLOST=1"},
+	{"NO_REQUEST_TWICE", "Connect: a request displaces itself, after a crash", "-DNC=1 -DREQUEST -DCRASH=1"},
+}
+
+var explored atomic.Int64
+
+func TestModel(t *testing.T) {
+	for _, tool := range []string{"spin", "gcc"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("%v: the model is checked by Spin: apt-get install spin gcc", err)
+		}
+	}
+	begun := time.Now()
+	t.Run("all", func(t *testing.T) {
+		runs := designs
+		if os.Getenv("MODEL") == "all" {
+			runs = append(runs, larger...)
+		}
+		for _, d := range runs {
+			t.Run("design "+d, func(t *testing.T) {
+				t.Parallel()
+				if r := search(t, strings.Fields(d), "-O1"); r.errors != 0 {
+					t.Errorf("got a run that fails: %s\n%s", r.verdict, r.trail)
+				}
+			})
+		}
+		for _, g := range guards {
+			t.Run("without "+g.without+" "+g.runs, func(t *testing.T) {
+				t.Parallel()
+				if r := search(t, append(strings.Fields(g.runs), "-D"+g.without), "-O0"); r.errors == 0 {
+					t.Errorf("got no run that fails without %q; either it isn't needed or the model can't tell", g.where)
+				} else {
+					t.Logf("%s is needed: %s", g.where, r.verdict)
+				}
+			})
+		}
+	})
+	t.Logf("%d states of the design and of %d mutants in %.0f s", explored.Load(), len(guards), time.Since(begun).Seconds())
+}
+
+type result struct {
+	errors  int
+	verdict string // the assertion that failed
+	trail   string // the end of the run that failed it
+}
+
+var (
+	errorsOf  = regexp.MustCompile(`errors: (\d+)`)
+	statesOf  = regexp.MustCompile(`(\d+) states, stored`)
+	verdictOf = regexp.MustCompile(`pan:1: (.*)`)
+)
+
+// search has Spin write the searcher of meeting.pml, compiles it, optimised as
+// much as its run is long, and runs it. -E
+// leaves it to Verdict which states may be the last; the processes of Lambdas
+// that nobody calls rest where they are.
+func search(t *testing.T, defines []string, optimise string) result {
+	t.Helper()
+	model, err := filepath.Abs("meeting.pml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	command := func(name string, arg ...string) string {
+		c := exec.Command(name, arg...)
+		c.Dir = dir
+		out, err := c.CombinedOutput()
+		if _, ran := err.(*exec.ExitError); err != nil && (!ran || name != "./pan") {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+		return string(out)
+	}
+	if err := os.Symlink(model, filepath.Join(dir, "meeting.pml")); err != nil {
+		t.Fatal(err)
+	}
+	command("spin", append(append([]string{"-a"}, defines...), "meeting.pml")...)
+	command("gcc", optimise, "-w", "-DSAFETY", "-o", "pan", "pan.c")
+	out := command("./pan", "-E", "-m200000")
+
+	errors, states := errorsOf.FindStringSubmatch(out), statesOf.FindStringSubmatch(out)
+	if errors == nil || states == nil || strings.Contains(out, "max search depth too small") {
+		t.Fatalf("the search was not completed:\n%s", out)
+	}
+	n, _ := strconv.ParseInt(states[1], 10, 64)
+	explored.Add(n)
+	t.Logf("%d states", n)
+	var r result
+	r.errors, _ = strconv.Atoi(errors[1])
+	if v := verdictOf.FindStringSubmatch(out); v != nil {
+		r.verdict = v[1]
+		trail := command("spin", append(append([]string{"-t", "-p", "-g"}, defines...), "meeting.pml")...)
+		lines := strings.Split(trail, "\n")
+		r.trail = strings.Join(lines[max(0, len(lines)-120):], "\n")
+	} else if r.errors == 0 && strings.Contains(out, "out of memory") {
+		t.Fatalf("the search was not completed:\n%s", out)
+	}
+	return r
+}
