@@ -1,0 +1,80 @@
+package failure
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-lambda-go/lambda/messages"
+)
+
+func TestToStepFunctions(t *testing.T) {
+	secret := errors.New("GET https://origin/?key=planted: refused")
+	tests := []struct {
+		name          string
+		err           error
+		code, message string
+	}{
+		{"a failure", New(OriginStatus, "the origin answered %d", 404), "ORIGIN_STATUS", "the origin answered 404"},
+		{"with a cause", Wrap(secret, OriginUnreachable, "refused"), "ORIGIN_UNREACHABLE", "refused"},
+		{"wrapped", fmt.Errorf("copy: %w", New(TooLarge, "too large")), "TOO_LARGE", "too large"},
+		{"joined", errors.Join(New(Cancelled, "cancelled"), secret), "CANCELLED", "cancelled"},
+		{"anything else", secret, "INTERNAL", known[Internal]},
+	}
+	for _, test := range tests {
+		got, ok := ToStepFunctions(test.err).(messages.InvokeResponse_Error)
+		if !ok || got.Type != test.code || got.Message != test.message {
+			t.Errorf("%s: got %#v, want %s %q", test.name, got, test.code, test.message)
+		}
+		if strings.Contains(got.Message, "planted") {
+			t.Errorf("%s: the cause is in the message: %q", test.name, got.Message)
+		}
+	}
+	if got := ToStepFunctions(nil); got != nil {
+		t.Errorf("nil: got %v, want nil", got)
+	}
+}
+
+func TestFromStepFunctions(t *testing.T) {
+	tests := []struct {
+		name, error, cause string
+		code               Code
+		message            string
+	}{
+		{"a function's report", "ORIGIN_STATUS", `{"errorMessage":"the origin answered 404","errorType":"ORIGIN_STATUS"}`, OriginStatus, "the origin answered 404"},
+		{"no cause", "CANCELLED", "", Cancelled, known[Cancelled]},
+		{"a sentence", "CANCELLED", "cancelled by the client", Cancelled, known[Cancelled]},
+		{"an empty report", "STORAGE", "{}", Storage, known[Storage]},
+		{"a time-out", "States.Timeout", "", Internal, known[Internal]},
+		{"another's report", "Sandbox.Timedout", `{"errorMessage":"RequestId: x Task timed out, arn:secret"}`, Internal, known[Internal]},
+		{"a REST code", "NOT_FOUND", `{"errorMessage":"x"}`, Internal, known[Internal]},
+		{"nothing", "", "", Internal, known[Internal]},
+	}
+	for _, test := range tests {
+		got := FromStepFunctions(test.error, test.cause)
+		if got.Code != test.code || got.Message != test.message {
+			t.Errorf("%s: got %s %q, want %s %q", test.name, got.Code, got.Message, test.code, test.message)
+		}
+	}
+	for _, code := range Codes() {
+		if got := FromStepFunctions(string(code), ""); got.Code != code || got.Message == "" {
+			t.Errorf("%s: got %s %q, want the code and a message", code, got.Code, got.Message)
+		}
+	}
+}
+
+// TestLog has the cause in the log, which is where it is for.
+func TestLog(t *testing.T) {
+	var b bytes.Buffer
+	slog.New(slog.NewJSONHandler(&b, nil)).Error("not copied", "error", Wrap(io.ErrUnexpectedEOF, OriginTruncated, "cut"))
+	if got := b.String(); !strings.Contains(got, `"error":{"code":"ORIGIN_TRUNCATED","message":"cut","cause":"unexpected EOF"}`) {
+		t.Errorf("got %s, want code, message and cause", got)
+	}
+	if !errors.Is(Wrap(io.EOF, Storage, "x"), io.EOF) || CodeOf(nil) != "" || As(nil) != nil {
+		t.Error("the chain is broken, or nothing is something")
+	}
+}

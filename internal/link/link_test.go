@@ -1,0 +1,116 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"async-download/internal/failure"
+)
+
+const name = "0123456789abcdef0123456789abcdef"
+
+func signer(t *testing.T, session time.Duration) (*Signer, *int, map[string]string) {
+	t.Helper()
+	status, head := 200, map[string]string{
+		"Content-Length": "7", "Content-Type": "text/csv", "Content-Disposition": `attachment; filename="_.csv"; filename*=UTF-8''%C3%A4.csv`,
+		"X-Amz-Checksum-Crc64nvme": "AAAAAAAAAAA=", "X-Amz-Checksum-Type": "FULL_OBJECT", "X-Amz-Meta-Verified": "true", "X-Amz-Meta-Ticket-Hash": "abc",
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodHead || r.URL.Path != "/bucket/downloads/"+name || r.Header.Get("X-Amz-Checksum-Mode") != "ENABLED" {
+			t.Errorf("got %s %s, want a HEAD of the object with its checksum", r.Method, r.URL.Path)
+		}
+		for k, v := range head {
+			w.Header().Set(k, v)
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(server.Close)
+	client := s3.New(s3.Options{BaseEndpoint: &server.URL, Region: "us-east-1", UsePathStyle: true, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider("own", "own", "")})
+	return &Signer{
+		S3: client, Bucket: "bucket", Expiry: 10 * time.Minute, Presign: s3.NewPresignClient(client),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "assumed", SecretAccessKey: "x", SessionToken: "session", CanExpire: session != 0, Expires: time.Now().Add(session)}, nil
+		}),
+	}, &status, head
+}
+
+func TestSign(t *testing.T) {
+	s, status, head := signer(t, time.Hour)
+	l, err := s.Sign(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, _ := url.Parse(l.URL)
+	if q := u.Query(); q.Get("X-Amz-Expires") != "600" || q.Get("X-Amz-Security-Token") != "session" || q.Get("X-Amz-Credential")[:8] != "assumed/" {
+		t.Errorf("got %s, want 600 s signed by the assumed role", l.URL)
+	}
+	if left := time.Until(l.ExpiresAt); left > 600*time.Second || left < 595*time.Second {
+		t.Errorf("got a life of %s, want 600 s", left)
+	}
+	if l.Size != 7 || l.ContentType != "text/csv" || l.FileName != "ä.csv" || l.Checksum["crc64nvme"] != "AAAAAAAAAAA=" || !l.Verified {
+		t.Errorf("got %+v", l)
+	}
+	if hash, err := s.TicketHash(t.Context(), name); hash != "abc" || err != nil {
+		t.Errorf("ticket: got %q, %v", hash, err)
+	}
+
+	head["X-Amz-Checksum-Type"], head["X-Amz-Meta-Verified"] = "COMPOSITE", "false"
+	if l, err := s.Sign(t.Context(), name); err != nil || len(l.Checksum) != 0 || l.Verified {
+		t.Errorf("composite, not proven: got %+v, %v, want no checksum and not verified", l, err)
+	}
+	*status = 404
+	if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Expired {
+		t.Errorf("no object: got %v, want EXPIRED", err)
+	}
+	*status = 403 // s3:ListBucket is missing: nobody knows
+	if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Internal {
+		t.Errorf("forbidden: got %v, want INTERNAL", err)
+	}
+}
+
+// TestSession never sends a link that says more than its credentials hold, nor
+// one whose life they cut.
+func TestSession(t *testing.T) {
+	for _, test := range []struct {
+		session time.Duration
+		want    time.Duration // 0: no link
+	}{
+		{0, 10 * time.Minute}, // no end known
+		{time.Hour, 10 * time.Minute},
+		{10*time.Minute + time.Second, 10 * time.Minute},
+		{10*time.Minute - 5*time.Second, 10*time.Minute - 5*time.Second},
+		{5 * time.Minute, 0},
+		{-time.Minute, 0},
+	} {
+		s, _, _ := signer(t, test.session)
+		l, err := s.Sign(t.Context(), name)
+		if test.want == 0 {
+			if err == nil {
+				t.Errorf("session of %s: got a link until %s, want none", test.session, l.ExpiresAt)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("session of %s: %v", test.session, err)
+			continue
+		}
+		if left := time.Until(l.ExpiresAt); left > test.want || left < test.want-3*time.Second {
+			t.Errorf("session of %s: got %s, want %s", test.session, left, test.want)
+		}
+	}
+	s, _, _ := signer(t, time.Hour)
+	s.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errors.New("throttled") })
+	if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Internal {
+		t.Errorf("no session: got %v, want INTERNAL", err)
+	}
+}
