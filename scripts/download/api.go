@@ -108,18 +108,18 @@ func (a *api) status(ctx context.Context, e execution) (status, time.Duration, e
 	return s, retryAfter(header), nil
 }
 
-// cancel stops the copy. There being nothing to stop is no error.
-func (a *api) cancel(ctx context.Context, e execution) error {
+// cancel stops the copy; false means that there was nothing left to stop.
+func (a *api) cancel(ctx context.Context, e execution) (bool, error) {
 	u, err := url.Parse(e.StatusURL)
 	if err != nil || u.Host == "" {
-		return errors.New("no status URL")
+		return false, errors.New("no status URL")
 	}
 	_, err = a.do(ctx, http.MethodDelete, u, e.Ticket, nil)
 	var p *problem
 	if errors.Is(err, errUnknown) || errors.As(err, &p) && p.code == "CONFLICT" {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // maxAnswer is far above any answer of the API.

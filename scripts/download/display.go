@@ -125,7 +125,7 @@ func (r result) describe() string {
 	if r.Checksum != "" {
 		text.WriteString("its CRC64NVME is right")
 	} else {
-		text.WriteString("unverified: the link came without a checksum that can be checked")
+		text.WriteString("unverified: no checksum came with the link")
 	}
 	if r.Reused > 0 {
 		fmt.Fprintf(&text, "; %s were here from before", size(r.Reused))

@@ -328,6 +328,18 @@ func TestSecondStartWithoutTheFirstExecution(t *testing.T) {
 	}
 }
 
+// A stack whose links have no checksum is believed only as far as the size goes.
+func TestSecondStartWithAnotherSize(t *testing.T) {
+	s := newStack(t, 20*MiB)
+	s.checksum = nil
+	c := stopMidway(t, s)
+	s.content = append(s.content, 1)
+	s.size++
+	c = c.again()
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.holds("x", s.content)
+}
+
 func TestSecondStartWithADamagedPart(t *testing.T) {
 	damages := map[string]func(path string) error{
 		"a wrong byte": func(path string) error {
@@ -465,6 +477,18 @@ func TestExpiredLinkWithoutStatus(t *testing.T) {
 	if len(s.sockets) != 2 {
 		t.Errorf("got %d sockets, want the new link from a second", len(s.sockets))
 	}
+}
+
+// The time that a new link takes is not the storage's silence.
+func TestNewLinkTakesLong(t *testing.T) {
+	s, c := setUp(t, 10*MiB)
+	s.minLink = 2
+	s.onStatus = func(w http.ResponseWriter, n int) bool {
+		time.Sleep(400 * time.Millisecond)
+		return false
+	}
+	c.runs(exitOK, "-patience", "300ms", "-o", c.path("x"), s.url())
+	c.holds("x", s.content)
 }
 
 func TestEveryLinkRefused(t *testing.T) {
@@ -608,7 +632,13 @@ func TestBadEnds(t *testing.T) {
 		{"API Gateway's refusal", answer(403, `{"message":"Forbidden"}`), exitRefused, "the API answered 403 Forbidden: Forbidden"},
 		{"no API", answer(200, `<html>`), exitRefused, "not that of a download API"},
 		{"another API", answer(200, `{"hello":1}`), exitRefused, "not that of a download API"},
-		{"a redirect", answer(302, ""), exitRefused, "the API answered 302"},
+		{"a redirect", func(s *stack) {
+			s.onAsk = func(w http.ResponseWriter, n int) bool {
+				w.Header().Set("Location", "/dev/followed")
+				w.WriteHeader(302)
+				return true
+			}
+		}, exitRefused, "the API answered 302"},
 		{"throttled for good", answer(429, `{"error":{"code":"THROTTLED","message":"come later"}}`), exitRefused, "THROTTLED: come later"},
 		{"failed, by status", bySatus(200, `{"status":"FAILED","error":{"code":"TOO_LARGE","message":"too large"}}`), exitFailed, "TOO_LARGE: too large"},
 		{"cancelled, by status", bySatus(200, `{"status":"CANCELLED","error":{"code":"CANCELLED","message":"stopped"}}`), exitCancelled, "CANCELLED: stopped"},
@@ -822,6 +852,23 @@ func TestCtrlCWithNobodyToAsk(t *testing.T) {
 	}
 }
 
+// What is delivered can't be cancelled, and isn't lost by the try.
+func TestCtrlCTooLate(t *testing.T) {
+	s := newStack(t, 20*MiB)
+	c := stopMidway(t, s)
+	left := missingBytes(c.state("x"))
+	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) { <-s.hear(ctx, conn).Done() }
+	c = c.again()
+	c.start("-o", c.path("x"), s.url())
+	s.sees("the second start's socket", func() bool { return len(s.sockets) == 2 })
+	c.signals <- os.Interrupt
+	c.ends(exitInterrupted)
+	if s.deletes != 1 || missingBytes(c.state("x")) != left {
+		t.Errorf("got %d cancels and %d bytes missing, want 1 and %d", s.deletes, missingBytes(c.state("x")), left)
+	}
+	c.has("x.part", "x.part.json", "x.part.lock")
+}
+
 func TestCtrlCAsks(t *testing.T) {
 	tests := []struct {
 		name      string
@@ -923,6 +970,16 @@ func TestStdout(t *testing.T) {
 	}
 }
 
+func TestPipeIsWrittenInOrder(t *testing.T) {
+	p := &pipe{w: io.Discard}
+	if _, err := p.WriteAt([]byte("abc"), 0); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.WriteAt([]byte("e"), 4); err == nil {
+		t.Error("a byte was left out and nothing said")
+	}
+}
+
 type brokenPipe struct{}
 
 func (brokenPipe) Write(p []byte) (int, error) { return 0, syscall.EPIPE }
@@ -942,9 +999,13 @@ func TestOverwrite(t *testing.T) {
 		if err := os.WriteFile(c.path("report.bin"), old, 0o666); err != nil {
 			t.Fatal(err)
 		}
+		s.asks, s.sent = nil, 0
 		c.runs(exitLocal, "-o", c.path(output), s.url())
 		c.says("exists; -f overwrites it")
 		c.holds("report.bin", old)
+		if s.sent > 0 || output != "" && len(s.asks) > 0 {
+			t.Errorf("%q: got %d questions and %d bytes for a file that can't be written", output, len(s.asks), s.sent)
+		}
 		c = c.again()
 		c.runs(exitOK, "-f", "-o", c.path(output), s.url())
 		c.has("report.bin")
@@ -979,6 +1040,18 @@ func TestOverwrite(t *testing.T) {
 				t.Errorf("the storage sent %d bytes again", s.sent)
 			}
 		})
+	}
+}
+
+func TestNoFile(t *testing.T) {
+	s, c := setUp(t, 1000)
+	if err := syscall.Mkfifo(c.path("x"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
+	c.says("is no file")
+	if info, err := os.Stat(c.path("x")); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		t.Errorf("the pipe was replaced: %v, %v", info, err)
 	}
 }
 

@@ -177,7 +177,7 @@ func (f *fetcher) fetch(ctx context.Context, i int, buffer []byte) error {
 				return err
 			}
 			if old == 1 {
-				continue
+				continue // the time it took was not the storage's silence
 			}
 		case !isTransient(err):
 			return err
@@ -359,7 +359,7 @@ func (f *fetcher) follow(ctx context.Context, file io.ReaderAt) (uint64, error) 
 	for at := int64(0); at < f.size; {
 		_, first := f.left()
 		if first == at {
-			if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			if err := sleep(ctx, 10*time.Millisecond); err != nil {
 				return 0, err
 			}
 			continue

@@ -263,7 +263,14 @@ func (j *job) openPartial() error {
 
 // free says whether a file may be made there.
 func (j *job) free(name string) error {
-	if _, err := os.Lstat(name); err == nil && !j.overwrite {
+	info, err := os.Lstat(name)
+	switch {
+	case err != nil:
+		return nil
+	case !info.Mode().IsRegular() && info.Mode()&os.ModeSymlink == 0:
+		// Not even with -f: a rename would put a file in the place of a device.
+		return fail(exitLocal, "%s is no file; -o - writes to stdout", printable(name))
+	case !j.overwrite:
 		return errExists(name)
 	}
 	return nil
@@ -543,17 +550,25 @@ func (j *job) interrupted(ctx context.Context, e execution) error {
 		}
 	}
 	cancelled := make(chan error, 1)
-	go func() { cancelled <- j.cancel(ctx, e) }()
+	go func() {
+		stopped, err := j.cancel(ctx, e)
+		switch {
+		case err != nil:
+			err = fail(exitNetwork, "the copy couldn't be cancelled: %v; the same command goes on with it", err)
+		case stopped:
+			err = errCancelled
+		default: // it is done, and what came of it need not be lost
+			err = errInterrupted
+		}
+		cancelled <- err
+	}()
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-j.signals:
 		return errInterrupted
 	case err := <-cancelled:
-		if err != nil {
-			return fail(exitNetwork, "the copy couldn't be cancelled: %v; the same command goes on with it", err)
-		}
-		return errCancelled
+		return err
 	}
 }
 
@@ -575,14 +590,14 @@ func (j *job) answer() <-chan string {
 // cancelTries are made before a person is left alone with a running copy.
 const cancelTries = 3
 
-func (j *job) cancel(ctx context.Context, e execution) error {
+func (j *job) cancel(ctx context.Context, e execution) (stopped bool, err error) {
 	for try := 1; ; try++ {
-		err := j.api.cancel(ctx, e)
+		stopped, err = j.api.cancel(ctx, e)
 		if err == nil || !isTransient(err) || try == cancelTries {
-			return err
+			return stopped, err
 		}
 		if err := j.tempo.pause(ctx, try, askedWait(err)); err != nil {
-			return err
+			return false, err
 		}
 	}
 }
