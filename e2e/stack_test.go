@@ -62,10 +62,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(err)
 		return
 	}
-	defer func() {
-		keepLogs()
-		script("down.sh")
-	}()
+	defer script("down.sh")
 	if err := script("up.sh"); err != nil {
 		fmt.Println("the local stack did not come up:", err)
 		return
@@ -75,6 +72,15 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code = m.Run()
+	keepLogs()
+	found, err := leaks()
+	for _, where := range found {
+		fmt.Println("a secret is in", where)
+	}
+	if err != nil || len(found) > 0 {
+		fmt.Println("--- FAIL: secrets:", len(found), "found,", err)
+		code = 1
+	}
 }
 
 // script runs one of scripts/ on this package's stack.

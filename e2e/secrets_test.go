@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+)
+
+// TestSecrets plants a ticket, a secret query and the base's own, and takes links.
+// Once every test has run, TestMain looks for them: none may be in any log, input,
+// output, cause or error of the whole run.
+func TestSecrets(t *testing.T) {
+	useOrigin(t, stack.originURL+"/file/1MiB/base.bin?key=planted-base")
+	set(t, "DownloadFunction", "REQUIRE_TICKET", "true")
+	planted := []string{"planted-base", "planted-query", "planted-value"}
+	run := func(path string) (string, answer) {
+		_, a := get(t, path)
+		planted = append(planted, a.Ticket)
+		return a.ExecutionARN, a
+	}
+	// Met by a socket that comes late, so that a token stands in the item.
+	arn, a := run("/x.bin?key=planted-query&status=200")
+	within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+	i, _ := item(t, arn)
+	planted = append(planted, i.TaskToken)
+	c, status := tryDial(t, http.Header{"X-StateMachine-ExecutionArn": {arn}, "X-Download-Ticket": {a.Ticket}}, "")
+	if c == nil {
+		t.Fatalf("handshake: status %d", status)
+	}
+	link, err := url.Parse(c.next(10 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	planted = append(planted, link.Query().Get("X-Amz-Signature"), link.Query().Get("X-Amz-Security-Token"))
+	// Failed, refused, cancelled, and asked for without a socket.
+	failed, _ := run("/file/1MiB?status=404&key=planted-query")
+	ended(t, failed, 30*time.Second)
+	get(t, "/a/../b?key=planted-value")
+	_, b := run("/y.bin?delay=3s&key=planted-query")
+	for _, method := range []string{"GET", "DELETE"} {
+		r, _ := http.NewRequest(method, b.StatusURL+"?ticket="+b.Ticket, nil)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	ended(t, b.ExecutionARN, 30*time.Second)
+	set(t, "DownloadFunction", "REQUIRE_TICKET", "false")
+
+	for _, p := range planted {
+		if len(p) < 12 {
+			t.Fatalf("a secret was not planted: %q", planted)
+		}
+	}
+	plantedSecrets = append(plantedSecrets, planted...)
+}
+
+// plantedSecrets are those of TestSecrets; the names of a signed URL's parameters
+// stand for every link of the run.
+var plantedSecrets = []string{"X-Amz-Signature", "X-Amz-Security-Token"}
+
+// leaks returns where a secret is found in what this whole run has left: the
+// functions' logs and every execution's history.
+func leaks() ([]string, error) {
+	ctx := context.Background()
+	log, err := os.ReadFile(filepath.Join(state, "functions.log"))
+	if err != nil {
+		return nil, err
+	}
+	texts := map[string]string{"the functions' logs": string(log)}
+	pages := sfn.NewListExecutionsPaginator(stack.stepFuncs, &sfn.ListExecutionsInput{StateMachineArn: &stack.stateMachine})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range page.Executions {
+			history, err := stack.stepFuncs.GetExecutionHistory(ctx, &sfn.GetExecutionHistoryInput{ExecutionArn: e.ExecutionArn})
+			if err != nil {
+				return nil, err
+			}
+			b, err := json.Marshal(history.Events)
+			if err != nil {
+				return nil, err
+			}
+			texts["the history of "+*e.ExecutionArn] = string(b)
+		}
+	}
+	if len(log) == 0 || len(texts) < 2 {
+		return nil, errors.New("there is nothing to look through")
+	}
+	var found []string
+	for where, text := range texts {
+		for _, secret := range plantedSecrets {
+			if at := strings.Index(text, secret); at >= 0 {
+				found = append(found, fmt.Sprintf("%s: …%s…", where, text[max(0, at-80):at]))
+			}
+		}
+	}
+	return found, nil
+}
