@@ -8,7 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,12 +40,7 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 // inMemory returns a client of an origin that h answers for.
 func inMemory(t *testing.T, h http.HandlerFunc) (*Client, *url.URL) {
 	p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
-	var handlers sync.WaitGroup
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handlers.Add(1)
-		defer handlers.Done()
-		h(w, r)
-	})}
+	server := &http.Server{Handler: h}
 	go func() { _ = server.Serve(p) }()
 	u, _ := url.Parse("http://files.example/file")
 	c := &Client{Base: u, dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -60,8 +55,7 @@ func inMemory(t *testing.T, h http.HandlerFunc) (*Client, *url.URL) {
 	t.Cleanup(func() {
 		c.CloseIdleConnections()
 		close(p.done)
-		_ = server.Close()
-		handlers.Wait()
+		_ = server.Shutdown(context.Background())
 	})
 	return c, u
 }
@@ -129,7 +123,8 @@ func TestStall(t *testing.T) {
 
 func TestDribble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, got := 0, 0
+		n := 0
+		var got atomic.Int64
 		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 			n++
 			ranged(w, r, func(b []byte) {
@@ -143,15 +138,15 @@ func TestDribble(t *testing.T) {
 						return
 					}
 					w.(http.Flusher).Flush()
-					got++
+					got.Add(1)
 				}
 			})
 		})
 		if took := readAll(t, c, u); took < FloorWindow || took > FloorWindow+IdleTimeout {
 			t.Errorf("got %s, want it dropped within a window of %s", took, FloorWindow)
 		}
-		if got > 4 {
-			t.Errorf("got %d bytes of the dribble, want it dropped before", got)
+		if got.Load() > 4 {
+			t.Errorf("got %d bytes of the dribble, want it dropped before", got.Load())
 		}
 	})
 }
