@@ -13,5 +13,8 @@ go tool staticcheck ./...
 echo "== template and state machines"
 bash scripts/check_template.sh
 
-echo "== unit tests"
-go test $(go list ./... | grep -v /e2e)
+echo "== unit tests${RACE:+, race detector, coverage}"
+# The tests in events/ run the functions' binaries: there is nothing for the race detector to see.
+go test ./asl ./events ./functions/...
+go test ${RACE:+-race -coverprofile=.local/coverage.out -coverpkg=./internal/...} ./internal/... $(go list ./scripts/... | grep -v /bench)
+[ -z "${RACE:-}" ] || go tool cover -func=.local/coverage.out | tail -n 1
