@@ -2,7 +2,7 @@ package transfer
 
 import (
 	"context"
-	"crypto/md5" //nolint:gosec // the origin's choice of digest
+	"crypto/md5"
 	"crypto/sha256"
 	"crypto/sha512"
 	"errors"
@@ -182,7 +182,7 @@ func newHash(d origin.Digest) hash.Hash {
 	case "sha-512":
 		return sha512.New()
 	case "md5":
-		return md5.New() //nolint:gosec // the origin's choice
+		return md5.New()
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func NewPlan(size, least int64) (Plan, error) {
 
 // Parts is how many parts there are.
 func (p Plan) Parts() int32 {
-	return int32((p.Size + p.PartSize - 1) / p.PartSize) //nolint:gosec // at most 10,000
+	return int32((p.Size + p.PartSize - 1) / p.PartSize)
 }
 
 // Span returns the bytes of part n: start inclusive, end exclusive.

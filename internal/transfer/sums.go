@@ -67,7 +67,7 @@ func composite(parts []uint32) string {
 // this is zlib's crc32_combine with 64 bits.
 // https://github.com/madler/zlib/blob/v1.3.1/crc32.c
 func combine64(a, b uint64, length int64) uint64 {
-	return multiply64(power64(uint64(length)), a) ^ b //nolint:gosec // a length is not negative
+	return multiply64(power64(uint64(length)), a) ^ b
 }
 
 // one is the polynomial 1: the bits are reflected, x^0 is the highest.

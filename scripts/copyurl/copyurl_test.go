@@ -1,0 +1,455 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin/origintest"
+	"async-download/internal/transfer/s3test"
+)
+
+const mib = 1 << 20
+
+// TestMain lets the test's own binary be the program, for the tests that need a
+// process: to signal, to kill, to measure.
+func TestMain(m *testing.M) {
+	if os.Getenv("COPYURL_TEST_IS_PROGRAM") != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func newS3(t *testing.T) *s3test.Server {
+	s := s3test.New(t)
+	for name, value := range environment(s) {
+		t.Setenv(name, value)
+	}
+	return s
+}
+
+func environment(s *s3test.Server) map[string]string {
+	return map[string]string{
+		"AWS_ENDPOINT_URL_S3": s.URL, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1",
+		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_PROFILE": "",
+	}
+}
+
+func serve(t *testing.T, h http.Handler) string {
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL + "/dir/file.bin?token=planted"
+}
+
+func target(key string) string { return "s3://" + s3test.Bucket + "/" + key }
+
+// program runs it in this process and returns its line.
+func program(t *testing.T, args ...string) (code int, out line, stderr string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = run(t.Context(), args, &o, &e)
+	if code != 2 && o.Len() > 0 {
+		out = parseLine(t, o.String())
+	}
+	return code, out, e.String()
+}
+
+func parseLine(t *testing.T, s string) line {
+	t.Helper()
+	if strings.Count(s, "\n") != 1 {
+		t.Fatalf("got %q, want one line", s)
+	}
+	var l line
+	if err := json.Unmarshal([]byte(s), &l); err != nil {
+		t.Fatalf("got %q: %v", s, err)
+	}
+	return l
+}
+
+// process starts it as another process.
+func process(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Env = append(os.Environ(), "COPYURL_TEST_IS_PROGRAM=1")
+	var o, e bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &o, &e
+	t.Cleanup(func() {
+		if cmd.Process != nil && cmd.ProcessState == nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
+	return cmd, &o, &e
+}
+
+func wantNothing(t *testing.T, s *s3test.Server, key string) {
+	t.Helper()
+	if s.Object(key) != nil {
+		t.Error("got an object, want none")
+	}
+	if open := s.Open(); len(open) > 0 {
+		t.Errorf("got open uploads %v, want none", open)
+	}
+}
+
+func TestCopies(t *testing.T) {
+	for name, tt := range map[string]struct {
+		size   int
+		set    func(f *origintest.File)
+		args   []string
+		ranges int
+	}{
+		"ranges":         {22 * mib, func(*origintest.File) {}, nil, 3},
+		"small parts":    {22 * mib, func(*origintest.File) {}, []string{"-part-size", "5MiB", "-concurrency", "2"}, 5},
+		"one part":       {22 * mib, func(*origintest.File) {}, []string{"-part-size=1GiB"}, 1},
+		"known length":   {22 * mib, func(f *origintest.File) { f.NoRanges = true }, nil, 1},
+		"unknown length": {22 * mib, func(f *origintest.File) { f.NoRanges, f.Chunked = true, true }, nil, 1},
+		"small":          {10, func(*origintest.File) {}, nil, 1},
+		"empty":          {0, func(*origintest.File) {}, nil, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			data := origintest.Bytes(1, tt.size)
+			h := origintest.New(data, `"v1"`)
+			tt.set(h)
+			s.Put("key", []byte("an older object")) // is replaced
+			code, out, stderr := program(t, append(tt.args, serve(t, h), target("key"))...)
+			if code != 0 || stderr != "" || out.Error != nil {
+				t.Fatalf("got code %d, %+v, %q, want 0 and silence", code, out.Error, stderr)
+			}
+			if o := s.Object("key"); !bytes.Equal(o.Data, data) || out.Checksum.CRC64NVME != o.CRC64 {
+				t.Errorf("got %d bytes with checksum %q, want %d with %q", len(o.Data), out.Checksum.CRC64NVME, len(data), o.CRC64)
+			}
+			if out.Bytes != int64(tt.size) || out.Ranges != tt.ranges || !out.Verified || out.Seconds < 0 || out.Object != target("key") {
+				t.Errorf("got %+v, want %d bytes by %d ranges, verified", out, tt.size, tt.ranges)
+			}
+		})
+	}
+}
+
+func TestFailures(t *testing.T) {
+	data := origintest.Bytes(2, 12*mib)
+	for name, tt := range map[string]struct {
+		h    http.Handler
+		want failure.Code
+		s3   func(op string, n int, r *http.Request) s3test.Fault
+	}{
+		"status": {http.NotFoundHandler(), failure.OriginStatus, nil},
+		"cut stream": {http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			f := origintest.New(data, "")
+			f.NoRanges = true
+			origintest.Cut(f, w, r, 11*mib, origintest.FIN)
+		}), failure.OriginTruncated, nil},
+		"file that never rests": {origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+			origintest.New(data, fmt.Sprintf(`"v%d"`, n)).ServeHTTP(w, r)
+		}), failure.OriginChanged, nil},
+		"wrong digest": {http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Repr-Digest", "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:")
+			origintest.New(data, `"v1"`).ServeHTTP(w, r)
+		}), failure.DigestMismatch, nil},
+		"S3 refuses parts": {origintest.New(data, `"v1"`), failure.Storage, func(op string, _ int, _ *http.Request) s3test.Fault {
+			if op == "UploadPart" {
+				return s3test.Fault{Code: "AccessDenied", Status: 403}
+			}
+			return s3test.Fault{}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			s.Fault = tt.s3
+			code, out, stderr := program(t, "-part-size", "5MiB", serve(t, tt.h), target("key"))
+			if code != 1 || out.Error == nil || out.Error.Code != tt.want {
+				t.Errorf("got code %d, %+v, want 1 and %s", code, out.Error, tt.want)
+			}
+			if !strings.Contains(stderr, string(tt.want)) || strings.Contains(stderr, "planted") {
+				t.Errorf("got %q, want %s named and no query", stderr, tt.want)
+			}
+			wantNothing(t, s, "key")
+		})
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"http://o.example/"}, {"http://o.example/", "bucket/key"}, {"http://o.example/", "s3://bucket"}, {"http://o.example/", "s3://bucket/"},
+		{"http://o.example/", "s3:///key"}, {"ftp://o.example/", "s3://b/k"}, {"http://u:p@o.example/", "s3://b/k"},
+		{"-part-size", "1MiB", "http://o.example/", "s3://b/k"}, {"-part-size", "6GiB", "http://o.example/", "s3://b/k"}, {"-part-size", "x", "http://o.example/", "s3://b/k"},
+		{"-concurrency", "0", "http://o.example/", "s3://b/k"}, {"-concurrency", "65", "http://o.example/", "s3://b/k"}, {"-header", "planted", "http://o.example/", "s3://b/k"},
+		{"-unknown", "http://o.example/", "s3://b/k"}, {"http://o.example/", "s3://b/k", "more"},
+	} {
+		if code, _, stderr := program(t, args...); code != 2 || stderr == "" {
+			t.Errorf("%q: got code %d, %q, want 2 and a reason", args, code, stderr)
+		}
+	}
+	code, _, stderr := program(t, "-h")
+	if code != 0 {
+		t.Errorf("-h: got code %d, want 0", code)
+	}
+	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-header", "-public-only", "AWS_ENDPOINT_URL_S3"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("-h doesn't tell of %q", want)
+		}
+	}
+	for text, want := range map[string]size{"8MiB": 8 * mib, "8M": 8 * mib, "1GB": 1e9, "5242880": 5 * mib, "6000KB": 6e6} {
+		var s size
+		if err := s.Set(text); err != nil || s != want {
+			t.Errorf("%s: got %d, %v, want %d", text, s, err, want)
+		}
+	}
+}
+
+func TestHeaderIsSent(t *testing.T) {
+	newS3(t)
+	h := origintest.New([]byte("x"), `"v1"`)
+	if code, _, stderr := program(t, "-header", "Authorization: planted", "-header", "X-A: 1", serve(t, h), target("key")); code != 0 {
+		t.Fatal(stderr)
+	}
+	if r := h.Requests()[0]; r.Header.Get("Authorization") != "planted" || r.Header.Get("X-A") != "1" {
+		t.Errorf("got headers %v", r.Header)
+	}
+}
+
+func TestNoCredentials(t *testing.T) {
+	newS3(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	h := origintest.New([]byte("x"), `"v1"`)
+	code, out, stderr := program(t, serve(t, h), target("key"))
+	if code != 1 || out.Error == nil || !strings.Contains(stderr, "no AWS credentials") || len(h.Requests()) > 0 {
+		t.Errorf("got code %d, %q and %d requests, want to be told before anything is asked for", code, stderr, len(h.Requests()))
+	}
+}
+
+func TestPublicOnly(t *testing.T) {
+	newS3(t)
+	var seen atomic.Int64
+	url := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { seen.Add(1) }))
+	code, out, _ := program(t, "-public-only", url, target("key"))
+	if code != 1 || out.Error == nil || out.Error.Code != failure.BlockedAddress || seen.Load() > 0 {
+		t.Errorf("got code %d, %+v and %d requests, want %s and none", code, out.Error, seen.Load(), failure.BlockedAddress)
+	}
+}
+
+// slowly serves h in pieces and tells when some were sent.
+func slowly(h http.Handler, after int, reached chan<- struct{}) http.Handler {
+	var sent atomic.Int64
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origintest.Slow(h, w, r, 256<<10, func(int) bool {
+			if n := sent.Add(256 << 10); n > int64(after) {
+				select {
+				case reached <- struct{}{}:
+				default:
+				}
+			}
+			select {
+			case <-time.After(10 * time.Millisecond):
+				return true
+			case <-r.Context().Done():
+				return false
+			}
+		})
+	})
+}
+
+// Interrupted, it ends at once and leaves nothing.
+func TestInterrupted(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		for _, ranges := range []bool{true, false} {
+			t.Run(fmt.Sprint(signal, " ranges=", ranges), func(t *testing.T) {
+				s := newS3(t)
+				f := origintest.New(origintest.Bytes(3, 64*mib), `"v1"`)
+				f.NoRanges = !ranges
+				reached := make(chan struct{}, 1)
+				cmd, stdout, stderr := process(t, "-part-size", "5MiB", serve(t, slowly(f, 18*mib, reached)), target("key"))
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				<-reached
+				_ = cmd.Process.Signal(signal)
+				began := time.Now()
+				err := cmd.Wait()
+				var exit *exec.ExitError
+				if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+					t.Errorf("got %v, want exit code 1", err)
+				}
+				if d := time.Since(began); d > 5*time.Second {
+					t.Errorf("it ended after %s", d)
+				}
+				if out := parseLine(t, stdout.String()); out.Error == nil || out.Error.Code != failure.Cancelled {
+					t.Errorf("got %q, %q, want %s", stdout, stderr, failure.Cancelled)
+				}
+				wantNothing(t, s, "key")
+			})
+		}
+	}
+}
+
+// Killed, it goes on from what is in S3.
+func TestKilledAndRunAgain(t *testing.T) {
+	const parts = 8
+	data := origintest.Bytes(4, parts*5*mib-3)
+	r := rand.New(rand.NewPCG(9, 9))
+	for range 6 {
+		s := newS3(t)
+		f := origintest.New(data, `"v1"`)
+		reached := make(chan struct{}, 1)
+		url := serve(t, slowly(f, (1+r.IntN(2*parts))*5*mib/2, reached))
+		args := []string{"-part-size", "5MiB", "-concurrency", "2", url, target("key")}
+		cmd, _, _ := process(t, args...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-reached:
+		case <-time.After(20 * time.Second):
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		code, out, stderr := program(t, args...)
+		if code != 0 || !bytes.Equal(s.Object("key").Data, data) {
+			t.Fatalf("got code %d, %q", code, stderr)
+		}
+		// The file once, the parts that were under way, and a probe.
+		if got := len(f.Requests()); got > parts+3*2+1 {
+			t.Errorf("got %d ranges in all and %d in the second run, want at most %d", got, out.Ranges, parts+3*2+1)
+		}
+		if open := s.Open(); len(open) > 0 {
+			t.Errorf("got open uploads %v, want none", open)
+		}
+	}
+}
+
+// On a terminal there is a bar, beside the one line on stdout.
+func TestProgressOnATerminal(t *testing.T) {
+	newS3(t)
+	f := origintest.New(origintest.Bytes(5, 20*mib), `"v1"`)
+	reached := make(chan struct{}, 1)
+	cmd, stdout, _ := process(t, "-part-size", "5MiB", serve(t, slowly(f, 0, reached)), target("key"))
+	terminal, tty, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	if err := pty.Setsize(terminal, &pty.Winsize{Rows: 24, Cols: 100}); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = tty
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = tty.Close()
+	shown, _ := io.ReadAll(terminal) // ends with EIO when the program has gone
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("got %v: %s", err, shown)
+	}
+	if out := parseLine(t, stdout.String()); out.Bytes != 20*mib {
+		t.Errorf("got %+v", out)
+	}
+	if !bytes.Contains(shown, []byte("of 20.0 MiB")) {
+		t.Errorf("got %q, want progress in it", shown)
+	}
+	if bytes.Contains(shown, []byte("planted")) {
+		t.Errorf("got %q, want no query in it", shown)
+	}
+}
+
+// Parts are not held in memory, however large.
+func TestMemory(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args     []string
+		noRanges bool
+		most     int64
+	}{
+		"ranges":      {[]string{"-part-size", "8MiB"}, false, 96 * mib},
+		"large parts": {[]string{"-part-size", "64MiB"}, false, 96 * mib},
+		"stream":      {nil, true, 128 * mib},
+	} {
+		t.Run(name, func(t *testing.T) {
+			newS3(t)
+			f := origintest.New(origintest.Bytes(6, 192*mib), `"v1"`)
+			f.NoRanges = tt.noRanges
+			cmd, _, stderr := process(t, append(tt.args, serve(t, f), target("key"))...)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			peak := watch(cmd.Process.Pid)
+			if err := cmd.Wait(); err != nil {
+				t.Fatalf("got %v: %s", err, stderr)
+			}
+			if underRace() {
+				return // the detector's shadow memory isn't the program's
+			}
+			if rss := <-peak; rss == 0 || rss > tt.most {
+				t.Errorf("got a peak of %d MiB, want at most %d", rss/mib, tt.most/mib)
+			}
+		})
+	}
+}
+
+// watch tells a process's peak of memory when it has ended. (The rusage of a
+// child begins with what its parent had when it was forked.)
+func watch(pid int) <-chan int64 {
+	peak := make(chan int64, 1)
+	go func() {
+		var last int64
+		for {
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			_, rest, ok := strings.Cut(string(status), "VmHWM:")
+			if err != nil || !ok { // a process that has ended has no memory
+				peak <- last
+				return
+			}
+			var kib int64
+			_, _ = fmt.Sscan(rest, &kib)
+			last = kib << 10
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	return peak
+}
+
+func underRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// A cancel reaches what is slept on a server's wish.
+func TestCancelledWhileWaiting(t *testing.T) {
+	s := newS3(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "600")
+		w.WriteHeader(503)
+		time.AfterFunc(50*time.Millisecond, func() { cancel(failure.New(failure.Cancelled, "interrupted")) })
+	}))
+	var o, e bytes.Buffer
+	if code := run(ctx, []string{url, target("key")}, &o, &e); code != 1 {
+		t.Errorf("got code %d, want 1", code)
+	}
+	if out := parseLine(t, o.String()); out.Error == nil || out.Error.Code != failure.Cancelled || !strings.Contains(e.String(), "waiting 1") {
+		t.Errorf("got %s, %s, want to be told of the wait and %s", &o, &e, failure.Cancelled)
+	}
+	wantNothing(t, s, "key")
+}
