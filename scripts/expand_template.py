@@ -63,7 +63,7 @@ def decide(template, values):
 
     def resolve(node):
         if isinstance(node, list):
-            return [resolve(n) for n in node]
+            return [r for r in map(resolve, node) if r != {"Ref": "AWS::NoValue"}]
         if not isinstance(node, dict):
             return node
         if list(node) == ["Ref"] and node["Ref"] in text:

@@ -28,6 +28,12 @@ GIVEN = expand_template.decide(EXPANDED, {"BucketName": "given"})["Resources"]
 JWT = expand_template.decide(EXPANDED, {
     "ApiAuth": "JWT", "JwtIssuer": "https://issuer.example", "JwtAudience": "files"})["Resources"]  # has every function
 LOCAL = expand_template.decide(EXPANDED, {"LocalEndpoint": "http://127.0.0.1:4566"})["Resources"]
+KEY = "arn:aws:kms:us-east-1:123456789012:key/5f0c3b1e-9a7d-4c62-88e1-f2a3b4c5d6e7"
+TOPIC = "arn:aws:sns:us-east-1:123456789012:on-call"
+HARDENED = expand_template.decide(EXPANDED, {
+    "KmsKeyArn": KEY, "AlarmTopicArn": TOPIC, "AccessLogs": "true", "AccessLogBucket": "logs-of-the-account", "FetchReservedConcurrency": 40})["Resources"]
+VPC = expand_template.decide(EXPANDED, {"VpcSubnetIds": "subnet-0a,subnet-0b", "VpcSecurityGroupIds": "sg-0c"})["Resources"]
+RUNBOOK = (TOP / "docs/RUNBOOK.md").read_text()
 
 
 def of_type(resources, kind):
@@ -101,7 +107,7 @@ class Deployable(unittest.TestCase):
                 self.assertEqual((got.returncode, got.stdout), (0, ""), f"{template.name}: {got.stderr}")
 
     def test_no_circular_dependency(self):
-        for resources in (OWN, GIVEN, LOCAL):
+        for resources in (OWN, GIVEN, LOCAL, HARDENED, VPC):
             depends = {name: references(r) & set(resources) for name, r in resources.items()}
             order = []
             while depends:
@@ -123,7 +129,7 @@ class Deployable(unittest.TestCase):
 
     def test_nothing_is_referred_to_that_is_not_there(self):
         parameters = set(SOURCE["Parameters"])
-        for resources in (OWN, GIVEN, LOCAL):
+        for resources in (OWN, GIVEN, LOCAL, HARDENED, VPC):
             for name, r in resources.items():
                 missing = {n for n in references(r) if not n.startswith("AWS::")} - set(resources) - parameters
                 self.assertEqual(missing, set(), name)
@@ -197,10 +203,12 @@ class Permissions(unittest.TestCase):
         self.assertGreater(seen, 30)
 
     def test_managed_policies(self):
-        """SAM adds these two; each is what a function or machine needs to log and to trace."""
-        for name, p in of_type(OWN, "AWS::IAM::Role").items():
-            got = {arn.rpartition("/")[2] for arn in p.get("ManagedPolicyArns", [])}
-            self.assertLessEqual(got, {"AWSLambdaBasicExecutionRole", "AWSXrayWriteOnlyAccess"}, name)
+        """What a function or machine needs to log and to trace, and in a VPC to have its network interfaces."""
+        for resources, in_vpc in ((OWN, set()), (VPC, {"FetchFunctionRole", "FinishFunctionRole"})):
+            for name, p in of_type(resources, "AWS::IAM::Role").items():
+                got = {(arn if isinstance(arn, str) else arn["Fn::Sub"]).rpartition("/")[2] for arn in p.get("ManagedPolicyArns", [])}
+                self.assertLessEqual(got - {"AWSLambdaVPCAccessExecutionRole"}, {"AWSLambdaBasicExecutionRole", "AWSXrayWriteOnlyAccess"}, name)
+                self.assertEqual("AWSLambdaVPCAccessExecutionRole" in got, name in in_vpc, name)
 
     def test_machines_may_do_what_they_do_and_no_more(self):
         for machine in of_type(SOURCE["Resources"], "AWS::Serverless::StateMachine"):
@@ -328,10 +336,18 @@ class Kept(unittest.TestCase):
         self.assertEqual(uploads["AbortIncompleteMultipartUpload"], {"DaysAfterInitiation": 1})
 
     def test_tls_only(self):
-        s, = OWN["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+        s, _ = OWN["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
         self.assertEqual((s["Effect"], s["Principal"], s["Action"], s["Condition"]),
                          ("Deny", "*", "s3:*", {"Bool": {"aws:SecureTransport": "false"}}))
         self.assertEqual(s["Resource"], [{"Fn::GetAtt": ["Bucket", "Arn"]}, {"Fn::Sub": "${Bucket.Arn}/*"}])
+
+    def test_no_link_outlives_its_time(self):
+        """A signature is as old as the link is, whoever made it; s3:signatureAge is in milliseconds."""
+        policy = expand_template.decide(EXPANDED, {"LinkExpirySeconds": 60})["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]
+        _, s = policy["Statement"]
+        self.assertEqual((s["Effect"], s["Principal"], s["Action"], s["Resource"]), ("Deny", "*", "s3:*", {"Fn::Sub": "${Bucket.Arn}/*"}))
+        self.assertEqual(s["Condition"], {
+            "StringEquals": {"s3:authType": "REST-QUERY-STRING"}, "NumericGreaterThan": {"s3:signatureAge": {"Fn::Sub": "60000"}}})
 
     def test_given_bucket_is_left_to_its_owner(self):
         self.assertEqual(of_type(GIVEN, "AWS::S3::Bucket") | of_type(GIVEN, "AWS::S3::BucketPolicy"), {})
@@ -378,6 +394,209 @@ class Seen(unittest.TestCase):
         self.assertEqual(rule["EventPattern"]["detail"], {
             "stateMachineArn": [{"Ref": "DownloadStateMachine"}], "status": ["FAILED", "TIMED_OUT", "ABORTED"]})
         self.assertEqual(rule["Targets"][0]["Arn"], {"Fn::GetAtt": ["CleanUpFunction", "Arn"]})
+
+
+# Metrics that AWS documents, with the dimensions they have:
+# https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+# https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-metrics-and-dimensions.html
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-logging.html
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+DOCUMENTED = {
+    ("AWS/Lambda", ("FunctionName",)): {"Errors", "Throttles", "Duration", "ConcurrentExecutions"},
+    ("AWS/States", ("StateMachineArn",)): {
+        "ExecutionsStarted", "ExecutionsSucceeded", "ExecutionsFailed", "ExecutionsAborted", "ExecutionsTimedOut", "ExecutionThrottled"},
+    ("AWS/ApiGateway", ("ApiName", "Stage")): {"Count", "4XXError", "5XXError"},
+    ("AWS/ApiGateway", ("ApiId", "Stage")): {"ConnectCount", "MessageCount", "ClientError", "IntegrationError", "ExecutionError"},
+    ("AWS/Events", ("RuleName",)): {"FailedInvocations"},
+    ("AWS/SQS", ("QueueName",)): {"ApproximateNumberOfMessagesVisible"},
+}
+
+
+def own_metrics():
+    """The names that internal/metric declares and a function records."""
+    declared = set(re.findall(r'^\s+(\w+)\s+Name = "\1"', (TOP / "internal/metric/metric.go").read_text(), re.M))
+    recorded = {name for file in [*TOP.glob("functions/*/main.go"), TOP / "internal/metric/audit.go"]
+                for name in re.findall(r"\b(?:metric\.)?(\w+)\b", file.read_text())}
+    assert len(declared) == 12, declared
+    return declared & recorded
+
+
+class Watched(unittest.TestCase):
+    """Alarms and the dashboard. CloudWatch takes a metric that nobody writes without a word."""
+
+    def check(self, where, namespace, name, dimensions):
+        if namespace == "AsyncDownload":
+            self.assertIn(name, own_metrics(), where)
+            self.assertIn(set(dimensions), ({"Stack"}, {"Stack", "Code"}) if name == "Failed" else ({"Stack"},), where)
+        else:
+            self.assertIn(name, DOCUMENTED.get((namespace, tuple(sorted(dimensions))), ()), f"{where}: {namespace} {dimensions}")
+
+    def alarms(self):
+        """(alarm, its properties, its metrics as (namespace, name, dimensions))."""
+        for name, p in of_type(OWN, "AWS::CloudWatch::Alarm").items():
+            metrics = [q["MetricStat"]["Metric"] for q in p.get("Metrics", []) if "MetricStat" in q] or [p]
+            yield name, p, [(m["Namespace"], m["MetricName"], {d["Name"]: d["Value"] for d in m["Dimensions"]}) for m in metrics]
+
+    def test_every_alarm_is_in_the_runbook(self):
+        headings = set(re.findall(r"^### (\w+Alarm)$", RUNBOOK, re.M))
+        self.assertEqual({name for name, _, _ in self.alarms()}, headings)
+        for name, p, _ in self.alarms():
+            self.assertTrue(p["AlarmDescription"].endswith(f". docs/RUNBOOK.md, {name}."), name)
+
+    def test_every_metric_of_an_alarm_is_written_by_somebody(self):
+        for name, _, metrics in self.alarms():
+            self.assertTrue(metrics)
+            for namespace, metric, dimensions in metrics:
+                self.check(name, namespace, metric, dimensions)
+
+    def test_what_an_alarm_adds_up(self):
+        """Each function is among those watched, or stands here with its reason."""
+        of = {name: {d.get("FunctionName", {}).get("Ref") for _, _, d in metrics} for name, _, metrics in self.alarms()}
+        functions = set(of_type(OWN, "AWS::Lambda::Function"))
+        self.assertEqual(of["ThrottleAlarm"], functions)
+        # These three tell a download's failure as an error; FaultAlarm counts those.
+        self.assertEqual(functions - of["ErrorAlarm"], {"FetchFunction", "FinishFunction", "SendMessageFunction"})
+        # Nobody waits for these.
+        self.assertEqual(functions - of["SlowCopyAlarm"] - of["SlowAnswerAlarm"], {"OnDisconnectFunction", "MessageFunction", "CleanUpFunction"})
+        for alarm in ("SlowCopyAlarm", "SlowAnswerAlarm"):
+            for function in of[alarm]:
+                self.assertEqual(OWN[alarm]["Properties"]["Threshold"], OWN[function]["Properties"]["Timeout"] * 900, f"{alarm}: {function}")
+
+    def test_expressions(self):
+        """Each alarm has one metric that it returns, and its expression knows the others."""
+        for name, p, _ in self.alarms():
+            if "Metrics" not in p:
+                continue
+            ids = {q["Id"] for q in p["Metrics"] if "MetricStat" in q}
+            returned, = [q for q in p["Metrics"] if q["ReturnData"]]
+            expression = returned["Expression"]
+            expression = expression if isinstance(expression, str) else expression["Fn::Sub"]
+            used = set(re.findall(r"\b[a-z]\w*\b", expression))
+            self.assertEqual(used or (ids if "METRICS()" in expression else set()), ids, f"{name}: {expression}")
+            self.assertLessEqual(len(ids), 10, f"{name}: an alarm takes ten metrics")
+
+    def test_late_is_a_share_of_what_the_stack_waits(self):
+        resources = expand_template.decide(EXPANDED, {"ClientTimeoutSeconds": 60})["Resources"]
+        self.assertEqual(resources["LateClientsAlarm"]["Properties"]["Metrics"][-1]["Expression"], {"Fn::Sub": "100 * waited / 60"})
+
+    def test_nothing_is_no_alarm(self):
+        for name, p, _ in self.alarms():
+            self.assertEqual(p["TreatMissingData"], "notBreaching", name)
+            self.assertNotIn("AlarmActions", p, name)
+            self.assertNotIn("OKActions", p, name)
+        for name, p in of_type(HARDENED, "AWS::CloudWatch::Alarm").items():
+            self.assertEqual((p["AlarmActions"], p["OKActions"]), ([TOPIC], [TOPIC]), name)
+
+    def test_dashboard(self):
+        body = OWN["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+        widgets = json.loads(re.sub(r"\$\{[^}]+\}", "x", body))["widgets"]
+        seen = set()
+        for w in widgets:
+            title = w["properties"]["title"]
+            self.assertLessEqual(w["x"] + w["width"], 24, title)
+            for m in w["properties"].get("metrics", []):
+                if isinstance(m[0], dict):
+                    self.assertIn("{AsyncDownload,Stack,Code}", m[0]["expression"])
+                    continue
+                names = [part for part in m[2:] if isinstance(part, str)]
+                self.check(title, m[0], m[1], names[::2])
+                seen.add(m[1])
+        self.assertEqual(own_metrics() - seen, set(), "written and shown nowhere")
+        places = [(w["x"], w["y"]) for w in widgets]
+        self.assertEqual(len(places), len(set(places)))
+
+    def test_log_searches_name_members_that_are_written(self):
+        """In the dashboard and the runbook."""
+        written = {"execution", "message", "level", "timestamp", "requestId", "status", "error", "segment"}
+        for file in [*TOP.glob("functions/*/main.go"), *TOP.glob("internal/metric/*.go")]:
+            written |= set(re.findall(r'"(\w+)":', file.read_text())) | set(re.findall(r'"(\w+)", ', file.read_text()))
+        written |= own_metrics()
+        body = OWN["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+        searches = re.findall(r"\bfields ([\w@.]+(?:, [\w@.]+)*)", body + RUNBOOK)
+        self.assertGreater(len(searches), 3)
+        for fields in searches:
+            for field in fields.split(", "):
+                self.assertTrue(field.startswith("@") or field.split(".")[0] in written, field)
+
+    def test_dead_letters(self):
+        rule, = of_type(OWN, "AWS::Events::Rule").values()
+        queue = {"Fn::GetAtt": ["CleanUpDeadLetters", "Arn"]}
+        self.assertEqual(rule["Targets"][0]["DeadLetterConfig"], {"Arn": queue})
+        self.assertEqual(OWN["CleanUpFunction"]["Properties"]["DeadLetterConfig"], {"TargetArn": queue})
+        s, = OWN["CleanUpDeadLettersPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+        self.assertEqual((s["Principal"], s["Action"], s["Condition"]), (
+            {"Service": "events.amazonaws.com"}, "sqs:SendMessage",
+            {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["CleanUpFunctionExecutionEnded", "Arn"]}}}))
+        self.assertIn(("CleanUpFunctionRole", "sqs:SendMessage"), [(role, s["Action"]) for role, s in statements(OWN)])
+
+    def test_access_logs_hold_no_secret(self):
+        self.assertNotIn("AccessLogGroup", OWN)
+        self.assertNotIn("AccessLogSetting", OWN["DownloadApiStage"]["Properties"])
+        self.assertNotIn("AccessLogSettings", OWN["WebSocketApiStage"]["Properties"])
+        for settings in (HARDENED["DownloadApiStage"]["Properties"]["AccessLogSetting"], HARDENED["WebSocketApiStage"]["Properties"]["AccessLogSettings"]):
+            self.assertEqual(settings["DestinationArn"], {"Fn::GetAtt": ["AccessLogGroup", "Arn"]})
+            line = json.loads(settings["Format"])
+            self.assertIn("$context.identity.sourceIp", line.values())
+            for value in line.values():
+                self.assertRegex(value, r"^\$context\.[\w.]+$")
+                self.assertNotRegex(value, r"(?i)query|header|token|apiKey$|error|requestOverride|claims")
+
+
+class YourOwn(unittest.TestCase):
+    """What the optional parameters bring, and that nothing of it is there without them."""
+
+    def test_key(self):
+        self.assertEqual(HARDENED["Bucket"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"], [
+            {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}, "BucketKeyEnabled": True}])
+        self.assertEqual(HARDENED["ConnectionsTable"]["Properties"]["SSESpecification"], {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": KEY})
+        for name, p in of_type(HARDENED, "AWS::Logs::LogGroup").items():
+            self.assertEqual(p["KmsKeyId"], KEY, name)
+        self.assertNotIn("kms:", json.dumps(OWN).replace("aws:kms", ""))
+        self.assertNotIn("KmsKeyId", json.dumps(OWN))
+
+    def test_who_may_use_the_key(self):
+        """Whoever may use the table or an object may use the key for it, by that service and no other."""
+        self.assertTrue(any("kms:" in a for _, s in statements(HARDENED) for a in listed(s["Action"])))
+        for role in of_type(HARDENED, "AWS::IAM::Role"):
+            allowed, keys = set(), {}
+            for _, s in statements(HARDENED, role):
+                for a in listed(s["Action"]):
+                    if a.startswith("kms:"):
+                        self.assertEqual(s["Resource"], KEY)
+                        service, = s["Condition"]["StringEquals"].values()
+                        keys.setdefault(service["Fn::Sub"].split(".")[0], set()).add(a)
+                    else:
+                        allowed.add(a)
+            want = {}
+            if any(a.startswith("dynamodb:") for a in allowed):
+                want["dynamodb"] = {"kms:Decrypt", "kms:DescribeKey"}
+            if "s3:GetObject" in allowed:
+                want["s3"] = {"kms:Decrypt"}
+            if "s3:PutObject" in allowed:
+                want["s3"] = {"kms:Decrypt", "kms:GenerateDataKey"}
+            self.assertEqual(keys, want, role)
+
+    def test_bucket_logs(self):
+        self.assertNotIn("LoggingConfiguration", OWN["Bucket"]["Properties"])
+        self.assertEqual(HARDENED["Bucket"]["Properties"]["LoggingConfiguration"]["DestinationBucketName"], "logs-of-the-account")
+
+    def test_reservation(self):
+        for resources, want in ((OWN, {}), (HARDENED, {"FetchFunction": "40"})):
+            got = {name: p["ReservedConcurrentExecutions"] for name, p in of_type(resources, "AWS::Lambda::Function").items() if "ReservedConcurrentExecutions" in p}
+            self.assertEqual(got, want)
+
+    def test_vpc(self):
+        """What reaches the origin is in the VPC, and nothing else."""
+        for resources, want in ((OWN, set()), (VPC, {"FetchFunction", "FinishFunction"})):
+            self.assertEqual({name for name, p in of_type(resources, "AWS::Lambda::Function").items() if "VpcConfig" in p}, want)
+        for name in ("FetchFunction", "FinishFunction"):
+            self.assertIn("ORIGIN_URL", OWN[name]["Properties"]["Environment"]["Variables"])
+            self.assertEqual(VPC[name]["Properties"]["VpcConfig"], {
+                "SubnetIds": {"Fn::Split": [",", "subnet-0a,subnet-0b"]}, "SecurityGroupIds": {"Fn::Split": [",", "sg-0c"]}})
+        with self.assertRaises(expand_template.Refused):
+            expand_template.decide(EXPANDED, {"VpcSubnetIds": "subnet-0a"})
 
 
 class Callers(unittest.TestCase):
