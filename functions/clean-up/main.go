@@ -103,6 +103,9 @@ func outcome(c change, item meeting.Item) (metric.Name, failure.Code) {
 	case meeting.Cancelled:
 		return metric.Cancelled, ""
 	case meeting.Expired:
+		if c.Status == "FAILED" && aws.ToString(c.Error) != string(failure.Expired) {
+			return metric.Failed, failure.Internal // a client is owed a link that nobody could send; it may come for it
+		}
 		return metric.Expired, ""
 	}
 	return "", ""
