@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs the Debian packages the tests use, where they are missing: nginx as an origin, spin and gcc
-# for the protocol's model.
+# Installs the Debian packages the tests use, where they are missing: nginx as an origin, Chromium for
+# the page, spin and gcc for the protocol's model.
 set -euo pipefail
 missing=()
 [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || missing+=(nginx-light)
+command -v chromium >/dev/null || missing+=(chromium)
 command -v spin >/dev/null || missing+=(spin)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 command -v jq >/dev/null || missing+=(jq)
