@@ -263,8 +263,8 @@ class Run:
         # As Go writes it: a slice that is nil is null.
         outcome = {"work": {"plan": {"uploadId": ""}, "segments": None, "missing": 0}, "waitSeconds": 0, "connected": False} | answer
         if not outcome["work"]["segments"] and not outcome["waitSeconds"]:
-            done = self.update(go("SET #status = :ready, bytesCopied = :size, bytesTotal = :size REMOVE uploadId"),
-                               RUNNING + " AND attribute_not_exists(cancelled)", {":size": "1"} | COPYING_OR_READY)
+            done = self.update(go("SET #status = :ready, bytesCopied = :size, bytesTotal = :size, copiedAt = :now REMOVE uploadId"),
+                               RUNNING + " AND attribute_not_exists(cancelled)", {":size": "1", ":now": "1"} | COPYING_OR_READY)
             if not done:
                 raise Failure("CANCELLED")
         return outcome
