@@ -1,0 +1,826 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/target"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// TestPage uses the page that GET / serves as a person does, in Chromium.
+func TestPage(t *testing.T) {
+	chromium := startChromium(t)
+
+	t.Run("success", func(t *testing.T) {
+		const path = "/file/64MiB/page%20one.bin?noranges&rate=8MiB"
+		p := open(t, chromium, "") // below the stage, without a slash
+		p.enter(path[1:])
+		p.until(20*time.Second, "progress", `0 < page.progress.value && page.progress.value < 1 && / of 67.1 MB$/.test(page.bytes.textContent)`)
+		p.until(20*time.Second, "a pace", `/^[\d.]+ MB\/s · \d+ s left$/.test(page.pace.textContent)`)
+		p.until(20*time.Second, "a spoken state", `page.live.textContent === "Copying…"`)
+		p.until(60*time.Second, "the link", `page.title.textContent === "Ready: page one.bin"`)
+		p.saved("page one.bin", sum(t, path))
+		if got := p.text("live"); got != "Ready: page one.bin" {
+			t.Errorf("spoken: got %q", got)
+		}
+		p.quiet()
+	})
+
+	t.Run("nothing known of the length", func(t *testing.T) {
+		const path = "/file/48MiB/chunked.bin?chunked&rate=8MiB"
+		p := open(t, chromium, "/", `{ // a second is four minutes, when the socket would have been idle
+			const [interval, send] = [setInterval, WebSocket.prototype.send]
+			window.setInterval = (f, ms) => interval(f, ms / 240)
+			window.sent = []
+			WebSocket.prototype.send = function (data) { sent.push(data); send.call(this, data) }
+		}`)
+		p.enter(path[1:])
+		p.until(20*time.Second, "bytes", `/^[1-4]\d\.\d MB$/.test(page.bytes.textContent)`)
+		if !eval[bool](p, `!page.progress.hasAttribute("value") && getComputedStyle(page.progress).animationName === "along"`) {
+			t.Error("the bar doesn't show that the end is unknown")
+		}
+		p.emulate("prefers-reduced-motion", "reduce")
+		if got := eval[string](p, `getComputedStyle(page.progress).animationName`); got != "none" {
+			t.Errorf("with reduced motion: got animation %q, want none", got)
+		}
+		p.saved("chunked.bin", sum(t, path))
+		if got := eval[[]string](p, `sent`); len(got) < 2 || got[0] != `{"action":"ping"}` {
+			t.Errorf("sent: got %q, want pings", got)
+		}
+		p.quiet()
+	})
+
+	t.Run("failure", func(t *testing.T) {
+		p := open(t, chromium, "/")
+		failed := func(code, message, advice string) {
+			t.Helper()
+			p.until(30*time.Second, code, `page.title.textContent === "The download failed" && document.querySelector("#message code").textContent === "`+code+`"`)
+			if got := p.text("message"); !strings.Contains(got, message) {
+				t.Errorf("%s: message: got %q, want %q", code, got, message)
+			}
+			if got := p.text("advice"); !strings.Contains(got, advice) {
+				t.Errorf("%s: advice: got %q, want %q", code, got, advice)
+			}
+			if got := p.text("live"); !strings.Contains(got, message) {
+				t.Errorf("%s: spoken: got %q, want %q", code, got, message)
+			}
+		}
+		p.enter("file/1MiB/missing.bin?status=404")
+		failed("ORIGIN_STATUS", "404", "Check the path")
+		p.quiet()
+		p.click("again")
+		p.until(10*time.Second, "another try", `page.title.textContent !== "The download failed"`)
+		failed("ORIGIN_STATUS", "404", "Check the path")
+		if got := p.way.count("GET", "/download/"); got != 2 {
+			t.Errorf("questions: got %d, want 2", got)
+		}
+		p.enter("a//b")
+		failed("INVALID_PATH", "", "Type what follows")
+		p.enter("../executions/x")
+		failed("INVALID_PATH", "leads out", "Type what follows")
+		p.enter(`a\..\b`)
+		failed("INVALID_PATH", "", "Type what follows")
+		p.way.answerWith(func(*http.Request) (int, string) { return http.StatusForbidden, `{"message":"Forbidden"}` })
+		p.enter("file/1MiB")
+		failed("UNAUTHORIZED", "403 Forbidden", "asks for credentials")
+	})
+
+	t.Run("the path as typed", func(t *testing.T) {
+		p := open(t, chromium, "/")
+		p.way.answerWith(func(*http.Request) (int, string) { return http.StatusForbidden, `{}` })
+		prefix := strings.TrimPrefix(stack.env["API_URL"], stack.env["AWS_ENDPOINT_URL"])
+		for typed, want := range map[string]string{
+			"":                     "/download",
+			"?a=1":                 "/download?a=1",
+			"/a/b.bin?x=1&x=2":     "/download/a/b.bin?x=1&x=2",
+			"  ä b.pdf ":           "/download/%C3%A4%20b.pdf",
+			"a%20b/100%.pdf?c#d=1": "/download/a%20b/100%25.pdf?c%23d=1",
+			"https://x.example/a":  "/download/https://x.example/a",
+		} {
+			before := p.way.count("GET", "/download")
+			p.enter(typed)
+			p.until(10*time.Second, "the question", `page.title.textContent === "The download failed"`)
+			if p.way.count("GET", "/download") != before+1 || p.way.last() != "GET "+prefix+want {
+				t.Errorf("%q: got %s, want GET %s%s", typed, p.way.last(), prefix, want)
+			}
+		}
+	})
+
+	t.Run("network lost and back", func(t *testing.T) {
+		const path = "/file/64MiB/cut.bin?noranges&rate=6MiB"
+		p := open(t, chromium, "/")
+		p.enter(path[1:])
+		p.until(20*time.Second, "progress", `busy() && page.progress.value > 0`)
+		p.way.cut(true)
+		p.until(20*time.Second, "word of the loss", `page.line.textContent.startsWith("The connection is lost") && page.live.textContent.startsWith("The connection is lost")`)
+		p.way.cut(false)
+		p.until(20*time.Second, "the connection", `page.line.hidden && page.live.textContent === "The connection is back."`)
+		p.saved("cut.bin", sum(t, path))
+		if sockets, questions := p.way.count("CONNECT", ""), p.way.count("GET", "/download/"); sockets < 2 || questions != 1 {
+			t.Errorf("got %d sockets and %d questions, want 2 and 1", sockets, questions)
+		}
+		p.quiet("network")
+	})
+
+	t.Run("socket dead without a word", func(t *testing.T) {
+		const path = "/file/64MiB/frozen.bin?noranges&rate=8MiB"
+		p := open(t, chromium, "/", `{
+			const [now, later, start] = [Date.now, setTimeout, Date.now()] // ten times as fast
+			Date.now = () => start + (now() - start) * 10
+			window.setTimeout = (f, ms) => later(f, ms / 10)
+		}`)
+		p.enter(path[1:])
+		p.until(20*time.Second, "progress", `busy() && page.progress.value > 0`)
+		p.way.freeze()
+		p.until(20*time.Second, "the link", `page.title.textContent.startsWith("Ready")`)
+		if p.way.count("GET", "/executions/") == 0 {
+			t.Error("the status URL was never asked")
+		}
+	})
+
+	t.Run("sockets blocked", func(t *testing.T) {
+		const path = "/file/64MiB/polled.bin?noranges&rate=6MiB"
+		p := open(t, chromium, "/")
+		p.way.block()
+		p.enter(path[1:])
+		p.until(30*time.Second, "word of it", `page.line.textContent.startsWith("No live connection") && page.progress.value > 0`)
+		p.saved("polled.bin", sum(t, path))
+		asked := p.way.times("GET", "/executions/")
+		if len(asked) < 3 {
+			t.Errorf("the status URL was asked %d times, want 3 or more", len(asked))
+		}
+		for i := 1; i < len(asked); i++ {
+			if got := asked[i].Sub(asked[i-1]); got < 2*time.Second {
+				t.Errorf("asked again after %s, want Retry-After: 2", got)
+			}
+		}
+		p.quiet("network")
+	})
+
+	t.Run("API busy", func(t *testing.T) {
+		p := open(t, chromium, "/")
+		p.way.answerWith(func(r *http.Request) (int, string) {
+			if strings.Contains(r.URL.Path, "/download/") && p.way.count("GET", "/download/") <= 2 {
+				return http.StatusServiceUnavailable, `{"message":"Service Unavailable"}`
+			}
+			return 0, ""
+		})
+		p.enter("file/1MiB/busy.bin")
+		p.saved("busy.bin", sum(t, "/file/1MiB/busy.bin"))
+	})
+
+	t.Run("reload", func(t *testing.T) {
+		const path = "/file/64MiB/reload.bin?noranges&rate=6MiB"
+		p := open(t, chromium, "/")
+		p.enter(path[1:])
+		p.until(20*time.Second, "progress", `busy() && page.progress.value > 0`)
+		before := eval[float64](p, `page.progress.value`)
+		p.do(chromedp.Reload())
+		p.until(20*time.Second, "progress after the reload", fmt.Sprintf(`typeof page !== "undefined" && page.progress.value >= %v && page.path.value === "%s"`, before, path[1:]))
+		p.saved("reload.bin", sum(t, path))
+
+		p.do(chromedp.Reload()) // after the end: no second download, but a link
+		p.until(20*time.Second, "the link", `typeof page !== "undefined" && page.title.textContent === "Ready: reload.bin"`)
+		time.Sleep(time.Second)
+		if got := p.files(); len(got) != 0 {
+			t.Errorf("saved again: %q", got)
+		}
+		p.click("save")
+		p.saved("reload.bin", sum(t, path))
+
+		old := eval[string](p, `page.save.href`)
+		p.js(`{ const now = Date.now; Date.now = () => now() + 3_600_000 }`) // the link is too old
+		p.click("save")
+		p.saved("reload.bin", sum(t, path))
+		if eval[string](p, `page.save.href`) == old {
+			t.Error("an expired link was used again")
+		}
+		if got := p.way.count("GET", "/download/"); got != 1 {
+			t.Errorf("questions: got %d, want 1", got)
+		}
+		if kept := eval[string](p, `JSON.stringify([sessionStorage, localStorage, location.href, document.cookie])`); !strings.Contains(kept, "executionArn") || strings.Contains(kept, "X-Amz-") {
+			t.Errorf("kept: %s", kept)
+		}
+		p.quiet()
+	})
+
+	t.Run("cancel, by keyboard", func(t *testing.T) {
+		p := open(t, chromium, "/")
+		p.enter("file/64MiB/cancel.bin?noranges&rate=4MiB")
+		p.until(20*time.Second, "progress", `busy() && page.progress.value > 0`)
+		arn := eval[string](p, `kept.job.executionArn`)
+		for _, id := range []string{"start", "cancel"} {
+			p.do(chromedp.KeyEvent(kb.Tab))
+			if got := eval[string](p, `document.activeElement.id + " " + getComputedStyle(document.activeElement).outlineStyle`); got != id+" solid" {
+				t.Errorf("Tab: got %s, want %s with a visible outline", got, id)
+			}
+		}
+		p.do(chromedp.KeyEvent(kb.Enter))
+		p.until(20*time.Second, "the end", `page.title.textContent === "The download was cancelled"`)
+		if got := eval[string](p, `document.activeElement.id`); got != "title" {
+			t.Errorf("the focus went to %q, want the heading", got)
+		}
+		if out := ended(t, arn, 10*time.Second); *out.Error != "CANCELLED" {
+			t.Errorf("execution: got %s, want CANCELLED", *out.Error)
+		}
+		nothingStored(t, arn)
+		if got := p.files(); len(got) != 0 {
+			t.Errorf("files: got %q, want none", got)
+		}
+		p.quiet()
+	})
+
+	t.Run("cancel that comes too late", func(t *testing.T) {
+		p := open(t, chromium, "/")
+		var lost atomic.Bool // what would tell the page that the file is there
+		lost.Store(true)
+		p.way.block()
+		p.way.answerWith(func(r *http.Request) (int, string) {
+			if lost.Load() && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/executions/") {
+				return http.StatusServiceUnavailable, `{"message":"Service Unavailable"}`
+			}
+			return 0, ""
+		})
+		p.enter("file/1MiB/late.bin")
+		p.until(20*time.Second, "the job", `view.phase === "copying"`)
+		ended(t, eval[string](p, `kept.job.executionArn`), clientTimeout+20*time.Second)
+		p.click("cancel")
+		p.until(20*time.Second, "the refusal", `view.phase === "copying"`)
+		if got := p.way.count("DELETE", "/executions/"); got != 1 {
+			t.Errorf("cancelled %d times, want once", got)
+		}
+		lost.Store(false)
+		p.saved("late.bin", sum(t, "/file/1MiB/late.bin"))
+	})
+
+	t.Run("with a ticket", func(t *testing.T) {
+		set(t, "DownloadFunction", "REQUIRE_TICKET", "true")
+		defer set(t, "DownloadFunction", "REQUIRE_TICKET", "false")
+		p := open(t, chromium, "/")
+		p.enter("file/1MiB/ticket.bin")
+		p.saved("ticket.bin", sum(t, "/file/1MiB/ticket.bin"))
+		if asked := p.way.count("GET", "/executions/"); asked != 0 || eval[string](p, `kept.job.ticket`) == "" {
+			t.Errorf("the socket didn't do: the status URL was asked %d times", asked)
+		}
+		p.way.block()
+		p.enter("file/1MiB/polled.bin")
+		p.saved("polled.bin", sum(t, "/file/1MiB/polled.bin"))
+		p.enter("file/64MiB/cancel.bin?noranges&rate=4MiB")
+		p.until(20*time.Second, "the job", `view.phase === "copying"`)
+		p.click("cancel")
+		p.until(20*time.Second, "the end", `page.title.textContent === "The download was cancelled"`)
+		if link := eval[string](p, `location.href + document.title`); strings.Contains(link, eval[string](p, `kept.job.ticket`)) {
+			t.Errorf("the ticket is to be seen in %s", link)
+		}
+	})
+
+	t.Run("for everybody", func(t *testing.T) {
+		p := open(t, chromium, "/")
+		p.emulate("prefers-color-scheme", "light")
+		p.do(chromedp.EmulateViewport(320, 640))
+		p.looks("idle")
+		p.enter("file/64MiB/a-rather-long-name-" + strings.Repeat("without-a-place-to-break", 3) + "?noranges&rate=6MiB")
+		p.until(20*time.Second, "progress", `busy() && page.progress.value > 0`)
+		p.looks("copying")
+		if got := p.controls(); !slices.Equal(got, []string{"button: Cancel", "button: Download", "progressbar: Copied", "textbox: Path of the file"}) {
+			t.Errorf("while copying: got %q", got)
+		}
+		p.until(60*time.Second, "the link", `page.title.textContent.startsWith("Ready")`)
+		p.looks("ready")
+		if got := p.controls(); !slices.Equal(got, []string{"button: Download", "link: Save the file", "textbox: Path of the file"}) {
+			t.Errorf("when ready: got %q", got)
+		}
+		p.enter("file/1MiB?status=404")
+		p.until(20*time.Second, "the failure", `page.title.textContent === "The download failed"`)
+		p.looks("failed")
+		if got := p.controls(); !slices.Equal(got, []string{"button: Download", "button: Try again", "textbox: Path of the file"}) {
+			t.Errorf("when failed: got %q", got)
+		}
+		p.quiet()
+	})
+
+	t.Run("policy", func(t *testing.T) {
+		for _, slash := range []string{"", "/"} {
+			res, err := http.Get(stack.env["API_URL"] + slash)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			for name, want := range map[string]string{
+				"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store",
+				"Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
+			} {
+				if got := res.Header.Get(name); got != want {
+					t.Errorf("GET %s: %s: got %q, want %q", slash, name, got, want)
+				}
+			}
+			if got := res.Header.Get("Content-Security-Policy"); !strings.HasPrefix(got, "default-src 'none'; script-src 'sha256-") || strings.Contains(got, "unsafe") {
+				t.Errorf("GET %s: policy: got %q", slash, got)
+			}
+		}
+		// What somebody might get into the page does nothing.
+		p := open(t, chromium, "/")
+		p.js(`document.body.append(Object.assign(document.createElement("script"), {textContent: "window.intruder = true"}))`)
+		p.js(`document.body.setAttribute("onclick", "window.intruder = true"), document.body.click()`)
+		if eval[bool](p, `window.intruder === true`) {
+			t.Error("a script that isn't the page's ran")
+		}
+		reached := `new Promise((tell) => fetch("` + stack.originURL + `/file/1", {mode: "no-cors"}).then(() => tell(true), () => tell(false)))`
+		if got, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](reached, chromedp.EvalAwaitPromise)); err != nil || got {
+			t.Errorf("the page reached another host: %v, %v", got, err)
+		}
+		if got := strings.Join(p.console(), "\n"); !strings.Contains(got, "script-src-elem") || !strings.Contains(got, "connect-src") {
+			t.Errorf("violations: got %q", got)
+		}
+	})
+
+	if os.Getenv("UPDATE_SCREENSHOTS") != "" {
+		t.Run("screenshots", func(t *testing.T) { screenshots(t, chromium) })
+	}
+}
+
+// screenshots draws docs/page.png: the page while it copies, light and wide, and
+// when the file is there, dark and narrow.
+func screenshots(t *testing.T, chromium context.Context) {
+	shoot := func(scheme string, width, height int64, done string) image.Image {
+		p := open(t, chromium, "/")
+		p.emulate("prefers-color-scheme", scheme)
+		p.do(chromedp.EmulateViewport(width, height, chromedp.EmulateScale(2)))
+		p.enter("file/64MiB/report-2026.pdf?noranges&rate=6MiB")
+		p.until(60*time.Second, "the moment", done)
+		time.Sleep(time.Second) // the bar moves
+		b, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := png.Decode(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	wide := shoot("light", 700, 600, `page.progress.value > 0.4 && page.pace.textContent.includes("left")`)
+	narrow := shoot("dark", 360, 600, `page.title.textContent.startsWith("Ready")`)
+	const gap = 32
+	both := image.NewRGBA(image.Rect(0, 0, wide.Bounds().Dx()+gap+narrow.Bounds().Dx(), wide.Bounds().Dy()))
+	draw.Draw(both, both.Bounds(), image.NewUniform(color.White), image.Point{}, draw.Src)
+	draw.Draw(both, wide.Bounds(), wide, image.Point{}, draw.Src)
+	draw.Draw(both, narrow.Bounds().Add(image.Pt(wide.Bounds().Dx()+gap, 0)), narrow, image.Point{}, draw.Src)
+	if err := os.MkdirAll("docs", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create("docs/page.png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(out, both); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startChromium runs the browser until the test ends.
+func startChromium(t *testing.T) context.Context {
+	t.Helper()
+	program, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("Chromium is needed for the page: apt-get install chromium")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(program), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(stop)
+	ctx, cancel := chromedp.NewContext(allocator)
+	t.Cleanup(func() {
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Errorf("stop Chromium: %v", err)
+		}
+		cancel()
+	})
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return ctx
+}
+
+// tab is the page in a tab that shares nothing with another.
+type tab struct {
+	t         *testing.T
+	ctx       context.Context
+	way       *way
+	downloads string
+
+	mu       sync.Mutex
+	messages []string // errors and warnings of the console, each behind its source
+}
+
+// open opens the API's URL with suffix. scripts run before those of the page.
+func open(t *testing.T, chromium context.Context, suffix string, scripts ...string) *tab {
+	t.Helper()
+	p := &tab{t: t, way: newWay(t), downloads: t.TempDir()}
+	ctx, cancel := chromedp.NewContext(chromium, chromedp.WithNewBrowserContext(func(o *target.CreateBrowserContextParams) {
+		o.ProxyServer, o.ProxyBypassList = p.way.address, "<-loopback>"
+	}))
+	t.Cleanup(cancel)
+	p.ctx = ctx
+	if err := chromedp.Listen(ctx, p.hear); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.CallBrowser(ctx, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{
+		Behavior: browser.SetDownloadBehaviorBehaviorAllow, DownloadPath: p.downloads,
+		BrowserContextID: chromedp.FromContext(ctx).BrowserContextID,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	scripts = append(scripts, `addEventListener("securitypolicyviolation", (e) => console.error(e.effectiveDirective, e.blockedURI))`)
+	for _, s := range scripts {
+		if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: s}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.do(chromedp.Navigate(stack.env["API_URL"] + suffix))
+	t.Cleanup(func() {
+		if t.Failed() {
+			state, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`document.body.innerText`))
+			t.Logf("the page says:\n%s\nthe console: %q\nrequests:\n%s", state, p.console(), strings.Join(p.way.log(), "\n"))
+		}
+	})
+	return p
+}
+
+func (p *tab) hear(event any) {
+	var message string
+	switch e := event.(type) {
+	case *runtime.EventExceptionThrown:
+		message = "exception: " + e.ExceptionDetails.Text
+		if e.ExceptionDetails.Exception != nil {
+			message += " " + e.ExceptionDetails.Exception.Description
+		}
+	case *runtime.EventConsoleAPICalled:
+		message = string(e.Type) + ":"
+		for _, a := range e.Args {
+			message += " " + string(a.Value) + a.Description
+		}
+	case *log.EventEntryAdded:
+		message = string(e.Entry.Source) + ": " + e.Entry.Text
+	default:
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.messages = append(p.messages, message)
+}
+
+func (p *tab) console() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.messages)
+}
+
+// quiet fails if the console has anything but what comes from allowed sources.
+func (p *tab) quiet(allowed ...string) {
+	p.t.Helper()
+	for _, m := range p.console() {
+		if source, _, _ := strings.Cut(m, ":"); !slices.Contains(allowed, source) {
+			p.t.Errorf("console: %s", m)
+		}
+	}
+}
+
+func (p *tab) do(actions ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *tab) js(statement string) { p.do(chromedp.Evaluate[chromedp.Void](statement)) }
+
+func eval[T any](p *tab, expression string) T {
+	p.t.Helper()
+	v, err := chromedp.Run(p.ctx, chromedp.Evaluate[T](expression))
+	if err != nil {
+		p.t.Fatalf("%s: %v", expression, err)
+	}
+	return v
+}
+
+// until waits for a condition in JavaScript.
+func (p *tab) until(d time.Duration, what, condition string) {
+	p.t.Helper()
+	within(p.t, d, what, func() bool {
+		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](condition))
+		return err == nil && ok // an error: the page is between two documents
+	})
+}
+
+func (p *tab) text(id string) string { return eval[string](p, "page."+id+".textContent") }
+
+// enter types a path and presses Enter.
+func (p *tab) enter(path string) {
+	p.t.Helper()
+	p.js(`page.path.select()`)
+	p.do(chromedp.SendKeys("#path", kb.Backspace+path+kb.Enter))
+}
+
+func (p *tab) click(id string) {
+	p.t.Helper()
+	p.do(chromedp.Click("#" + id))
+}
+
+// emulate sets a media feature.
+func (p *tab) emulate(feature, value string) {
+	p.t.Helper()
+	if _, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: feature, Value: value}},
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *tab) files() []string {
+	entries, err := os.ReadDir(p.downloads)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// saved waits until the browser has saved a file, compares its SHA-256 and removes it.
+func (p *tab) saved(name, want string) {
+	p.t.Helper()
+	within(p.t, 90*time.Second, name, func() bool { return slices.Contains(p.files(), name) })
+	f, err := os.Open(filepath.Join(p.downloads, name))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		p.t.Fatal(err)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		p.t.Errorf("%s: SHA-256: got %s, want %s", name, got, want)
+	}
+}
+
+// controls returns role and name of what a screen reader finds to work with, and
+// fails where one has no name or nothing speaks of progress.
+func (p *tab) controls() []string {
+	p.t.Helper()
+	tree, err := chromedp.Call(p.ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var found []string
+	polite := false
+	for _, n := range tree.Nodes {
+		if n.Ignored || n.Role == nil {
+			continue
+		}
+		role, name := strings.Trim(string(n.Role.Value), `"`), ""
+		if n.Name != nil {
+			name = strings.Trim(string(n.Name.Value), `"`)
+		}
+		switch role {
+		case "button", "link", "textbox", "progressbar":
+			if name == "" {
+				p.t.Errorf("a %s has no name", role)
+			}
+			found = append(found, role+": "+name)
+		case "status":
+			for _, property := range n.Properties {
+				polite = polite || property.Name == "live" && string(property.Value.Value) == `"polite"`
+			}
+		}
+	}
+	if !polite {
+		p.t.Error("no polite live region")
+	}
+	slices.Sort(found)
+	return found
+}
+
+// looks holds the page, light and dark, to the width of the screen and to the
+// contrast that WCAG AA asks of text.
+func (p *tab) looks(when string) {
+	p.t.Helper()
+	if got := eval[int](p, `document.scrollingElement.scrollWidth - innerWidth`); got > 0 {
+		p.t.Errorf("%s: the page is %d pixels wider than the screen", when, got)
+	}
+	for _, scheme := range []string{"dark", "light"} {
+		p.emulate("prefers-color-scheme", scheme)
+		p.controls()
+		for _, low := range eval[[]string](p, `(() => {
+			const parts = (color) => color.match(/[\d.]+/g).map(Number)
+			const light = (color) => parts(color).slice(0, 3)
+				.map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+				.reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0)
+			const behind = (e) => e && (parts(getComputedStyle(e).backgroundColor)[3] === 0 ? behind(e.parentElement) : getComputedStyle(e).backgroundColor)
+			const low = []
+			for (const e of document.querySelectorAll("body *")) {
+				if (!e.checkVisibility() || ![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) && e.tagName !== "INPUT") continue
+				const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x)
+				const ratio = (a + 0.05) / (b + 0.05)
+				if (ratio < 4.5) low.push((e.id || e.tagName) + " " + ratio.toFixed(2))
+			}
+			return low
+		})()`) {
+			p.t.Errorf("%s, %s: too little contrast: %s", when, scheme, low)
+		}
+	}
+}
+
+// way is the browser's way to the stack: a proxy that can fail as networks do.
+// The browser asks it for a tunnel for each socket, and for nothing else.
+type way struct {
+	address string
+
+	mu        sync.Mutex
+	down      bool
+	noSockets bool
+	answer    func(*http.Request) (status int, body string)
+	frozen    int // tunnels from here on work
+	tunnels   []net.Conn
+	requests  []request
+}
+
+type request struct {
+	what string // method and URI
+	at   time.Time
+}
+
+func newWay(t *testing.T) *way {
+	w := &way{}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:      func(*httputil.ProxyRequest) {}, // the request has the whole URL
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.mu.Lock()
+		down, noSockets, answer := w.down, w.noSockets, w.answer
+		if !down && strings.HasPrefix(stack.env["AWS_ENDPOINT_URL"], "http://"+r.Host) {
+			w.requests = append(w.requests, request{r.Method + " " + r.URL.RequestURI(), time.Now()})
+		}
+		w.mu.Unlock()
+		switch {
+		case down, r.Method == http.MethodConnect && noSockets:
+			panic(http.ErrAbortHandler) // closes the connection
+		case r.Method == http.MethodConnect:
+			w.tunnel(rw, r.Host)
+			return
+		case answer != nil && strings.Contains(r.URL.Path, "/execute-api/"):
+			if status, body := answer(r); status != 0 {
+				rw.Header().Set("Content-Type", "application/json")
+				rw.WriteHeader(status)
+				io.WriteString(rw, body)
+				return
+			}
+		}
+		proxy.ServeHTTP(rw, r)
+	}))
+	w.address = server.Listener.Addr().String()
+	t.Cleanup(func() {
+		w.cut(true)
+		server.Close()
+	})
+	return w
+}
+
+func (w *way) tunnel(rw http.ResponseWriter, host string) {
+	there, err := net.Dial("tcp", host)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	here, _, err := http.NewResponseController(rw).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	io.WriteString(here, "HTTP/1.1 200 OK\r\n\r\n")
+	w.mu.Lock()
+	number := len(w.tunnels)
+	w.tunnels = append(w.tunnels, here, there)
+	w.mu.Unlock()
+	pass := func(to, from net.Conn) {
+		defer to.Close()
+		buffer := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buffer)
+			if err != nil {
+				return
+			}
+			w.mu.Lock()
+			frozen := number < w.frozen
+			w.mu.Unlock()
+			if frozen {
+				continue
+			}
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}
+	go pass(there, here)
+	go pass(here, there)
+}
+
+// cut ends every connection, and lets no new one through until it is mended.
+func (w *way) cut(down bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down = down
+	for _, c := range w.tunnels {
+		c.Close()
+	}
+}
+
+// freeze lets nothing more through the sockets there are, and closes none.
+func (w *way) freeze() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.frozen = len(w.tunnels)
+}
+
+// block lets no socket through.
+func (w *way) block() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.noSockets = true
+}
+
+// answerWith has f answer for the API; with status 0 the API does it itself.
+func (w *way) answerWith(f func(*http.Request) (status int, body string)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answer = f
+}
+
+func (w *way) log() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []string
+	for _, r := range w.requests {
+		what, _, _ := strings.Cut(r.what, "?X-Amz-")
+		all = append(all, what)
+	}
+	return all
+}
+
+func (w *way) last() string {
+	all := w.log()
+	return all[len(all)-1]
+}
+
+// times returns when requests of a method came whose URI has this part.
+func (w *way) times(method, part string) []time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var at []time.Time
+	for _, r := range w.requests {
+		if m, uri, _ := strings.Cut(r.what, " "); m == method && strings.Contains(uri, part) {
+			at = append(at, r.at)
+		}
+	}
+	return at
+}
+
+func (w *way) count(method, part string) int { return len(w.times(method, part)) }
