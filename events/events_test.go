@@ -13,6 +13,7 @@
 //   - Step Functions Execution Status Change, whose detail has the fields of DescribeExecution:
 //     https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html,
 //     https://docs.aws.amazon.com/step-functions/latest/apireference/API_DescribeExecution.html
+//   - TOKEN authorizers: https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-lambda-authorizer-input.html
 //   - what states hand to functions: ../asl
 //   - the Lambda Runtime API: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 package events_test
@@ -45,6 +46,8 @@ var shapes = map[string]any{
 	"executions":           events.APIGatewayProxyRequest{},
 	"executions-delete":    events.APIGatewayProxyRequest{},
 	"executions-preflight": events.APIGatewayProxyRequest{},
+
+	"authorizer": events.APIGatewayCustomAuthorizerRequest{},
 
 	"on-connect":        events.APIGatewayWebsocketProxyRequest{},
 	"on-connect-query":  events.APIGatewayWebsocketProxyRequest{},

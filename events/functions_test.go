@@ -73,6 +73,10 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"SEGMENT_BYTES":             "4294967296",
 		"REQUIRE_TICKET":            "false",
 		"STACK_NAME":                "download",
+		"ORIGIN_SECRET_ARN":         "",
+		"ALLOWED_PATHS":             "",
+		"JWT_ISSUER":                "https://issuer.example",
+		"JWT_AUDIENCE":              "files",
 	}
 	env := map[string]string{"AWS_ENDPOINT_URL": endpoint}
 	for _, name := range templateVariables(t, function) {
