@@ -361,6 +361,9 @@ func TestSecondStartWithADamagedPart(t *testing.T) {
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
 			s := newStack(t, 20*MiB)
+			if name != "a wrong byte" { // which only a checksum can show
+				s.checksum = nil
+			}
 			c := stopMidway(t, s)
 			if err := damage(c.path("x.part")); err != nil {
 				t.Fatal(err)
@@ -481,6 +484,7 @@ func TestExpiredLinkWithoutStatus(t *testing.T) {
 
 // The time that a new link takes is not the storage's silence.
 func TestNewLinkTakesLong(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s, c := setUp(t, 10*MiB)
 	s.minLink = 2
 	s.onStatus = func(w http.ResponseWriter, n int) bool {
@@ -499,6 +503,7 @@ func TestEveryLinkRefused(t *testing.T) {
 }
 
 func TestSocketRefused(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s, c := setUp(t, 1000)
 	s.noSockets = true
 	s.copyTime = make(chan struct{})
@@ -662,6 +667,7 @@ func TestBadEnds(t *testing.T) {
 }
 
 func TestThrottledAtFirst(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s, c := setUp(t, 1000)
 	var first time.Time
 	s.onAsk = func(w http.ResponseWriter, n int) bool {
@@ -687,6 +693,7 @@ func TestNobodyThere(t *testing.T) {
 }
 
 func TestPatience(t *testing.T) {
+	t.Parallel() // it mostly waits
 	t.Run("with the API", func(t *testing.T) {
 		s, c := setUp(t, 1000)
 		s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
@@ -717,6 +724,37 @@ func TestPatience(t *testing.T) {
 		if s.sent != 14*MiB {
 			t.Errorf("the storage sent %d bytes to the second start, want %d", s.sent, 14*MiB)
 		}
+	})
+}
+
+// What the network says of a connection holds the address; its query is a secret.
+func TestUnreachable(t *testing.T) {
+	t.Parallel() // it mostly waits
+	t.Run("storage", func(t *testing.T) {
+		s, c := setUp(t, 1000)
+		s.storage.Close()
+		c.runs(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
+		c.says("the storage sent nothing for 200ms: dial tcp")
+	})
+	t.Run("socket", func(t *testing.T) {
+		s, c := setUp(t, 1000)
+		s.onAsk = func(w http.ResponseWriter, n int) bool {
+			writeJSON(w, 200, map[string]string{
+				"executionArn": "arn",
+				"webSocketUrl": "ws" + strings.TrimPrefix(s.storage.URL, "http") + "/?executionArn=arn",
+				"statusUrl":    s.url() + "/executions/1",
+				"ticket":       secretTicket,
+			})
+			return true
+		}
+		s.onStatus = func(w http.ResponseWriter, n int) bool {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(503)
+			return true
+		}
+		s.storage.Close()
+		c.runs(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
+		c.says("could be reached for 200ms: dial tcp")
 	})
 }
 

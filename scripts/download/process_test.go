@@ -129,7 +129,6 @@ func TestMemory(t *testing.T) {
 type screen struct {
 	rows     [][]rune
 	row, col int
-	width    int
 	widest   int // the longest row there ever was
 }
 
@@ -256,7 +255,7 @@ func (term *terminal) ends(want int) *screen {
 	if got := term.cmd.ProcessState.ExitCode(); got != want {
 		term.t.Errorf("got exit code %d (%v), want %d:\n%s", got, err, want, term)
 	}
-	s := &screen{width: 80}
+	s := &screen{}
 	if err := s.write(term.String()); err != nil {
 		term.t.Error(err)
 	}
@@ -267,6 +266,7 @@ func (term *terminal) ends(want int) *screen {
 }
 
 func TestTerminal(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s, c := setUp(t, 20*MiB)
 	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
 		ctx = s.hear(ctx, conn)
@@ -295,25 +295,31 @@ saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`
 	}
 }
 
+const asked = "Cancel the copy? y: cancel it, n: stop here but let it run, Enter: go on:"
+
 func TestTerminalQuestion(t *testing.T) {
+	line := "^" + regexp.QuoteMeta(asked)
 	tests := []struct {
 		keys      string
 		exit      int
 		cancelled bool
 		screen    string
 	}{
-		{"y\r", exitCancelled, true, "go on: y\ndownload: CANCELLED: the download was cancelled"},
-		{"n\r", exitInterrupted, false, "go on: n\ndownload: stopped; the same command goes on"},
-		{"\x03", exitInterrupted, false, "go on: ^C\ndownload: stopped; the same command goes on"},
-		{"\r", exitOK, false, "its CRC64NVME is right"},
+		{"y\r", exitCancelled, true, line + ` y\ndownload: CANCELLED: the download was cancelled$`},
+		{"n\r", exitInterrupted, false, line + ` n\ndownload: stopped; the same command goes on$`},
+		{"\x03", exitInterrupted, false, line + ` \^C\ndownload: stopped; the same command goes on$`},
+		{"\r", exitOK, false, line + `\ncopying     1000 B of 1000 B .*\ndownloading 1000 B .*\nsaved report.bin.*its CRC64NVME is right$`},
 	}
 	for _, test := range tests {
 		t.Run(fmt.Sprintf("%q", test.keys), func(t *testing.T) {
 			s, c := setUp(t, 1000)
 			s.copyTime = make(chan struct{})
+			more := make(chan struct{})
 			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
 				ctx = s.hear(ctx, conn)
 				s.say(ctx, conn, progressEvent(10, 1000))
+				<-more
+				s.say(ctx, conn, progressEvent(500, 1000))
 				select {
 				case <-s.copyTime:
 					s.say(ctx, conn, ready(s.newLink()))
@@ -324,14 +330,20 @@ func TestTerminalQuestion(t *testing.T) {
 			term := atTerminal(t, c, s.url())
 			term.shows("copying     10 B of 1000 B")
 			term.types("\x03")
-			term.shows("Cancel the copy?")
+			term.shows(asked)
+			close(more)
+			time.Sleep(300 * time.Millisecond)
+			now := &screen{}
+			if err := now.write(term.String()); err != nil || now.String() != asked {
+				t.Errorf("got screen (error %v):\n%s\nwant the question alone", err, now)
+			}
 			term.types(test.keys)
 			if test.exit == exitOK {
 				time.Sleep(100 * time.Millisecond)
 				s.set(func() { close(s.copyTime) })
 			}
-			if got := term.ends(test.exit).String(); !strings.HasSuffix(got, test.screen) {
-				t.Errorf("got screen:\n%s\nwant at its end:\n%s", got, test.screen)
+			if got := term.ends(test.exit).String(); !regexp.MustCompile(test.screen).MatchString(got) {
+				t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, test.screen)
 			}
 			s.set(func() {
 				if s.cancelled != test.cancelled {
@@ -342,8 +354,33 @@ func TestTerminalQuestion(t *testing.T) {
 	}
 }
 
+// The second question finds no bar on the screen, but the terminal's ^C.
+func TestTerminalQuestionTwice(t *testing.T) {
+	t.Parallel() // it mostly waits
+	s, c := setUp(t, 1000)
+	s.copyTime = make(chan struct{})
+	term := atTerminal(t, c, s.url())
+	term.shows("copying     0 B")
+	s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+	term.types("\x03")
+	term.shows(asked)
+	term.types("\r")
+	time.Sleep(200 * time.Millisecond)
+	term.types("\x03")
+	for deadline := time.Now().Add(20 * time.Second); strings.Count(term.String(), asked) < 2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not asked again after 20 s:\n%s", term)
+		}
+	}
+	term.types("n\r")
+	if got, want := term.ends(exitInterrupted).String(), asked+"\n"+asked+" n\ndownload: stopped; the same command goes on"; got != want {
+		t.Errorf("got screen:\n%s\nwant:\n%s", got, want)
+	}
+}
+
 // A kill leaves what was made durable, and no file under the final name.
 func TestKilled(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s, c := setUp(t, 20*MiB)
 	release := s.hold(5 * MiB)
 	cmd := exec.Command(built, "-o", c.path("x"), s.url())
@@ -406,7 +443,7 @@ func TestRunHearsSignals(t *testing.T) {
 }
 
 func TestScreen(t *testing.T) {
-	s := &screen{width: 80}
+	s := &screen{}
 	if err := errors.Join(s.write("a\r\nbcd\r\n\x1b[1A\x1b[Jx\r\n"), s.write("y")); err != nil {
 		t.Fatal(err)
 	}
