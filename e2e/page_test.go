@@ -388,8 +388,8 @@ func screenshots(t *testing.T, chromium context.Context) {
 		}
 		return i
 	}
-	wide := shoot("light", 700, 600, `page.progress.value > 0.4 && page.pace.textContent.includes("left")`)
-	narrow := shoot("dark", 360, 600, `page.title.textContent.startsWith("Ready")`)
+	wide := shoot("light", 700, 640, `page.progress.value > 0.4 && page.pace.textContent.includes("left")`)
+	narrow := shoot("dark", 360, 640, `page.title.textContent.startsWith("Ready")`)
 	const gap = 32
 	both := image.NewRGBA(image.Rect(0, 0, wide.Bounds().Dx()+gap+narrow.Bounds().Dx(), wide.Bounds().Dy()))
 	draw.Draw(both, both.Bounds(), image.NewUniform(color.White), image.Point{}, draw.Src)
