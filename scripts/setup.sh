@@ -27,6 +27,7 @@ for name in "${@:-venv}"; do
   case $name in
     venv) venv venv scripts/requirements.txt ;;
     check) venv check scripts/requirements-check.txt ;;
+    checkov) venv checkov scripts/requirements-checkov.txt ;;
     wscat)
       cmp -s scripts/package.json .local/npm/package.json && continue
       command -v npm >/dev/null || die "npm is not installed; it brings wscat and the ASL validator"
