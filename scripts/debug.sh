@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs one function under delve, without Docker: debug.sh FUNCTION [EVENT.json]. It has the environment that
+# `make up` has given it on the local stack, and gets the event once, from a Lambda Runtime API of its own.
+# DEBUG_PORT is where delve listens.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+function=${1:?usage: debug.sh FUNCTION [EVENT.json]}
+event=${2:-events/event-$function.json}
+debug_port=${DEBUG_PORT:-5858}
+[ -d "functions/$function" ] || die "there is no function $function; they are: $(ls functions | paste -sd ' ')"
+[ -s "$event" ] || die "there is no $event"
+[ -s "$STATE/env" ] || die "the local stack isn't up: make up"
+. "$STATE/env"
+free_port "$debug_port" delve
+
+dlv=v1.27.2
+[ -x ".local/bin/dlv-$dlv" ] || {
+  say "installing delve $dlv into .local/bin (once)"
+  GOBIN="$PWD/.local/bin" go install "github.com/go-delve/delve/cmd/dlv@$dlv"
+  mv .local/bin/dlv ".local/bin/dlv-$dlv"
+}
+mkdir -p "$STATE/debug"
+go build -gcflags='all=-N -l' -o "$STATE/debug/$function" "./functions/$function"
+
+id=$(sed -E 's/(^|-)(.)/\U\2/g' <<<"$function")Function
+name=$(.local/venv/bin/aws cloudformation describe-stack-resource --stack-name "$STACK_NAME" --logical-resource-id "$id" \
+  --query StackResourceDetail.PhysicalResourceId --output text)
+.local/venv/bin/aws lambda get-function-configuration --function-name "$name" --query Environment.Variables --output json >"$STATE/debug/environment.json"
+exec python3 scripts/debug.py ".local/bin/dlv-$dlv" "$debug_port" "$STATE/debug/$function" "$event" "$STATE/debug/environment.json"
