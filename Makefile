@@ -24,8 +24,8 @@ up: ## start the local stack and deploy there (again: update); ORIGIN_URL=… PA
 down: ## stop the local stack
 	@bash scripts/down.sh
 
-bench: build ## measure the copier against other tools
-	@bash scripts/bench.sh
+bench: ## measure the copier against other tools
+	go run ./scripts/bench
 
 load: ## load test; against the local stack or, with API_URL set, that one
 	@bash scripts/load.sh

@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/packages.sh
 RACE=1 bash scripts/check.sh
+echo "== checkov, gosec"
+bash scripts/security.sh
 echo "== the protocol's model"
 go test -count=1 -v ./model
 echo "== end to end, on the local stack"
