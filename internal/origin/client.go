@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -145,8 +146,14 @@ func (c *Client) init() {
 		c.transport = &http.Transport{
 			// A proxy from the environment would be dialled in the origin's
 			// place, and the guard would see the proxy's address only.
-			Proxy:               nil,
-			DialContext:         dial,
+			Proxy: nil,
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				c, err := dial(ctx, network, address)
+				if err != nil {
+					return nil, err
+				}
+				return &conn{c, bufio.NewReaderSize(c, readSize)}, nil
+			},
 			TLSClientConfig:     &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout: TLSTimeout,
 			// Without this Go asks for gzip and decodes it: another file than
@@ -160,6 +167,17 @@ func (c *Client) init() {
 		}
 	})
 }
+
+// readSize is how much is asked of the kernel at a time. TLS alone would ask for
+// each record of 16 KiB; reads that are larger go past the buffer.
+const readSize = 128 << 10
+
+type conn struct {
+	net.Conn
+	buffered *bufio.Reader
+}
+
+func (c *conn) Read(p []byte) (int, error) { return c.buffered.Read(p) }
 
 // Later is an error that is worth another try after After, longer than a
 // running Lambda should sit out: the origin said so in a Retry-After. It wraps

@@ -22,7 +22,9 @@ import (
 
 // complete makes the object of the plan's parts and returns what S3 then holds,
 // after comparing it with what was read. have must have every part.
-func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part) (Result, error) {
+//
+// o is what the object was made with, as far as it is known here.
+func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part, o object) (Result, error) {
 	n := plan.Parts()
 	var whole uint64
 	var total int64
@@ -35,7 +37,7 @@ func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part) (
 			return Result{}, failure.New(failure.Internal, "part %d is missing", i)
 		}
 		total += p.size
-		whole = combine64(whole, p.sums.crc64, p.size)
+		whole = CombineCRC64(whole, p.sums.crc64, p.size)
 		crc32s = append(crc32s, p.sums.crc32)
 		know64, know32 = know64 && p.has64, know32 && p.has32
 		done := types.CompletedPart{PartNumber: aws.Int32(i), ETag: aws.String(p.etag)}
@@ -73,9 +75,9 @@ func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part) (
 		in.ChecksumType = types.ChecksumTypeFullObject
 	}
 	if _, err := c.S3.CompleteMultipartUpload(ctx, in); err != nil {
-		return c.settle(ctx, plan.Key, total, want, err)
+		return c.settle(ctx, o, total, want, err)
 	}
-	r, err := c.readBack(ctx, plan.Key, total, want)
+	r, err := c.readBack(ctx, o, total, want)
 	if err != nil {
 		return Result{}, err
 	}
@@ -86,10 +88,10 @@ func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part) (
 // settle finds out what came of a completion (or a put) that answered with an
 // error: its reply may be lost though the object is there, the SDK's own second
 // try then meets NoSuchUpload, and another worker may have been first.
-func (c *Copier) settle(ctx context.Context, key string, size int64, want Checksum, cause error) (Result, error) {
+func (c *Copier) settle(ctx context.Context, o object, size int64, want Checksum, cause error) (Result, error) {
 	living, cancel := alive(ctx)
 	defer cancel()
-	head, err := c.head(living, key)
+	head, err := c.head(living, o.key)
 	switch {
 	case err != nil:
 		return Result{}, err
@@ -98,9 +100,7 @@ func (c *Copier) settle(ctx context.Context, key string, size int64, want Checks
 	case head == nil:
 		return Result{}, storage(ctx, cause, "completing the object")
 	case matches(head, size, want) && (proves(head, want) || !c.Replace):
-		r := FromHead(head)
-		r.Checksum.CRC64NVME = or(r.Checksum.CRC64NVME, want.CRC64NVME)
-		return r, nil
+		return o.result(head, want), nil
 	case c.Replace:
 		return Result{}, storage(ctx, cause, "completing the object")
 	}
@@ -148,8 +148,8 @@ func proves(head *s3.HeadObjectOutput, want Checksum) bool {
 
 // readBack compares the new object with what was read, and removes one that
 // differs: nothing wrong may be left under a key.
-func (c *Copier) readBack(ctx context.Context, key string, size int64, want Checksum) (Result, error) {
-	head, err := c.head(ctx, key)
+func (c *Copier) readBack(ctx context.Context, o object, size int64, want Checksum) (Result, error) {
+	head, err := c.head(ctx, o.key)
 	if err != nil {
 		return Result{}, err
 	}
@@ -157,11 +157,20 @@ func (c *Copier) readBack(ctx context.Context, key string, size int64, want Chec
 		return Result{}, failure.New(failure.Storage, "the object was gone right after it was completed")
 	}
 	if !matches(head, size, want) {
-		return Result{}, c.remove(ctx, key, failure.New(failure.Storage, "the object isn't what was copied"))
+		return Result{}, c.remove(ctx, o.key, failure.New(failure.Storage, "the object isn't what was copied"))
+	}
+	return o.result(head, want), nil
+}
+
+// result is what S3 says of the object, filled up with what is known here: a
+// store may keep no metadata, and none of the whole object's checksum.
+func (o object) result(head *s3.HeadObjectOutput, want Checksum) Result {
+	if len(head.Metadata) == 0 {
+		head.Metadata = o.metadata
 	}
 	r := FromHead(head)
 	r.Checksum.CRC64NVME = or(r.Checksum.CRC64NVME, want.CRC64NVME)
-	return r, nil
+	return r
 }
 
 // remove deletes an object that must not be delivered and returns why.

@@ -5,7 +5,7 @@ import (
 	"crypto/md5"
 	"crypto/sha256"
 	"crypto/sha512"
-	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -44,12 +44,12 @@ func newS3(t testing.TB) *s3test.Server {
 
 // newCopier returns a copier of small parts that doesn't wait long for a retry.
 func newCopier(t testing.TB, s *s3test.Server) *Copier {
-	client := HTTPClient()
-	transport := client.Transport.(*http.Transport)
-	if ca := s.Certificate(); ca != nil {
-		transport.TLSClientConfig = &tls.Config{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	var roots *x509.CertPool
+	if s.Certificate() != nil {
+		roots = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	}
-	t.Cleanup(transport.CloseIdleConnections)
+	client := HTTPClient(roots)
+	t.Cleanup(client.CloseIdleConnections)
 	return &Copier{
 		S3: s3.New(s3.Options{
 			BaseEndpoint: aws.String(s.URL), UsePathStyle: true, Region: "us-east-1", HTTPClient: client,

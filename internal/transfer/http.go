@@ -1,19 +1,22 @@
 package transfer
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
 	"sync"
 	"time"
-
-	"context"
 )
 
 const (
 	// writeSize is how much is read from the origin and written to S3 at a time.
 	// net/http's own 32 KiB make eight times the system calls.
 	writeSize = 256 << 10
+	// gather is how long small reads are added up for one write.
+	gather = 5 * time.Millisecond
 	// storeIdle is the longest S3 may leave a write waiting.
 	storeIdle = time.Minute
 	// storeAnswer is the longest it may think after it has all of a request. A
@@ -23,22 +26,44 @@ const (
 
 // HTTPClient returns the client to give to S3 (s3.Options.HTTPClient): with
 // enough idle connections for the parts in flight, large writes, and limits on
-// a store that hangs, none of which the SDK's own has.
-func HTTPClient() *http.Client {
+// a store that hangs, none of which the SDK's own has. roots are the authorities
+// of an endpoint that isn't AWS's; nil is the system's.
+func HTTPClient(roots *x509.CertPool) *http.Client {
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // S3 has no other
+	dial := func(ctx context.Context, network, address string) (*conn, error) {
+		c, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &conn{Conn: c}, nil
+	}
 	return &http.Client{Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, address)
+			return dial(ctx, network, address)
+		},
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dial(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			return &conn{c}, nil
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			t := &tlsConn{Conn: tls.Client(c, &tls.Config{ServerName: host, RootCAs: roots, MinVersion: tls.VersionTLS12}), under: c}
+			handshake, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			if err := t.HandshakeContext(handshake); err != nil {
+				_ = c.Close()
+				return nil, err
+			}
+			return t, nil
 		},
-		DisableCompression:    true, // a file that is gzip is read back as it is
-		TLSHandshakeTimeout:   10 * time.Second,
+		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, // behind a proxy
+		DisableCompression:    true,                                                      // a file that is gzip is read back as it is
 		ResponseHeaderTimeout: storeAnswer,
 		ExpectContinueTimeout: time.Second,
 		MaxIdleConnsPerHost:   8 * Concurrency,
@@ -47,27 +72,68 @@ func HTTPClient() *http.Client {
 	}}
 }
 
-type conn struct{ net.Conn }
+// conn is a connection that is written to in large pieces.
+type conn struct {
+	net.Conn
+
+	mu   sync.Mutex
+	hold bool   // keep what is written until flush
+	held []byte // what is kept
+}
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, writeSize); return &b }}
 
 // Write bounds how long the peer may take nothing.
 func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hold {
+		c.held = append(c.held, p...)
+		return len(p), nil
+	}
+	return c.write(p)
+}
+
+func (c *conn) write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(storeIdle)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(p)
 }
 
+func (c *conn) keep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hold = true
+}
+
+func (c *conn) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hold = false
+	_, err := c.write(c.held)
+	c.held = c.held[:0]
+	return err
+}
+
 // ReadFrom is what net/http copies a body with.
-func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+func (c *conn) ReadFrom(r io.Reader) (int64, error) { return pump(c.Write, r) }
+
+func pump(write func([]byte) (int, error), r io.Reader) (int64, error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	var total int64
 	for {
+		began := time.Now()
 		n, err := r.Read(*buf)
+		// A TLS record is 16 KiB: more of them are taken while they come quickly.
+		for err == nil && n < len(*buf)/2 && time.Since(began) < gather {
+			var more int
+			more, err = r.Read((*buf)[n:])
+			n += more
+		}
 		if n > 0 {
-			w, werr := c.Write((*buf)[:n])
+			w, werr := write((*buf)[:n])
 			total += int64(w)
 			if werr != nil {
 				return total, werr
@@ -80,4 +146,22 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 			return total, err
 		}
 	}
+}
+
+// tlsConn writes the records of a large piece, 16 KiB each, in one system call.
+type tlsConn struct {
+	*tls.Conn
+	under *conn
+}
+
+// ReadFrom is what net/http copies a body with.
+func (t *tlsConn) ReadFrom(r io.Reader) (int64, error) {
+	return pump(func(p []byte) (int, error) {
+		t.under.keep()
+		n, err := t.Conn.Write(p)
+		if ferr := t.under.flush(); err == nil {
+			err = ferr
+		}
+		return n, err
+	}, r)
 }

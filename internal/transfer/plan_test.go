@@ -206,7 +206,7 @@ func TestSums(t *testing.T) {
 		_, _ = whole.Write(b)
 		_, _ = first.Write(b[:cut])
 		_, _ = second.Write(b[cut:])
-		if got := combine64(first.crc64, second.crc64, int64(len(b)-cut)); got != whole.crc64 {
+		if got := CombineCRC64(first.crc64, second.crc64, int64(len(b)-cut)); got != whole.crc64 {
 			t.Fatalf("got %x for %d and %d bytes, want %x", got, cut, len(b)-cut, whole.crc64)
 		}
 	})

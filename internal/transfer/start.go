@@ -157,9 +157,9 @@ func (c *Copier) put(ctx context.Context, o object, r io.ReadSeeker) (Result, er
 		in.IfNoneMatch = aws.String("*")
 	}
 	if _, err := c.S3.PutObject(ctx, in, unsigned, patient); err != nil {
-		return c.settle(ctx, o.key, size, want, err)
+		return c.settle(ctx, o, size, want, err)
 	}
-	return c.readBack(ctx, o.key, size, want)
+	return c.readBack(ctx, o, size, want)
 }
 
 // ranges copies a file by ranges in parallel: all of it, or, when it has more
@@ -211,7 +211,7 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 	if err != nil {
 		return Outcome{}, c.given(ctx, plan, err)
 	}
-	r, err := c.complete(ctx, plan, have)
+	r, err := c.complete(ctx, plan, have, o)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -325,7 +325,7 @@ func (c *Copier) Finish(ctx context.Context, src Source, work Work) (Outcome, er
 			}
 			return Outcome{Work: c.work(plan, left)}, nil
 		}
-		r, err := c.complete(ctx, plan, have)
+		r, err := c.complete(ctx, plan, have, object{key: plan.Key})
 		if isCode(err, "InvalidPart") && try < restarts {
 			continue // a late worker stored a part once more; list them again
 		}

@@ -171,7 +171,7 @@ func (s *store) CompleteMultipartUpload(ctx context.Context, _ *s3.CompleteMulti
 	for _, p := range s.have {
 		s.plan.Size += p.size
 	}
-	if s.result, err = s.c.complete(ctx, s.plan, s.have); err != nil {
+	if s.result, err = s.c.complete(ctx, s.plan, s.have, s.o); err != nil {
 		return nil, err
 	}
 	return &s3.CompleteMultipartUploadOutput{}, nil

@@ -62,11 +62,11 @@ func composite(parts []uint32) string {
 	return s.base64CRC32() + "-" + strconv.Itoa(len(parts))
 }
 
-// combine64 returns the CRC-64/NVME of a and b in a row, from a's, b's and b's
+// CombineCRC64 returns the CRC-64/NVME of a and b in a row, from a's, b's and b's
 // length. Appending n zero bytes multiplies a CRC by x^8n modulo the polynomial;
 // this is zlib's crc32_combine with 64 bits.
 // https://github.com/madler/zlib/blob/v1.3.1/crc32.c
-func combine64(a, b uint64, length int64) uint64 {
+func CombineCRC64(a, b uint64, length int64) uint64 {
 	return multiply64(power64(uint64(length)), a) ^ b
 }
 

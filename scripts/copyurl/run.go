@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -9,11 +10,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
@@ -152,12 +153,13 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
 		return transfer.Result{}, failure.Wrap(err, failure.Storage, "no AWS credentials")
 	}
-	client := transfer.HTTPClient()
-	if pool := cfg.HTTPClient; pool != nil && os.Getenv("AWS_CA_BUNDLE") != "" {
-		cfg.HTTPClient = pool // it has the bundle; ours would not
-	} else {
-		cfg.HTTPClient = client
+	var roots *x509.CertPool
+	if theirs, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // it knows AWS_CA_BUNDLE
+		if tls := theirs.GetTransport().TLSClientConfig; tls != nil {
+			roots = tls.RootCAs
+		}
 	}
+	cfg.HTTPClient = transfer.HTTPClient(roots)
 	show := newDisplay(stderr, o.quiet)
 	defer show.close()
 	copier := &transfer.Copier{

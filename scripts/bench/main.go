@@ -1,0 +1,66 @@
+// Bench measures copyurl against the tools people use today: all on the same
+// origin and the same S3 sink, which run in processes of their own and belong to
+// the bench, in alternation. It prints a table and writes it to BENCH.md.
+//
+//	go run ./scripts/bench
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	// The parts that need a process of their own are this program too.
+	switch args := os.Args[1:]; {
+	case len(args) > 0 && args[0] == "origin":
+		err = serveOrigin(args[1:])
+	case len(args) > 0 && args[0] == "sink":
+		err = serveSink(args[1:])
+	case len(args) > 0 && args[0] == "manager":
+		err = runManager(ctx, args[1:])
+	default:
+		err = bench(ctx, args)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	repeat := flags.Int("repeat", 3, "how often each is run; the table has medians")
+	only := flags.String("only", "", "run only the scenarios whose name contains this")
+	out := flags.String("o", "BENCH.md", "the file to write")
+	dir := flags.String("dir", ".local/bench", "where the tools are built")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	b, err := prepare(ctx, *dir)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	var report strings.Builder
+	fmt.Fprintf(&report, "# What a copy costs\n\n%s\n", b.header(*repeat))
+	for _, s := range scenarios() {
+		if !strings.Contains(s.name, *only) {
+			continue
+		}
+		text, err := b.run(ctx, s, *repeat)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		fmt.Print(text)
+		report.WriteString(text)
+	}
+	return os.WriteFile(*out, []byte(report.String()), 0o644)
+}

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// rig is what all scenarios share.
+type rig struct {
+	dir       string
+	self      string
+	cert, key string
+	missing   map[string]string // tools that couldn't be built, and why
+	servers   []*exec.Cmd
+	endpoints map[string]string // by arguments
+	sums      map[int64]string
+}
+
+// prepare builds the tools into dir.
+func prepare(ctx context.Context, dir string) (*rig, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	b := &rig{dir: dir, self: filepath.Join(dir, "bench"), missing: map[string]string{}, endpoints: map[string]string{}, sums: map[int64]string{}}
+	build := func(name, in string, env []string, args ...string) error {
+		fmt.Fprintf(os.Stderr, "building %s\n", name)
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Dir, cmd.Env = in, append(os.Environ(), env...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", name, err, out)
+		}
+		return nil
+	}
+	// Of this module, and needed.
+	if err := build("copyurl", ".", nil, "build", "-trimpath", "-o", filepath.Join(dir, "copyurl"), "./scripts/copyurl"); err != nil {
+		return nil, err
+	}
+	if err := build("bench", ".", nil, "build", "-trimpath", "-o", b.self, "./scripts/bench"); err != nil {
+		return nil, err
+	}
+	// Of others. s5cmd's module stands beside this file, since its version can't
+	// be installed by name; both take minutes the first time.
+	if err := build("s5cmd", "scripts/bench/s5cmd", nil, "build", "-o", filepath.Join(dir, "s5cmd"), "github.com/peak/s5cmd/v2"); err != nil {
+		b.missing["s5cmd"] = err.Error()
+	}
+	if err := build("rclone", ".", []string{"GOBIN=" + dir, "GOFLAGS="}, "install", "github.com/rclone/rclone@"+rcloneVersion); err != nil {
+		b.missing["rclone"] = err.Error()
+	}
+	if _, err := exec.LookPath("curl"); err != nil {
+		b.missing["curl"] = err.Error()
+	}
+	for name, why := range b.missing {
+		fmt.Fprintf(os.Stderr, "without %s: %s\n", name, why)
+	}
+	return b, b.certificate()
+}
+
+const rcloneVersion = "v1.76.0"
+
+// certificate makes one for localhost that signs itself.
+func (b *rig) certificate() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	b.cert, b.key = filepath.Join(b.dir, "cert.pem"), filepath.Join(b.dir, "key.pem")
+	if err := os.WriteFile(b.cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(b.key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600)
+}
+
+// server returns the URL of an origin or a sink, which is started when it is
+// first asked for.
+func (b *rig) server(args ...string) (string, error) {
+	id := strings.Join(args, " ")
+	if url, ok := b.endpoints[id]; ok {
+		return url, nil
+	}
+	cmd := exec.Command(b.self, args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	b.servers = append(b.servers, cmd)
+	url, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("start %s: %w", id, err)
+	}
+	b.endpoints[id] = strings.TrimSpace(url)
+	return b.endpoints[id], nil
+}
+
+func (b *rig) close() {
+	for _, cmd := range b.servers {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+}
+
+// scenario is one way of origin and sink.
+type scenario struct {
+	name, note string
+	size       int64
+	query      string // to the origin
+	https      bool
+	delay      string // of the sink
+	tools      []tool
+	once       bool
+}
+
+// tool is a command for sh, with $URL, $BUCKET, $KEY and $DIR set.
+type tool struct {
+	name, needs, command string
+	mayFail              bool
+}
+
+var (
+	ours    = tool{name: "copyurl", command: `exec "$DIR/copyurl" -quiet "$URL" "s3://$BUCKET/$KEY" >/dev/null`}
+	defs    = tool{name: "feature/s3/manager, defaults", command: `exec "$DIR/bench" manager "$URL" "s3://$BUCKET/$KEY"`}
+	rclone  = tool{name: "rclone copyurl " + rcloneVersion, needs: "rclone", command: `exec "$DIR/rclone" --config "" --s3-provider Other --s3-endpoint "$AWS_ENDPOINT_URL_S3" --s3-access-key-id "$AWS_ACCESS_KEY_ID" --s3-secret-access-key "$AWS_SECRET_ACCESS_KEY" --s3-no-check-bucket --s3-use-multipart-etag=false copyurl "$URL" ":s3:$BUCKET/$KEY"`}
+	s5cmd   = tool{name: "curl | s5cmd pipe", needs: "s5cmd", command: `curl -sSf "$URL" | "$DIR/s5cmd" --endpoint-url "$AWS_ENDPOINT_URL_S3" pipe "s3://$BUCKET/$KEY"`}
+	all     = []tool{ours, defs, rclone, s5cmd}
+	large   = tool{name: "copyurl -part-size 525MiB", command: `exec "$DIR/copyurl" -quiet -part-size 525MiB "$URL" "s3://$BUCKET/$KEY" >/dev/null`}
+	givesUp = tool{name: defs.name, command: defs.command, mayFail: true}
+)
+
+const gib = 1 << 30
+
+func scenarios() []scenario {
+	return []scenario{
+		{name: "1 GiB at full speed over HTTP", size: gib, tools: all},
+		{name: "1 GiB at full speed over HTTPS", size: gib, https: true, tools: all},
+		{name: "512 MiB from an origin limited to 50 MB/s a connection", size: gib / 2, query: "?rate=50000000", tools: all},
+		{name: "1 GiB with 100 ms added to each PUT", size: gib, delay: "100ms", tools: all},
+		{name: "1 GiB of unknown length", size: gib, query: "?unknown=1", tools: all},
+		{name: "Memory: 64 MiB", size: gib / 16, tools: []tool{ours}},
+		{name: "Memory: 8 GiB", size: 8 * gib, tools: []tool{ours, large}, once: true,
+			note: "525 MiB are the parts of a file of 5 TiB."},
+		{name: "60 GiB of unknown length", size: 60 * gib, query: "?unknown=1", tools: []tool{ours, givesUp}, once: true,
+			note: "The manager's defaults end at 10,000 parts of 5 MiB, 48.8 GiB."},
+	}
+}
+
+// result is one run.
+type result struct {
+	seconds, cpu float64
+	rss          int64
+	err          error
+}
+
+// run runs a scenario and returns its table.
+func (b *rig) run(ctx context.Context, s scenario, repeat int) (string, error) {
+	if s.once {
+		repeat = 1
+	}
+	results := map[string][]result{}
+	for range repeat {
+		for _, t := range s.tools { // in alternation, so that what else the machine does meets all of them
+			if why, no := b.missing[t.needs]; no {
+				results[t.name] = []result{{err: errors.New("not built: " + strings.SplitN(why, "\n", 2)[0])}}
+				continue
+			}
+			r, err := b.measure(ctx, s, t)
+			if err != nil {
+				return "", fmt.Errorf("%s: %w", t.name, err)
+			}
+			results[t.name] = append(results[t.name], r)
+			fmt.Fprintf(os.Stderr, "%-58s %-32s %7.2f s  %6.2f CPU s  %4d MiB  %v\n", s.name, t.name, r.seconds, r.cpu, r.rss>>20, r.err)
+		}
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "\n## %s\n\n", s.name)
+	if s.note != "" {
+		fmt.Fprintf(&out, "%s\n\n", s.note)
+	}
+	out.WriteString("| tool | seconds | of the manager's | CPU s/GB | peak RSS MiB |\n|---|---|---|---|---|\n")
+	base := 0.0
+	if r := results[defs.name]; len(r) > 0 && r[0].err == nil {
+		base = median(r, func(r result) float64 { return r.seconds })
+	}
+	for _, t := range s.tools {
+		r := results[t.name]
+		if r[0].err != nil {
+			fmt.Fprintf(&out, "| %s | %s | | | |\n", t.name, r[0].err)
+			continue
+		}
+		seconds := median(r, func(r result) float64 { return r.seconds })
+		ratio := ""
+		if base > 0 {
+			ratio = fmt.Sprintf("%.2f", seconds/base)
+		}
+		fmt.Fprintf(&out, "| %s | %.2f | %s | %.2f | %.0f |\n", t.name, seconds, ratio,
+			median(r, func(r result) float64 { return r.cpu })/(float64(s.size)/1e9), median(r, func(r result) float64 { return float64(r.rss) / (1 << 20) }))
+	}
+	return out.String(), nil
+}
+
+func median(r []result, of func(result) float64) float64 {
+	v := make([]float64, len(r))
+	for i := range r {
+		v[i] = of(r[i])
+	}
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// measure runs a tool once and holds what came into the sink against the file.
+func (b *rig) measure(ctx context.Context, s scenario, t tool) (result, error) {
+	secure := []string{}
+	if s.https {
+		secure = []string{"-cert", b.cert, "-key", b.key}
+	}
+	origin, err := b.server(append([]string{"origin"}, secure...)...)
+	if err != nil {
+		return result{}, err
+	}
+	args := append([]string{"sink"}, secure...)
+	if s.delay != "" {
+		args = append(args, "-delay", s.delay)
+	}
+	sink, err := b.server(args...)
+	if err != nil {
+		return result{}, err
+	}
+	key := fmt.Sprintf("%d", time.Now().UnixNano())
+	cmd := exec.CommandContext(ctx, "bash", "-c", "set -o pipefail; "+t.command)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	cmd.Env = append(os.Environ(),
+		"URL="+origin+fmt.Sprintf("/%d", s.size)+s.query, "BUCKET=bucket", "KEY="+key, "DIR="+b.dir,
+		"AWS_ENDPOINT_URL_S3="+sink, "AWS_ENDPOINT_URL="+sink, "AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret", "AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true",
+		"SSL_CERT_FILE="+b.cert, "CURL_CA_BUNDLE="+b.cert, "AWS_CA_BUNDLE="+b.cert, "NO_PROXY=*")
+	began := time.Now()
+	err = cmd.Run()
+	r := result{seconds: time.Since(began).Seconds()}
+	if ctx.Err() != nil {
+		return r, context.Cause(ctx)
+	}
+	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	// A child's peak begins with what this process had when it was forked, some
+	// MiB; every tool has more.
+	r.cpu, r.rss = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), usage.Maxrss<<10
+	if err != nil {
+		r.err = fmt.Errorf("failed after %.0f s: %s", r.seconds, lastLine(said.String()))
+		if t.mayFail {
+			return r, nil
+		}
+		return r, r.err
+	}
+	return r, b.check(sink, key, s.size)
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	s = s[strings.LastIndexByte(s, '\n')+1:]
+	return s[:min(len(s), 200)]
+}
+
+// check compares what the sink has with the file.
+func (b *rig) check(sink, key string, size int64) error {
+	pem, err := os.ReadFile(b.cert)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DialContext: (&net.Dialer{}).DialContext}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Head(sink + "/bucket/" + key)
+	if err != nil {
+		return err
+	}
+	_ = resp.Body.Close()
+	if b.sums[size] == "" {
+		b.sums[size] = base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, checksum(size)))
+	}
+	if got := resp.Header.Get("X-Amz-Checksum-Crc64nvme"); resp.ContentLength != size || got != b.sums[size] {
+		return fmt.Errorf("the object has %d bytes with checksum %q, want %d with %q", resp.ContentLength, got, size, b.sums[size])
+	}
+	return nil
+}
+
+func (b *rig) header(repeat int) string {
+	return fmt.Sprintf("`make bench` on %d cores, %s, %s/%s: medians of %d runs in alternation, everything on loopback. GB is 10^9 bytes; CPU is user and\n"+
+		"system time of the tool alone; the origin and the S3 sink are processes of the bench, on the same cores. Every object was\n"+
+		"held against the file by its checksum. Seconds depend on the machine and on what else it does; ratios and CPU less so.\n",
+		runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, repeat)
+}
