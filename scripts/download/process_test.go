@@ -266,7 +266,7 @@ func (term *terminal) ends(want int) *screen {
 }
 
 func TestTerminal(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	s, c := setUp(t, 20*MiB)
 	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
 		ctx = s.hear(ctx, conn)
@@ -298,6 +298,7 @@ saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`
 const asked = "Cancel the copy? y: cancel it, n: stop here but let it run, Enter: go on:"
 
 func TestTerminalQuestion(t *testing.T) {
+	t.Parallel()
 	line := "^" + regexp.QuoteMeta(asked)
 	tests := []struct {
 		keys      string
@@ -356,7 +357,7 @@ func TestTerminalQuestion(t *testing.T) {
 
 // The second question finds no bar on the screen, but the terminal's ^C.
 func TestTerminalQuestionTwice(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	s, c := setUp(t, 1000)
 	s.copyTime = make(chan struct{})
 	term := atTerminal(t, c, s.url())
@@ -380,7 +381,7 @@ func TestTerminalQuestionTwice(t *testing.T) {
 
 // A kill leaves what was made durable, and no file under the final name.
 func TestKilled(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	s, c := setUp(t, 20*MiB)
 	release := s.hold(5 * MiB)
 	cmd := exec.Command(built, "-o", c.path("x"), s.url())
@@ -410,7 +411,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// Run, as main has it, hears the signals of its process.
+// Run, as main has it, hears the signals of its process. Not parallel: nothing
+// else may hear them.
 func TestRunHearsSignals(t *testing.T) {
 	s, c := setUp(t, 1000)
 	s.copyTime = make(chan struct{})
