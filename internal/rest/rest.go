@@ -19,7 +19,7 @@ type Answer struct {
 
 // API knows which web pages may read its answers.
 type API struct {
-	// AllowedOrigins is "*" or a list of scheme://host[:port], separated by commas.
+	// AllowedOrigins is a list of scheme://host[:port], or * for any, separated by commas.
 	AllowedOrigins string
 }
 
@@ -100,10 +100,11 @@ func Header(headers map[string]string, name string) string {
 // header, "" for none. Origins are compared whole: a pattern or a suffix could
 // be met by a host of somebody else's.
 func (a API) Allow(origin string) string {
+	allowed := strings.Split(a.AllowedOrigins, ",")
 	switch {
-	case a.AllowedOrigins == "*":
+	case slices.Contains(allowed, "*"):
 		return "*"
-	case origin != "" && slices.Contains(strings.Split(a.AllowedOrigins, ","), origin):
+	case origin != "" && slices.Contains(allowed, origin):
 		return origin
 	}
 	return ""

@@ -19,6 +19,7 @@ func TestAllow(t *testing.T) {
 		{page, "HTTPS://APP.EXAMPLE", ""},
 		{page, "null", ""},
 		{page + "," + other, other, other},
+		{"*," + page, other, "*"},
 		{page + "," + other, page + "," + other, ""},
 	}
 	for _, test := range tests {
