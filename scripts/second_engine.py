@@ -543,7 +543,8 @@ def without(state, field):
 
 
 def forget_gone(states):
-    states["Was the link sent?"]["Choices"].pop()
+    question = states["Was the link sent?"]
+    question["Choices"] = [c for c in question["Choices"] if c["Next"] == "Delivered"]
 
 
 def look_no_more(states):
