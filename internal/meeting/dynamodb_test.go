@@ -1,0 +1,706 @@
+package meeting_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	_ "embed"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+)
+
+// table is the connections table as DynamoDB keeps it: one item a key, an index
+// that follows when it is told to, and DynamoDB's own reading of the expressions
+// that are sent, by the SDK as by Step Functions. It speaks the service's
+// protocol, so that the SDK in front of it is the real one, with its retries; in
+// process, so that ten thousand histories take minutes and time can be
+// testing/synctest's. What it doesn't know it refuses, and TestTableAsDynamoDB
+// holds it to what DynamoDB itself answers.
+type table struct {
+	mu    sync.Mutex
+	items map[string]item
+	// index has the connectionId of each item as it was when follow was called.
+	index map[string]string
+	// behind says that the index follows only when it is told to.
+	behind bool
+
+	// changed, if set, is told of each write that changed something.
+	changed func(before, after item)
+}
+
+type item map[string]value
+
+// value is an attribute's, as the wire has it: {"S": "x"}.
+type value map[string]any
+
+const (
+	tableName = "connections"
+	keyName   = "executionArn"
+	indexName = "connectionId"
+)
+
+// refusal is an error of the service.
+type refusal struct {
+	code, message string
+	item          item
+}
+
+func (r *refusal) Error() string { return r.code + ": " + r.message }
+
+func invalid(format string, a ...any) *refusal {
+	return &refusal{code: "ValidationException", message: fmt.Sprintf(format, a...)}
+}
+
+// request has the parameters that any of the four operations takes.
+type request struct {
+	TableName, IndexName                string
+	Key, Item                           item
+	ConsistentRead                      bool
+	ProjectionExpression                string
+	KeyConditionExpression              string
+	UpdateExpression                    string
+	ConditionExpression                 string
+	ExpressionAttributeNames            map[string]string
+	ExpressionAttributeValues           map[string]value
+	ReturnValues                        string
+	ReturnValuesOnConditionCheckFailure string
+}
+
+// do carries out one request and returns what the service answers.
+func (t *table) do(operation string, body []byte) (status int, answer []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var r request
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	out, err := map[string]any(nil), d.Decode(&r)
+	if err == nil {
+		out, err = t.carryOut(operation, r)
+	}
+	if err != nil {
+		no, ok := err.(*refusal)
+		if !ok {
+			no = &refusal{code: "SerializationException", message: err.Error()}
+		}
+		status, out = http.StatusBadRequest, map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#" + no.code, "message": no.message}
+		if no.item != nil {
+			out["Item"] = no.item
+		}
+	} else {
+		status = http.StatusOK
+	}
+	answer, err = json.Marshal(out)
+	if err != nil {
+		panic(err)
+	}
+	return status, answer
+}
+
+func (t *table) carryOut(operation string, r request) (map[string]any, error) {
+	if r.TableName != tableName {
+		return nil, &refusal{code: "ResourceNotFoundException", message: "Cannot do operations on a non-existent table"}
+	}
+	e := expressions{names: r.ExpressionAttributeNames, values: r.ExpressionAttributeValues, used: map[string]bool{}}
+	var key string
+	if operation != "Query" {
+		of := r.Key
+		if operation == "PutItem" {
+			of = r.Item
+		} else if len(of) != 1 {
+			return nil, invalid("The provided key element does not match the schema")
+		}
+		var ok bool
+		if key, ok = of[keyName]["S"].(string); !ok {
+			return nil, invalid("The provided key element does not match the schema")
+		}
+		if key == "" {
+			return nil, invalid("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty string value. Key: %s", keyName)
+		}
+	}
+	condition, err := e.condition(r.ConditionExpression)
+	if err != nil {
+		return nil, err
+	}
+	before := t.items[key]
+	met := func() error {
+		if err := e.finish(); err != nil {
+			return err
+		}
+		if condition != nil && !condition(before) {
+			no := &refusal{code: "ConditionalCheckFailedException", message: "The conditional request failed"}
+			if r.ReturnValuesOnConditionCheckFailure == "ALL_OLD" && before != nil {
+				no.item = before
+			}
+			return no
+		}
+		return nil
+	}
+	switch operation {
+	case "GetItem":
+		only, err := e.projection(r.ProjectionExpression)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.finish(); err != nil {
+			return nil, err
+		}
+		if !r.ConsistentRead {
+			return nil, fmt.Errorf("a read of the item that isn't consistent decides nothing")
+		}
+		if before == nil {
+			return map[string]any{}, nil
+		}
+		return map[string]any{"Item": only(before)}, nil
+	case "PutItem":
+		if err := met(); err != nil {
+			return nil, err
+		}
+		return map[string]any{}, t.write(key, before, maps.Clone(r.Item))
+	case "DeleteItem":
+		if err := met(); err != nil {
+			return nil, err
+		}
+		return map[string]any{}, t.write(key, before, nil)
+	case "UpdateItem":
+		update, err := e.update(r.UpdateExpression)
+		if err != nil {
+			return nil, err
+		}
+		if err := met(); err != nil {
+			return nil, err
+		}
+		after := maps.Clone(before)
+		if after == nil { // an update makes an item where there is none
+			after = item{keyName: r.Key[keyName]}
+		}
+		if err := update(after); err != nil {
+			return nil, err
+		}
+		if err := t.write(key, before, after); err != nil {
+			return nil, err
+		}
+		switch r.ReturnValues {
+		case "", "NONE":
+			return map[string]any{}, nil
+		case "ALL_NEW":
+			return map[string]any{"Attributes": after}, nil
+		}
+		return nil, fmt.Errorf("ReturnValues %s is not known here", r.ReturnValues)
+	case "Query":
+		if r.IndexName != indexName {
+			return nil, invalid("The table does not have the specified index: %s", r.IndexName)
+		}
+		if r.ConsistentRead {
+			return nil, invalid("Consistent reads are not supported on global secondary indexes")
+		}
+		asked, err := e.condition(r.KeyConditionExpression)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.finish(); err != nil {
+			return nil, err
+		}
+		found := []item{}
+		for _, key := range slices.Sorted(maps.Keys(t.index)) {
+			i := item{keyName: {"S": key}, indexName: {"S": t.index[key]}}
+			if asked(i) {
+				found = append(found, i)
+			}
+		}
+		return map[string]any{"Items": found, "Count": len(found), "ScannedCount": len(found)}, nil
+	}
+	return nil, fmt.Errorf("%s is not known here", operation)
+}
+
+func (t *table) write(key string, before, after item) error {
+	if id, ok := after[indexName]; ok {
+		s, isString := id["S"].(string)
+		if !isString {
+			return invalid("One or more parameter values were invalid: Type mismatch for Index Key %s", indexName)
+		}
+		if s == "" {
+			return invalid("One or more parameter values are not valid. A value specified for a secondary index key is not supported. The AttributeValue for a key attribute cannot contain an empty string value. IndexName: %s, IndexKey: %s", indexName, indexName)
+		}
+	}
+	if t.items == nil {
+		t.items = map[string]item{}
+	}
+	if after == nil {
+		delete(t.items, key)
+	} else {
+		t.items[key] = after
+	}
+	if !t.behind {
+		t.follow()
+	}
+	if t.changed != nil {
+		t.changed(before, after)
+	}
+	return nil
+}
+
+// follow brings the index up to date.
+func (t *table) follow() {
+	t.index = map[string]string{}
+	for key, i := range t.items {
+		if id, ok := i[indexName]["S"].(string); ok {
+			t.index[key] = id
+		}
+	}
+}
+
+// catchUp is follow for who doesn't hold the lock.
+func (t *table) catchUp() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.follow()
+}
+
+func (t *table) get(key string) item {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.items[key])
+}
+
+// expressions are those of one request, with what they refer to.
+type expressions struct {
+	names  map[string]string
+	values map[string]value
+	used   map[string]bool
+
+	tokens []string
+}
+
+// operand gives a value, or nil where there is none.
+type operand func(item) value
+
+//go:embed testdata/reserved.txt
+var reservedText string
+
+// reserved has DynamoDB's reserved words.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ReservedWords.html
+var reserved = func() map[string]bool {
+	m := map[string]bool{}
+	for _, w := range strings.Fields(reservedText) {
+		m[w] = true
+	}
+	return m
+}()
+
+func (e *expressions) scan(text string) {
+	e.tokens = nil
+	for rest := strings.TrimSpace(text); rest != ""; rest = strings.TrimSpace(rest) {
+		n := 1
+		switch c := rest[0]; {
+		case strings.HasPrefix(rest, "<>"), strings.HasPrefix(rest, "<="), strings.HasPrefix(rest, ">="):
+			n = 2
+		case c == '#' || c == ':' || word(c):
+			for n < len(rest) && word(rest[n]) {
+				n++
+			}
+		}
+		e.tokens, rest = append(e.tokens, rest[:n]), rest[n:]
+	}
+}
+
+func word(c byte) bool {
+	return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+func (e *expressions) peek() string {
+	if len(e.tokens) == 0 {
+		return ""
+	}
+	return e.tokens[0]
+}
+
+func (e *expressions) take() string {
+	t := e.peek()
+	if t != "" {
+		e.tokens = e.tokens[1:]
+	}
+	return t
+}
+
+func (e *expressions) accept(t string) bool {
+	if !strings.EqualFold(e.peek(), t) {
+		return false
+	}
+	e.take()
+	return true
+}
+
+func (e *expressions) expect(t string) error {
+	if !e.accept(t) {
+		return invalid("Invalid expression: Syntax error; token: %q, wanted %q", e.peek(), t)
+	}
+	return nil
+}
+
+// finish refuses what was given and not used.
+func (e *expressions) finish() error {
+	for n := range e.names {
+		if !e.used[n] {
+			return invalid("Value provided in ExpressionAttributeNames unused in expressions: keys: {%s}", n)
+		}
+	}
+	for v := range e.values {
+		if !e.used[v] {
+			return invalid("Value provided in ExpressionAttributeValues unused in expressions: keys: {%s}", v)
+		}
+	}
+	return nil
+}
+
+func (e *expressions) path() (string, error) {
+	t := e.take()
+	switch {
+	case strings.HasPrefix(t, "#"):
+		name, ok := e.names[t]
+		if !ok {
+			return "", invalid("Invalid expression: An expression attribute name used in the document path is not defined; attribute name: %s", t)
+		}
+		e.used[t] = true
+		return name, nil
+	case t == "" || !word(t[0]) || '0' <= t[0] && t[0] <= '9':
+		return "", invalid("Invalid expression: Syntax error; token: %q", t)
+	case reserved[strings.ToUpper(t)]:
+		return "", invalid("Invalid expression: Attribute name is a reserved keyword; reserved keyword: %s", t)
+	}
+	return t, nil
+}
+
+func (e *expressions) operand() (operand, error) {
+	if t := e.peek(); strings.HasPrefix(t, ":") {
+		v, ok := e.values[t]
+		if !ok {
+			return nil, invalid("Invalid expression: An expression attribute value used in expression is not defined; attribute value: %s", t)
+		}
+		e.take()
+		e.used[t] = true
+		return func(item) value { return v }, nil
+	}
+	name, err := e.path()
+	return func(i item) value { return i[name] }, err
+}
+
+func (e *expressions) projection(text string) (func(item) item, error) {
+	if text == "" {
+		return func(i item) item { return i }, nil
+	}
+	e.scan(text)
+	var names []string
+	for {
+		name, err := e.path()
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+		if !e.accept(",") {
+			break
+		}
+	}
+	if len(e.tokens) > 0 {
+		return nil, invalid("Invalid ProjectionExpression: Syntax error; token: %q", e.peek())
+	}
+	return func(i item) item {
+		only := item{}
+		for _, n := range names {
+			if v, ok := i[n]; ok {
+				only[n] = v
+			}
+		}
+		return only
+	}, nil
+}
+
+func (e *expressions) condition(text string) (func(item) bool, error) {
+	if text == "" {
+		return nil, nil
+	}
+	e.scan(text)
+	c, err := e.either()
+	if err == nil && len(e.tokens) > 0 {
+		err = invalid("Invalid ConditionExpression: Syntax error; token: %q", e.peek())
+	}
+	return c, err
+}
+
+func (e *expressions) either() (func(item) bool, error) {
+	a, err := e.both()
+	for err == nil && e.accept("OR") {
+		var b func(item) bool
+		one := a
+		b, err = e.both()
+		a = func(i item) bool { return one(i) || b(i) }
+	}
+	return a, err
+}
+
+func (e *expressions) both() (func(item) bool, error) {
+	a, err := e.not()
+	for err == nil && e.accept("AND") {
+		var b func(item) bool
+		one := a
+		b, err = e.not()
+		a = func(i item) bool { return one(i) && b(i) }
+	}
+	return a, err
+}
+
+func (e *expressions) not() (func(item) bool, error) {
+	if e.accept("NOT") {
+		c, err := e.not()
+		return func(i item) bool { return !c(i) }, err
+	}
+	if e.accept("(") {
+		c, err := e.either()
+		if err == nil {
+			err = e.expect(")")
+		}
+		return c, err
+	}
+	for function, want := range map[string]bool{"attribute_exists": true, "attribute_not_exists": false} {
+		if e.peek() != function { // functions are written in lower case, keywords in any
+			continue
+		}
+		e.take()
+		if err := e.expect("("); err != nil {
+			return nil, err
+		}
+		name, err := e.path()
+		if err == nil {
+			err = e.expect(")")
+		}
+		return func(i item) bool { _, ok := i[name]; return ok == want }, err
+	}
+	a, err := e.operand()
+	if err != nil {
+		return nil, err
+	}
+	if e.accept("IN") {
+		if err := e.expect("("); err != nil {
+			return nil, err
+		}
+		var list []operand
+		for {
+			b, err := e.operand()
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, b)
+			if !e.accept(",") {
+				break
+			}
+		}
+		return func(i item) bool {
+			return slices.ContainsFunc(list, func(b operand) bool { return equal(a(i), b(i)) })
+		}, e.expect(")")
+	}
+	op := e.take()
+	b, err := e.operand()
+	if err != nil {
+		return nil, err
+	}
+	switch op {
+	case "=":
+		return func(i item) bool { return equal(a(i), b(i)) }, nil
+	case "<>":
+		return func(i item) bool { return !equal(a(i), b(i)) }, nil
+	case "<", "<=", ">", ">=":
+		return func(i item) bool { return ordered(op, a(i), b(i)) }, nil
+	}
+	return nil, invalid("Invalid expression: Syntax error; token: %q", op)
+}
+
+// equal compares as DynamoDB does; what isn't there equals nothing.
+func equal(a, b value) bool {
+	if a == nil || b == nil {
+		return false
+	}
+	if x, y := number(a), number(b); x != nil && y != nil {
+		return x.Cmp(y) == 0
+	}
+	x, _ := json.Marshal(a)
+	y, _ := json.Marshal(b)
+	return bytes.Equal(x, y)
+}
+
+func ordered(op string, a, b value) bool {
+	var c int
+	if x, y := number(a), number(b); x != nil && y != nil {
+		c = x.Cmp(y)
+	} else if x, ok := a["S"].(string); ok {
+		y, ok := b["S"].(string)
+		if !ok {
+			return false
+		}
+		c = strings.Compare(x, y)
+	} else {
+		return false
+	}
+	switch op {
+	case "<":
+		return c < 0
+	case "<=":
+		return c <= 0
+	case ">":
+		return c > 0
+	}
+	return c >= 0
+}
+
+func number(v value) *big.Rat {
+	s, ok := v["N"].(string)
+	if !ok {
+		return nil
+	}
+	r, ok := new(big.Rat).SetString(s)
+	if !ok {
+		return nil
+	}
+	return r
+}
+
+func (e *expressions) update(text string) (func(item) error, error) {
+	e.scan(text)
+	type change struct {
+		name string
+		to   func(old item) (value, error) // nil removes
+	}
+	var changes []change
+	seen, sections := map[string]bool{}, map[string]bool{}
+	for len(e.tokens) > 0 {
+		section := strings.ToUpper(e.take())
+		if sections[section] {
+			return nil, invalid("Invalid UpdateExpression: The %q section can only be used once in an update expression;", section)
+		}
+		sections[section] = true
+		for {
+			name, err := e.path()
+			if err != nil {
+				return nil, err
+			}
+			c := change{name: name}
+			switch section {
+			case "SET":
+				if err := e.expect("="); err != nil {
+					return nil, err
+				}
+				from, err := e.operand()
+				if err != nil {
+					return nil, err
+				}
+				c.to = func(old item) (value, error) {
+					if v := from(old); v != nil {
+						return v, nil
+					}
+					return nil, invalid("The provided expression refers to an attribute that does not exist in the item")
+				}
+			case "ADD":
+				by, err := e.operand()
+				if err != nil {
+					return nil, err
+				}
+				c.to = func(old item) (value, error) {
+					n := number(by(old))
+					if v, ok := old[name]; ok && n != nil {
+						was := number(v)
+						if was == nil {
+							return nil, invalid("An operand in the update expression has an incorrect data type")
+						}
+						n.Add(n, was)
+					}
+					if n == nil {
+						return nil, invalid("Invalid UpdateExpression: Incorrect operand type for operator or function; operator: ADD")
+					}
+					return value{"N": n.RatString()}, nil
+				}
+			case "REMOVE":
+			default:
+				return nil, invalid("Invalid UpdateExpression: Syntax error; token: %q", section)
+			}
+			if name == keyName {
+				return nil, invalid("One or more parameter values were invalid: Cannot update attribute %s. This attribute is part of the key", name)
+			}
+			if seen[name] {
+				return nil, invalid("Invalid UpdateExpression: Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [%s], path two: [%s]", name, name)
+			}
+			seen[name] = true
+			changes = append(changes, c)
+			if !e.accept(",") {
+				break
+			}
+		}
+	}
+	return func(i item) error {
+		old := maps.Clone(i) // every part of an update sees the item as it was
+		for _, c := range changes {
+			if c.to == nil {
+				delete(i, c.name)
+				continue
+			}
+			v, err := c.to(old)
+			if err != nil {
+				return err
+			}
+			i[c.name] = v
+		}
+		return nil
+	}, nil
+}
+
+// client is the real SDK in front of do, which gets what it sends.
+func client(do func(r *http.Request, operation string, body []byte) (int, []byte, error)) *dynamodb.Client {
+	return dynamodb.New(dynamodb.Options{
+		Region:       "eu-central-1",
+		BaseEndpoint: aws.String("http://dynamodb.test"),
+		Credentials:  credentials.NewStaticCredentialsProvider("key", "secret", ""),
+		HTTPClient: transport(func(r *http.Request) (*http.Response, error) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return nil, err
+			}
+			_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+			status, answer, err := do(r, operation, body)
+			if err != nil {
+				return nil, err
+			}
+			return &http.Response{
+				StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r, ContentLength: int64(len(answer)),
+				Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, Body: io.NopCloser(bytes.NewReader(answer)),
+			}, nil
+		}),
+		// The SDK's own rules of what is tried again, how often (3), but no dice in
+		// the waiting, so that a history can be run again.
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
+			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 100 * time.Millisecond, nil })
+			o.RateLimiter = noLimit{}
+		}),
+	})
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (t transport) Do(r *http.Request) (*http.Response, error) { return t(r) }
+
+// noLimit is a client that never ran out of retries before.
+type noLimit struct{}
+
+func (noLimit) GetToken(context.Context, uint) (func() error, error) {
+	return func() error { return nil }, nil
+}
+func (noLimit) AddTokens(uint) error { return nil }

@@ -1,0 +1,888 @@
+package meeting_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"async-download/internal/failure"
+	"async-download/internal/meeting"
+)
+
+// What is taken out, and which test goes red. Each was tried by hand; those of
+// the four guards and of the state machine are also found by the model (model/)
+// and by TestHistories. (asl) is asl/download.asl.json, which the tests read.
+//
+//	guard                                                        red
+//	1 (asl) Wait for the client: attribute_not_exists(connectionId)   TestEveryOrder/a_client, TestWaitIsConditional
+//	1 Connect: resume                                                 TestEveryOrder/a_client, TestConnect/while_it_waits
+//	2 Deliver: ErrOpening for a young connection                      TestEveryOrder/a_client, TestDeliver/410,_young
+//	3 Deliver: leave at a 410                                         TestDeliver/410,_old, TestHistories
+//	4 leave: connectionId = :id                                       TestDisconnect/another_came, TestHistories
+//	(asl) Wait for the client: attribute_exists(executionArn)         TestWaitIsConditional
+//	(asl) Wait for the client: attribute_not_exists(cancelled)        TestEveryOrder/a_client_and_a_cancel, TestWaitIsConditional
+//	(asl) Note the expiry: attribute_not_exists(connectionId)         TestHistories, TestWaitIsConditional
+//	(asl) Note the expiry: attribute_not_exists(cancelled)            TestWaitIsConditional
+//	(asl) ConnectionOpening leads to Look for the client              TestClientThatKeepsComing
+//	Connect: a request displaces itself                               TestLostReplies/connect_of_a_request, TestHistories
+//	Create: what is there is this call's own                          TestLostReplies/create
+//	delivered: attribute_not_exists(cancelled) in fileKept            TestCancelWhileTheLinkIsOnItsWay, TestHistories
+//	delivered: the status in fileKept                                 TestEndWhileTheLinkIsOnItsWay
+//	delivered: the item goes when its client has closed               TestDeliver/posted,_and_closed_at_once
+//	Deliver: an item that has gone was delivered                      TestDeliver/gone,_nobody_known, TestHistories
+//	toWhom: another connection is there                               TestDeliver/410,_and_another_came
+//	Cancel: SendTaskFailure                                           TestEveryOrder/a_cancel, TestCancel/while_it_waits
+//	Connect: Leave when the token can't be answered                   TestConnect/token_can't_be_answered
+//	answered: taskToken = :token                                      TestConnect/waiting_again_already
+//	Find: the second look                                             TestDisconnect/ahead_of_the_index
+//	Progress, Announce: attribute_exists                              TestUnknownMakesNoRow
+
+// bench is a table, tokens and the package on them, where every call is made.
+type bench struct {
+	*meeting.Meeting
+	table  *table
+	tokens *tokens
+	// before, if set, is called before each call of the table, and may fail it.
+	before func(operation, expression string) fault
+}
+
+func newBench() *bench {
+	b := &bench{table: &table{}, tokens: &tokens{}}
+	b.Meeting = &meeting.Meeting{Table: tableName, Tokens: b.tokens, DynamoDB: client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+		f := none
+		if b.before != nil {
+			f = b.before(operation, string(body))
+		}
+		if f == throttled {
+			return http.StatusBadRequest, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"Rate exceeded"}`), nil
+		}
+		status, answer := b.table.do(operation, body)
+		if f == lost {
+			return 0, nil, syscall.ECONNRESET
+		}
+		return status, answer, nil
+	})}
+	return b
+}
+
+// loses has the reply of the first call that says so lost.
+func (b *bench) loses(operation, expression string) {
+	b.before = func(o, e string) fault {
+		if o == operation && strings.Contains(e, expression) {
+			b.before = nil
+			return lost
+		}
+		return none
+	}
+}
+
+// given makes the item; "" leaves an attribute out.
+func (b *bench) given(status meeting.Status, connection, token string, more ...string) {
+	i := item{keyName: {"S": arn}, "status": {"S": string(status)}, "bytesCopied": {"N": "0"}}
+	if connection != "" {
+		i[indexName] = value{"S": connection}
+		i["connectedAt"] = value{"N": fmt.Sprint(time.Now().UnixMilli())}
+		i["format"] = value{"S": ""}
+	}
+	if token != "" {
+		i["taskToken"] = value{"S": token}
+	}
+	for _, m := range more {
+		switch m {
+		case "cancelled":
+			i[m] = value{"BOOL": true}
+		case "long ago":
+			i["connectedAt"] = value{"N": "1"}
+		default:
+			panic(m)
+		}
+	}
+	b.table.items = map[string]item{arn: i}
+	b.table.follow()
+}
+
+// is compares the item; a connection or token of "" is none, a status of "" no item.
+func (b *bench) is(t *testing.T, status meeting.Status, connection, token string) {
+	t.Helper()
+	i := b.table.get(arn)
+	s := func(name string) string { s, _ := i[name]["S"].(string); return s }
+	got, want := [3]string{s("status"), s(indexName), s("taskToken")}, [3]string{string(status), connection, token}
+	if got != want {
+		t.Errorf("item: got %q, want %q", got, want)
+	}
+	if n := len(b.table.items); n > 1 || status == "" && n > 0 {
+		t.Errorf("got %d items: %v", n, b.table.items)
+	}
+}
+
+func wants(t *testing.T, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) || want == nil && got != nil {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// scenes runs each in a time of its own.
+func scenes(t *testing.T, all map[string]func(t *testing.T, b *bench)) {
+	t.Helper()
+	for title, scene := range all {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { scene(t, newBench()) })
+		})
+	}
+}
+
+var (
+	ctx = context.Background()
+	at  = func(id string) meeting.Connection { return meeting.Connection{ID: id, At: time.Now()} }
+)
+
+func TestCreate(t *testing.T) {
+	scenes(t, map[string]func(*testing.T, *bench){
+		"new": func(t *testing.T, b *bench) {
+			wants(t, b.Create(ctx, arn, "a%20b", "q=%26", "hash", "192.0.2.1"), nil)
+			got, err := b.Current(ctx, arn)
+			want := meeting.Item{ExecutionARN: arn, Status: meeting.Copying, Path: "a%20b", Query: "q=%26", TicketHash: "hash", AskedBy: "192.0.2.1",
+				ExpiresAt: time.Now().Add(meeting.ItemLife).Unix()}
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("got %+v, %v, want %+v", got, err, want)
+			}
+		},
+		"twice": func(t *testing.T, b *bench) {
+			wants(t, b.Create(ctx, arn, "a", "", "", ""), nil)
+			if err := b.Create(ctx, arn, "b", "", "", ""); err == nil {
+				t.Error("got no error for a second item under the name")
+			}
+			if i, _ := b.Current(ctx, arn); i.Path != "a" {
+				t.Errorf("got path %q, want the first one's", i.Path)
+			}
+		},
+		"discarded": func(t *testing.T, b *bench) {
+			wants(t, b.Create(ctx, arn, "a", "", "", ""), nil)
+			wants(t, b.Discard(ctx, arn), nil)
+			b.is(t, "", "", "")
+			wants(t, b.Discard(ctx, arn), meeting.ErrUnknown)
+		},
+	})
+}
+
+// No verb makes a row of an execution that there is not.
+func TestUnknownMakesNoRow(t *testing.T) {
+	total := int64(1)
+	for title, verb := range map[string]func(b *bench) error{
+		"Current":   func(b *bench) error { _, err := b.Current(ctx, arn); return err },
+		"Connect":   func(b *bench) error { _, err := b.Connect(ctx, arn, at("c1")); return err },
+		"a request": func(b *bench) error { _, err := b.Connect(ctx, arn, at(meeting.Request)); return err },
+		"Progress":  func(b *bench) error { _, err := b.Progress(ctx, arn, 1, &total); return err },
+		"Cancel":    func(b *bench) error { return b.Cancel(ctx, arn) },
+		"End":       func(b *bench) error { _, err := b.End(ctx, arn, failure.New(failure.Internal, "")); return err },
+		"Discard":   func(b *bench) error { return b.Discard(ctx, arn) },
+		"Find":      func(b *bench) error { _, err := b.Find(ctx, "c1"); return err },
+		"Copied":    func(b *bench) error { return ended(b.Copied(ctx, arn, 1)) },
+		"Uploading": func(b *bench) error { return ended(b.Uploading(ctx, arn, "u")) },
+		"Announce":  func(b *bench) error { _, err := b.Announce(ctx, arn); return ended(err) },
+		"Disconnect": func(b *bench) error {
+			return errors.Join(meeting.ErrUnknown, b.Disconnect(ctx, "c1"))
+		},
+		"Leave": func(b *bench) error { return errors.Join(meeting.ErrUnknown, b.Leave(ctx, arn, "c1")) },
+		"Deliver": func(b *bench) error {
+			return errors.Join(meeting.ErrUnknown, b.Deliver(ctx, arn, meeting.Connection{}, nil))
+		},
+		"Deliver to the client on-connect saw": func(b *bench) error {
+			return errors.Join(meeting.ErrUnknown, b.Deliver(ctx, arn, at("c1"), func(context.Context, meeting.Item, meeting.Connection) error { return nil }))
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench()
+				err := verb(b)
+				wants(t, err, meeting.ErrUnknown)
+				if strings.Count(fmt.Sprint(err), "\n") > 0 {
+					t.Errorf("got an error beside: %v", err)
+				}
+				b.is(t, "", "", "")
+			})
+		})
+	}
+}
+
+// ended turns the answer of the copy's verbs, for which an item that has gone has ended.
+func ended(err error) error {
+	if errors.Is(err, meeting.ErrEnded) {
+		return meeting.ErrUnknown
+	}
+	return err
+}
+
+func TestConnect(t *testing.T) {
+	scenes(t, map[string]func(*testing.T, *bench){
+		"while it copies": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "", "")
+			i, err := b.Connect(ctx, arn, meeting.Connection{ID: "c1", Format: "json", At: time.Now()})
+			wants(t, err, nil)
+			if c, here := i.Connection(); !here || c.ID != "c1" || c.Format != "json" || !c.At.Equal(time.Now().Truncate(time.Millisecond)) {
+				t.Errorf("got %+v", c)
+			}
+			b.is(t, meeting.Copying, "c1", "")
+		},
+		"while it waits": func(t *testing.T, b *bench) {
+			token := b.tokens.issue()
+			b.given(meeting.Ready, "", token)
+			i, err := b.Connect(ctx, arn, at("c1"))
+			wants(t, err, nil)
+			if i.TaskToken != token {
+				t.Errorf("got the item with token %q, want it as the connection found it", i.TaskToken)
+			}
+			if got := b.tokens.task(token); got.acceptances != 1 || got.output != "{}" {
+				t.Errorf("got %d answers and %q, want one of {}", got.acceptances, got.output)
+			}
+			b.is(t, meeting.Ready, "c1", "")
+		},
+		"the last one wins": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "c1", "")
+			_, err := b.Connect(ctx, arn, at("c2"))
+			wants(t, err, nil)
+			b.is(t, meeting.Copying, "c2", "")
+		},
+		"a request beside a socket": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "c1", "")
+			_, err := b.Connect(ctx, arn, at(meeting.Request))
+			wants(t, err, meeting.ErrUnknown)
+			b.is(t, meeting.Ready, "c1", "")
+		},
+		"a socket beside a request": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, meeting.Request, "")
+			_, err := b.Connect(ctx, arn, at("c1"))
+			wants(t, err, nil)
+			b.is(t, meeting.Ready, "c1", "")
+		},
+		"a request whose function was killed before it answered": func(t *testing.T, b *bench) {
+			token := b.tokens.issue()
+			b.given(meeting.Ready, meeting.Request, token)
+			_, err := b.Connect(ctx, arn, at(meeting.Request))
+			wants(t, err, nil)
+			if b.tokens.open(token) {
+				t.Error("the execution still waits")
+			}
+		},
+		"token can't be answered": func(t *testing.T, b *bench) {
+			token := b.tokens.issue()
+			b.given(meeting.Ready, "", token)
+			b.tokens.pass = func(context.Context, string) fault { return throttled }
+			if _, err := b.Connect(ctx, arn, at("c1")); err == nil {
+				t.Error("got no error")
+			}
+			b.is(t, meeting.Ready, "", token) // for the client that comes next
+		},
+		"waiting again already": func(t *testing.T, b *bench) {
+			old, next := b.tokens.issue(), b.tokens.issue()
+			b.given(meeting.Ready, "", old)
+			b.tokens.pass = func(context.Context, string) fault { // between the answer and its note
+				b.table.items[arn]["taskToken"] = value{"S": next}
+				return none
+			}
+			_, err := b.Connect(ctx, arn, at("c1"))
+			wants(t, err, nil)
+			b.is(t, meeting.Ready, "c1", next)
+		},
+		"after the end": func(t *testing.T, b *bench) {
+			b.given(meeting.Expired, "", "")
+			i, err := b.Connect(ctx, arn, at("c1"))
+			wants(t, err, nil)
+			if !i.Status.Ended() {
+				t.Errorf("got %s, want the caller told that a delivery is to be started", i.Status)
+			}
+		},
+	})
+	for title, close := range map[string]func(s *tokens) string{
+		"answered before":     func(s *tokens) string { k := s.issue(); s.close(k); return k },
+		"execution long gone": func(s *tokens) string { k := s.issue(); s.forget(k); return k },
+		"never issued":        func(*tokens) string { return "rubbish" },
+	} {
+		t.Run("token "+title, func(t *testing.T) {
+			b := newBench()
+			b.given(meeting.Ready, "", close(b.tokens))
+			_, err := b.Connect(ctx, arn, at("c1"))
+			wants(t, err, nil) // no error for the client: the workflow has gone on
+			b.is(t, meeting.Ready, "c1", "")
+		})
+	}
+}
+
+func TestDisconnect(t *testing.T) {
+	scenes(t, map[string]func(*testing.T, *bench){
+		"before delivery": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "c1", "token")
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			b.is(t, meeting.Ready, "", "token")
+		},
+		"after delivery": func(t *testing.T, b *bench) {
+			b.given(meeting.Delivered, "c1", "")
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			b.is(t, "", "", "")
+		},
+		"after a failure": func(t *testing.T, b *bench) {
+			b.given(meeting.Failed, "c1", "")
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			b.is(t, meeting.Failed, "", "") // for others who ask
+		},
+		"another came": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "c1", "")
+			b.table.behind = true
+			b.table.items[arn][indexName] = value{"S": "c2"}
+			wants(t, b.Disconnect(ctx, "c1"), nil) // the index still says c1
+			b.is(t, meeting.Ready, "c2", "")
+		},
+		"another came after delivery": func(t *testing.T, b *bench) {
+			b.given(meeting.Delivered, "c1", "")
+			b.table.behind = true
+			b.table.items[arn][indexName] = value{"S": "c2"}
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			b.is(t, meeting.Delivered, "c2", "")
+		},
+		"twice": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "c1", "")
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			b.is(t, meeting.Ready, "", "")
+		},
+		"ahead of the index": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "c1", "")
+			b.table.index, b.table.behind = nil, true
+			go func() { time.Sleep(500 * time.Millisecond); b.table.catchUp() }()
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			b.is(t, meeting.Ready, "", "")
+		},
+		"stands nowhere": func(t *testing.T, b *bench) {
+			begun := time.Now()
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			if d := time.Since(begun); d != time.Second {
+				t.Errorf("looked a second time after %v, want 1s", d)
+			}
+		},
+		"ahead of its own connect": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "c1", "")
+			b.before = func(operation, expression string) fault {
+				if operation == "UpdateItem" { // c1 is written between the two
+					b.before = func(operation, _ string) fault {
+						if operation == "DeleteItem" {
+							b.table.items[arn][indexName] = value{"S": "c1"}
+						}
+						return none
+					}
+					b.table.items[arn][indexName] = value{"S": "c0"}
+				}
+				return none
+			}
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			b.is(t, meeting.Ready, "", "")
+		},
+		"given up": func(t *testing.T, b *bench) {
+			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+			defer cancel()
+			wants(t, b.Disconnect(short, "c1"), context.DeadlineExceeded)
+		},
+	})
+}
+
+func TestDeliver(t *testing.T) {
+	var told []string
+	took := func(_ context.Context, _ meeting.Item, c meeting.Connection) error {
+		told = append(told, c.ID)
+		return nil
+	}
+	gone := func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone }
+	broken := errors.New("broken")
+	for title, scene := range map[string]struct {
+		given    func(b *bench)
+		fallback string
+		post     func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error
+		want     error
+		told     string
+		item     [3]string // status, connection, token
+	}{
+		"posted":                  {given: func(b *bench) { b.given(meeting.Ready, "c1", "old") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"again, after delivery":   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"after expiry":            {given: func(b *bench) { b.given(meeting.Expired, "c1", "") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"the reason of a failure": {given: func(b *bench) { b.given(meeting.Failed, "c1", "") }, told: "c1", item: [3]string{"FAILED", "c1", ""}},
+		"the item's connection, not the one of old": {given: func(b *bench) { b.given(meeting.Delivered, "c2", "") }, fallback: "c1", told: "c2", item: [3]string{"DELIVERED", "c2", ""}},
+		"nobody here":        {given: func(b *bench) { b.given(meeting.Ready, "", "token") }, want: meeting.ErrGone, item: [3]string{"READY", "", "token"}},
+		"cancelled":          {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "cancelled") }, want: meeting.ErrGone, item: [3]string{"READY", "c1", ""}},
+		"told of a cancel":   {given: func(b *bench) { b.given(meeting.Cancelled, "c1", "", "cancelled") }, told: "c1", item: [3]string{"CANCELLED", "c1", ""}},
+		"a request":          {given: func(b *bench) { b.given(meeting.Ready, meeting.Request, "") }},
+		"a request, failed":  {given: func(b *bench) { b.given(meeting.Failed, meeting.Request, "") }, item: [3]string{"FAILED", meeting.Request, ""}},
+		"gone, client known": {given: func(*bench) {}, fallback: "c1", told: "c1"},
+		"gone, nobody known": {given: func(*bench) {}},
+		"post breaks": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: broken, item: [3]string{"READY", "c1", ""}, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error {
+			return func(context.Context, meeting.Item, meeting.Connection) error { return broken }
+		}},
+		"410, young":            {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: meeting.ErrOpening, item: [3]string{"READY", "c1", ""}, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
+		"410, old":              {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "long ago") }, want: meeting.ErrGone, item: [3]string{"READY", "", ""}, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
+		"410, after delivery":   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "", "long ago") }, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
+		"410, item gone":        {given: func(*bench) {}, fallback: "long ago", want: meeting.ErrGone, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
+		"410, item gone, young": {given: func(*bench) {}, fallback: "c1", want: meeting.ErrOpening, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
+		"410, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "long ago") }, want: meeting.ErrOpening, item: [3]string{"READY", "c2", ""},
+			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
+				return func(context.Context, meeting.Item, meeting.Connection) error {
+					b.table.items[arn][indexName] = value{"S": "c2"}
+					return meeting.ErrGone
+				}
+			}},
+		"posted, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: meeting.ErrOpening, item: [3]string{"READY", "c2", ""},
+			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
+				return func(context.Context, meeting.Item, meeting.Connection) error {
+					b.table.items[arn][indexName] = value{"S": "c2"}
+					return nil
+				}
+			}},
+		"posted, and closed at once": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") },
+			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
+				return func(context.Context, meeting.Item, meeting.Connection) error { return b.Leave(ctx, arn, "c1") }
+			}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench()
+				told = nil
+				scene.given(b)
+				fallback := meeting.Connection{ID: scene.fallback, At: time.Now()}
+				if scene.fallback == "long ago" {
+					fallback.At = time.Time{}
+				}
+				post := took
+				if scene.post != nil {
+					post = scene.post(b)
+				}
+				err := b.Deliver(ctx, arn, fallback, post)
+				wants(t, err, scene.want)
+				if got := strings.Join(told, " "); got != scene.told {
+					t.Errorf("told: got %q, want %q", got, scene.told)
+				}
+				b.is(t, meeting.Status(scene.item[0]), scene.item[1], scene.item[2])
+			})
+		})
+	}
+}
+
+// The age at which a 410 is final is the whole of Handshake.
+func TestHandshakeIsWaitedFor(t *testing.T) {
+	for age, want := range map[time.Duration]error{
+		0: meeting.ErrOpening, meeting.Handshake - time.Millisecond: meeting.ErrOpening,
+		meeting.Handshake: meeting.ErrGone, time.Hour: meeting.ErrGone,
+	} {
+		b := newBench()
+		b.given(meeting.Ready, "c1", "")
+		begun := time.Now()
+		b.table.items[arn]["connectedAt"] = value{"N": fmt.Sprint(begun.UnixMilli())}
+		b.Now = func() time.Time { return time.UnixMilli(begun.UnixMilli()).Add(age) }
+		err := b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone })
+		if !errors.Is(err, want) {
+			t.Errorf("410 after %v: got %v, want %v", age, err, want)
+		}
+	}
+}
+
+func TestCancel(t *testing.T) {
+	scenes(t, map[string]func(*testing.T, *bench){
+		"while it copies": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "c1", "")
+			wants(t, b.Cancel(ctx, arn), nil)
+			if i, err := b.Progress(ctx, arn, 1, nil); err != nil || !i.Cancelled {
+				t.Errorf("the worker's next Progress: got cancelled %v, %v", i.Cancelled, err)
+			}
+			wants(t, b.Copied(ctx, arn, 5), meeting.ErrEnded)
+			b.is(t, meeting.Copying, "c1", "")
+		},
+		"while it waits": func(t *testing.T, b *bench) {
+			token := b.tokens.issue()
+			b.given(meeting.Ready, "", token)
+			wants(t, b.Cancel(ctx, arn), nil)
+			if got := b.tokens.task(token); got.acceptances != 1 || got.err != "CANCELLED" {
+				t.Errorf("got %d answers, error %q, want one of CANCELLED", got.acceptances, got.err)
+			}
+			b.is(t, meeting.Ready, "", "")
+		},
+		"twice": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "", "")
+			wants(t, b.Cancel(ctx, arn), nil)
+			wants(t, b.Cancel(ctx, arn), nil)
+		},
+		"token can't be answered, then again": func(t *testing.T, b *bench) {
+			token := b.tokens.issue()
+			b.given(meeting.Ready, "", token)
+			b.tokens.pass = func(context.Context, string) fault { return throttled }
+			if err := b.Cancel(ctx, arn); err == nil {
+				t.Error("got no error")
+			}
+			b.is(t, meeting.Ready, "", token)
+			b.tokens.pass = nil
+			wants(t, b.Cancel(ctx, arn), nil)
+			if b.tokens.open(token) {
+				t.Error("the execution still waits")
+			}
+		},
+	})
+	for _, s := range []meeting.Status{meeting.Delivered, meeting.Failed, meeting.Cancelled, meeting.Expired} {
+		b := newBench()
+		b.given(s, "", "")
+		if err := b.Cancel(ctx, arn); !errors.Is(err, meeting.ErrEnded) {
+			t.Errorf("%s: got %v, want ErrEnded", s, err)
+		}
+		if i, err := b.Current(ctx, arn); err != nil || i.Cancelled {
+			t.Errorf("%s: marked after the end: %v, %v", s, i.Cancelled, err)
+		}
+	}
+}
+
+func TestEnd(t *testing.T) {
+	for code, want := range map[failure.Code]meeting.Status{
+		failure.OriginStatus: meeting.Failed, failure.Internal: meeting.Failed, failure.Cancelled: meeting.Cancelled, failure.Expired: meeting.Expired,
+	} {
+		for _, from := range []meeting.Status{meeting.Copying, meeting.Ready} {
+			b := newBench()
+			b.given(from, "c1", "token")
+			i, err := b.End(ctx, arn, failure.New(code, "why"))
+			wants(t, err, nil)
+			if i.Failure == nil || *i.Failure != (meeting.Failure{Code: code, Message: "why"}) || i.ConnectionID != "c1" {
+				t.Errorf("%s: got %+v", code, i)
+			}
+			b.is(t, want, "c1", "")
+		}
+	}
+	for _, s := range []meeting.Status{meeting.Delivered, meeting.Failed, meeting.Cancelled, meeting.Expired} {
+		b := newBench()
+		b.given(s, "c1", "")
+		i, err := b.End(ctx, arn, failure.New(failure.Internal, "why"))
+		wants(t, err, meeting.ErrEnded)
+		if i.Status != s || i.ConnectionID != "c1" {
+			t.Errorf("got %+v, want the item as it was", i)
+		}
+		b.is(t, s, "c1", "")
+	}
+}
+
+func TestCopy(t *testing.T) {
+	scenes(t, map[string]func(*testing.T, *bench){
+		"progress": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "", "")
+			total := int64(10)
+			_, err := b.Progress(ctx, arn, 3, nil)
+			wants(t, err, nil)
+			i, err := b.Progress(ctx, arn, 4, &total)
+			wants(t, err, nil)
+			if i.BytesCopied != 7 || i.BytesTotal == nil || *i.BytesTotal != 10 {
+				t.Errorf("got %d of %v, want 7 of 10", i.BytesCopied, i.BytesTotal)
+			}
+		},
+		"copied": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "", "")
+			wants(t, b.Uploading(ctx, arn, "upload"), nil)
+			wants(t, b.Copied(ctx, arn, 12), nil)
+			i, err := b.Current(ctx, arn)
+			if err != nil || i.Status != meeting.Ready || i.BytesCopied != 12 || *i.BytesTotal != 12 || i.UploadID != "" || i.CopiedAt != time.Now().UnixMilli() {
+				t.Errorf("got %+v, %v", i, err)
+			}
+			wants(t, b.Copied(ctx, arn, 12), nil) // by a second try
+		},
+		"one announces in a second": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "c1", "")
+			_, err := b.Announce(ctx, arn)
+			wants(t, err, nil)
+			_, err = b.Announce(ctx, arn)
+			wants(t, err, meeting.ErrEnded)
+			time.Sleep(time.Second)
+			_, err = b.Announce(ctx, arn)
+			wants(t, err, nil)
+		},
+		"to nobody": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "", "")
+			_, err := b.Announce(ctx, arn)
+			wants(t, err, meeting.ErrEnded)
+		},
+	})
+	for _, s := range []meeting.Status{meeting.Delivered, meeting.Failed, meeting.Cancelled, meeting.Expired} {
+		b := newBench()
+		b.given(s, "", "")
+		wants(t, b.Copied(ctx, arn, 1), meeting.ErrEnded)
+		wants(t, b.Uploading(ctx, arn, "upload"), meeting.ErrEnded)
+		b.is(t, s, "", "")
+	}
+}
+
+// A reply that is lost has the SDK make a call again whose condition its own
+// first application may have made false.
+func TestLostReplies(t *testing.T) {
+	scenes(t, map[string]func(*testing.T, *bench){
+		"create": func(t *testing.T, b *bench) {
+			b.loses("PutItem", "")
+			wants(t, b.Create(ctx, arn, "a", "q=1", "", "192.0.2.1"), nil)
+			b.is(t, meeting.Copying, "", "")
+		},
+		"connect": func(t *testing.T, b *bench) {
+			token := b.tokens.issue()
+			b.given(meeting.Ready, "", token)
+			b.loses("UpdateItem", "SET connectionId")
+			_, err := b.Connect(ctx, arn, at("c1"))
+			wants(t, err, nil)
+			b.is(t, meeting.Ready, "c1", "")
+		},
+		"connect of a request": func(t *testing.T, b *bench) {
+			token := b.tokens.issue()
+			b.given(meeting.Ready, "", token)
+			b.loses("UpdateItem", "SET connectionId")
+			_, err := b.Connect(ctx, arn, at(meeting.Request))
+			wants(t, err, nil)
+			if b.tokens.open(token) {
+				t.Error("the execution still waits for a client that has its answer")
+			}
+		},
+		"the token's answer": func(t *testing.T, b *bench) {
+			token := b.tokens.issue()
+			b.given(meeting.Ready, "", token)
+			b.tokens.pass = func(context.Context, string) fault { b.tokens.pass = nil; return lost }
+			_, err := b.Connect(ctx, arn, at("c1"))
+			wants(t, err, nil)
+			b.is(t, meeting.Ready, "c1", "")
+			if n := b.tokens.task(token).acceptances; n != 1 {
+				t.Errorf("got %d acceptances, want 1", n)
+			}
+		},
+		"the token's note": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "", b.tokens.issue())
+			b.loses("UpdateItem", "REMOVE taskToken")
+			_, err := b.Connect(ctx, arn, at("c1"))
+			wants(t, err, nil)
+			b.is(t, meeting.Ready, "c1", "")
+		},
+		"disconnect": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "c1", "")
+			b.loses("UpdateItem", "REMOVE connectionId")
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			b.is(t, meeting.Ready, "", "")
+		},
+		"disconnect after delivery": func(t *testing.T, b *bench) {
+			b.given(meeting.Delivered, "c1", "")
+			b.loses("DeleteItem", "")
+			wants(t, b.Disconnect(ctx, "c1"), nil)
+			b.is(t, "", "", "")
+		},
+		"the mark of delivery": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "c1", "")
+			b.loses("UpdateItem", "SET #status = :delivered")
+			wants(t, b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return nil }), nil)
+			b.is(t, meeting.Delivered, "c1", "")
+		},
+		"a request's end": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, meeting.Request, "")
+			b.loses("DeleteItem", "")
+			wants(t, b.Deliver(ctx, arn, meeting.Connection{}, nil), nil)
+			b.is(t, "", "", "")
+		},
+		"a dead connection taken out": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "c1", "", "long ago")
+			b.loses("UpdateItem", "REMOVE connectionId")
+			wants(t, b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone }), meeting.ErrGone)
+			b.is(t, meeting.Ready, "", "")
+		},
+		"cancel": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "", "")
+			b.loses("UpdateItem", "SET cancelled")
+			wants(t, b.Cancel(ctx, arn), nil)
+		},
+		"copied": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "", "")
+			b.loses("UpdateItem", "SET #status = :ready")
+			wants(t, b.Copied(ctx, arn, 1), nil)
+		},
+		"end": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "c1", "")
+			b.loses("UpdateItem", "SET #status = :status")
+			i, err := b.End(ctx, arn, failure.New(failure.OriginStatus, "why"))
+			wants(t, err, meeting.ErrEnded) // it says who asks that it is noted, and by the reason with what
+			if i.Failure == nil || i.Failure.Code != failure.OriginStatus || i.ConnectionID != "c1" {
+				t.Errorf("got %+v", i)
+			}
+		},
+	})
+}
+
+// A throttled call is tried three times; then it is an error and nothing is changed.
+func TestThrottled(t *testing.T) {
+	scenes(t, map[string]func(*testing.T, *bench){
+		"twice": func(t *testing.T, b *bench) {
+			n := 0
+			b.given(meeting.Copying, "", "")
+			b.before = func(string, string) fault {
+				if n++; n <= 2 {
+					return throttled
+				}
+				return none
+			}
+			_, err := b.Connect(ctx, arn, at("c1"))
+			wants(t, err, nil)
+			b.is(t, meeting.Copying, "c1", "")
+		},
+		"for good": func(t *testing.T, b *bench) {
+			n := 0
+			b.given(meeting.Copying, "", "")
+			b.before = func(string, string) fault { n++; return throttled }
+			_, err := b.Connect(ctx, arn, at("c1"))
+			if err == nil || errors.Is(err, meeting.ErrUnknown) {
+				t.Errorf("got %v, want an error that isn't ErrUnknown: throttled is not unknown", err)
+			}
+			if n > 5 {
+				t.Errorf("got %d tries, want 5 at most", n)
+			}
+			b.before = nil
+			b.is(t, meeting.Copying, "", "")
+		},
+	})
+}
+
+// A cancel that is accepted while the link is on its way promises that nothing
+// is left: it is not overwritten by the mark of delivery, whoever closed meanwhile.
+func TestCancelWhileTheLinkIsOnItsWay(t *testing.T) {
+	for title, more := range map[string]func(b *bench) error{
+		"stays":  func(*bench) error { return nil },
+		"closes": func(b *bench) error { return b.Leave(ctx, arn, "c1") },
+	} {
+		t.Run(title, func(t *testing.T) {
+			b := newBench()
+			b.given(meeting.Ready, "c1", "")
+			err := b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error {
+				return errors.Join(b.Cancel(ctx, arn), more(b))
+			})
+			wants(t, err, meeting.ErrGone) // the workflow looks again, and finds the mark
+			if i, err := b.Current(ctx, arn); err != nil || !i.Cancelled || i.Status != meeting.Ready {
+				t.Errorf("got %+v, %v, want the mark in an item that has not ended", i, err)
+			}
+		})
+	}
+	b := newBench()
+	b.given(meeting.Ready, meeting.Request, "")
+	b.before = func(operation, _ string) fault {
+		if operation == "DeleteItem" {
+			b.before = nil
+			wants(t, b.Cancel(ctx, arn), nil)
+		}
+		return none
+	}
+	wants(t, b.Deliver(ctx, arn, meeting.Connection{}, nil), meeting.ErrGone)
+	b.is(t, meeting.Ready, meeting.Request, "")
+}
+
+// Clean-up may end the item of an execution that was stopped while its link was
+// on its way; the item then has the reason, and stays.
+func TestEndWhileTheLinkIsOnItsWay(t *testing.T) {
+	for title, more := range map[string]struct {
+		do   func(b *bench) error
+		want error
+		left string
+	}{
+		"stays":  {func(*bench) error { return nil }, meeting.ErrOpening, "c1"}, // to be told the reason
+		"closes": {func(b *bench) error { return b.Leave(ctx, arn, "c1") }, meeting.ErrGone, ""},
+	} {
+		t.Run(title, func(t *testing.T) {
+			b := newBench()
+			b.given(meeting.Ready, "c1", "")
+			err := b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error {
+				_, err := b.End(ctx, arn, failure.New(failure.Cancelled, "stopped"))
+				return errors.Join(err, more.do(b))
+			})
+			wants(t, err, more.want)
+			b.is(t, meeting.Cancelled, more.left, "")
+		})
+	}
+}
+
+// The wait's and the expiry's own writes, as the state machine sends them.
+func TestWaitIsConditional(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, name := range []string{"Wait for the client", "Note the expiry"} {
+		s := machines()["download"].States[name]
+		for title, scene := range map[string]struct {
+			given func(b *bench)
+			held  bool
+		}{
+			"nobody here":   {func(b *bench) { b.given(meeting.Ready, "", "") }, true},
+			"waited before": {func(b *bench) { b.given(meeting.Ready, "", "old") }, true},
+			"client here":   {func(b *bench) { b.given(meeting.Ready, "c1", "") }, false},
+			"request here":  {func(b *bench) { b.given(meeting.Ready, meeting.Request, "") }, false},
+			"cancelled":     {func(b *bench) { b.given(meeting.Ready, "", "", "cancelled") }, false},
+			"item gone":     {func(*bench) {}, false},
+		} {
+			t.Run(name+", "+title, func(t *testing.T) {
+				b := newBench()
+				scene.given(b)
+				before := b.table.get(arn)
+				x := &execution{arn: arn}
+				p := x.fill(map[string]any{}, s.Parameters, "new").(map[string]any)
+				w.table.items = b.table.items
+				p2, no := w.direct(p)
+				if scene.held != (no == nil) {
+					t.Fatalf("got %v %v, want it to hold: %v", p2, no, scene.held)
+				}
+				i := w.table.get(arn)
+				if !scene.held {
+					if no.name != "DynamoDb.ConditionalCheckFailedException" || !reflect.DeepEqual(i, before) {
+						t.Errorf("got %v and item %v, want nothing changed", no, i)
+					}
+					if len(w.table.items) > 1 || before == nil && i != nil {
+						t.Errorf("made a row: %v", w.table.items)
+					}
+					return
+				}
+				if token := i["taskToken"]["S"]; name == "Wait for the client" && token != "new" || name == "Note the expiry" && (token != nil || i["status"]["S"] != "EXPIRED") {
+					t.Errorf("got %v", i)
+				}
+			})
+		}
+	}
+}
+
+// A client whose connections come and go every few seconds keeps each delivery
+// at one that may be opening. It gets its link all the same.
+func TestClientThatKeepsComing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(int) int { return 0 })
+		defer w.finally()
+		if err := w.m.Create(context.WithValue(ctx, processKey{}, w.alone()), arn, "report", "", "", ""); err != nil {
+			t.Fatal(err)
+		}
+		w.start(nil, "workflow", w.workflow)
+		for range 20 {
+			s := w.connect()
+			for tick := range 30 { // 3 s
+				for {
+					all, _ := w.standing()
+					i := slices.IndexFunc(all, func(p *process) bool { return !strings.HasPrefix(p.at, "101") })
+					if i < 0 {
+						break
+					}
+					w.proceed(all[i], none)
+				}
+				if tick == 5 { // before it is open
+					w.drop(s, true)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		if w.visits["Send the link"] < 2 {
+			t.Errorf("got %d deliveries, want them to give up at least once", w.visits["Send the link"])
+		}
+		w.connect()
+		w.settle()
+		w.judge()
+		if w.end != "SUCCEEDED" {
+			t.Errorf("ended as %s%s", w.end, w.story())
+		}
+	})
+}

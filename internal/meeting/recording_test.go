@@ -1,0 +1,268 @@
+package meeting_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// exchange is one request to DynamoDB and what it answered. An exchange without
+// an operation empties the table.
+type exchange struct {
+	Operation string          `json:"operation,omitempty"`
+	Request   json.RawMessage `json:"request,omitempty"`
+	Status    int             `json:"status,omitempty"`
+	Answer    json.RawMessage `json:"answer,omitempty"`
+}
+
+// what is the exchange without its values.
+func (x exchange) what() string {
+	var r request
+	if err := json.Unmarshal(x.Request, &r); err != nil {
+		return err.Error()
+	}
+	return strings.Join([]string{x.Operation, r.UpdateExpression, r.ConditionExpression, r.KeyConditionExpression, r.ProjectionExpression, r.ReturnValues}, "|")
+}
+
+// answer is what matters of one: not the words of an error, but which it is.
+func (x exchange) answer() (map[string]any, error) {
+	var a map[string]any
+	if err := json.Unmarshal(x.Answer, &a); err != nil {
+		return nil, err
+	}
+	if code, ok := a["__type"].(string); ok {
+		a["__type"] = code[strings.LastIndexByte(code, '#')+1:]
+	}
+	for _, no := range []string{"message", "Message", "ConsumedCapacity"} { // the last is DynamoDB Local's alone
+		delete(a, no)
+	}
+	return a, nil
+}
+
+var recording struct {
+	sync.Mutex
+	on        bool
+	exchanges []exchange
+}
+
+// record keeps what the table was asked while recording.
+func record(operation string, body []byte, status int, answer []byte) {
+	recording.Lock()
+	defer recording.Unlock()
+	if recording.on {
+		recording.exchanges = append(recording.exchanges, exchange{operation, body, status, answer})
+	}
+}
+
+const recorded = "testdata/dynamodb.json.gz"
+
+// TestTableAsDynamoDB holds the table of these tests to DynamoDB's own answers,
+// recorded in testdata from hundreds of these histories and from requests that it
+// refuses. When the package sends an expression that isn't there yet, record
+// again. DynamoDB Local, which is AWS's, comes from Maven Central as
+// software.amazon.dynamodb:DynamoDBLocal (3.3.1 was used) and needs Java 17:
+//
+//	mvn dependency:copy-dependencies -DoutputDirectory=lib    (a pom.xml with that one dependency)
+//	java -Dsqlite4java.library.path=lib -cp 'lib/*' software.amazon.dynamodb.services.local.main.ServerRunner -inMemory -port 8000
+//	DYNAMODB=http://127.0.0.1:8000 go test ./internal/meeting -run TestTableAsDynamoDB
+func TestTableAsDynamoDB(t *testing.T) {
+	histories := 40
+	live := os.Getenv("DYNAMODB")
+	if live != "" {
+		histories = 300
+	}
+	recording.Lock()
+	recording.on, recording.exchanges = true, nil
+	recording.Unlock()
+	sent := []exchange{}
+	for seed := range int64(histories) {
+		var w *world
+		bubble(t, func() { w = history(t, seeded(seed)) })
+		recording.Lock()
+		for _, x := range recording.exchanges {
+			if x.Operation != "Query" || !w.table.behind { // an index that lags isn't to be compared
+				sent = append(sent, x)
+			}
+		}
+		recording.exchanges = nil
+		recording.Unlock()
+		sent = append(sent, exchange{})
+	}
+	recording.Lock()
+	recording.on = false
+	recording.Unlock()
+
+	if live != "" {
+		tell(t, live, "CreateTable", []byte(`{"TableName":"`+tableName+`","BillingMode":"PAY_PER_REQUEST",
+			"AttributeDefinitions":[{"AttributeName":"executionArn","AttributeType":"S"},{"AttributeName":"connectionId","AttributeType":"S"}],
+			"KeySchema":[{"AttributeName":"executionArn","KeyType":"HASH"}],
+			"GlobalSecondaryIndexes":[{"IndexName":"connectionId","KeySchema":[{"AttributeName":"connectionId","KeyType":"HASH"}],"Projection":{"ProjectionType":"KEYS_ONLY"}}]}`))
+		var text bytes.Buffer
+		zip := gzip.NewWriter(&text)
+		for _, x := range append(refusals(), sent...) {
+			if x.Operation == "" {
+				tell(t, live, "DeleteItem", []byte(`{"TableName":"`+tableName+`","Key":{"executionArn":{"S":"`+arn+`"}}}`))
+			} else {
+				x.Status, x.Answer = tell(t, live, x.Operation, x.Request)
+			}
+			line, err := json.Marshal(x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(zip, "%s\n", line)
+		}
+		if err := zip.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(recorded, text.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	f, err := os.Open(recorded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	unzip, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, compared, refused := map[string]bool{}, 0, 0
+	mine := &table{}
+	for lines := bufio.NewReader(unzip); ; {
+		line, err := lines.ReadBytes('\n')
+		if err == io.EOF {
+			break
+		}
+		var x exchange
+		if err == nil {
+			err = json.Unmarshal(line, &x)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.Operation == "" {
+			mine = &table{}
+			continue
+		}
+		known[x.what()] = true
+		got := x
+		got.Status, got.Answer = mine.do(x.Operation, x.Request)
+		g, err := got.answer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := x.answer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Status != x.Status || !reflect.DeepEqual(g, w) {
+			t.Errorf("%s: got %d %v, DynamoDB says %d %v\nrequest: %s", x.what(), got.Status, g, x.Status, w, x.Request)
+		}
+		if compared++; x.Status != http.StatusOK {
+			refused++
+		}
+	}
+	if compared < 5000 || refused < 300 {
+		t.Errorf("compared %d answers, %d of them refusals: too few to tell", compared, refused)
+	}
+	t.Logf("%d answers compared, %d of them refusals, %d different requests", compared, refused, len(known))
+	for _, x := range sent {
+		if w := x.what(); x.Operation != "" && !known[w] {
+			known[w] = true
+			t.Errorf("DynamoDB's answer to this is not recorded, see above: %s", w)
+		}
+	}
+}
+
+// refusals are requests that a slip in an expression would make, and some that
+// decide how conditions read what isn't there.
+func refusals() []exchange {
+	key := `"TableName":"` + tableName + `","Key":{"executionArn":{"S":"` + arn + `"}}`
+	update := func(rest string) exchange {
+		return exchange{Operation: "UpdateItem", Request: json.RawMessage("{" + key + "," + rest + "}")}
+	}
+	var all []exchange
+	for _, rest := range []string{
+		`"UpdateExpression":"SET status = :s","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"SET #status = :s","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"SET a = :s"`,
+		`"UpdateExpression":"SET a = :s","ExpressionAttributeValues":{":s":{"S":"x"},":t":{"S":"y"}}`,
+		`"UpdateExpression":"SET a = :s","ExpressionAttributeNames":{"#b":"b"},"ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"SET connectionId = :s","ExpressionAttributeValues":{":s":{"S":""}}`,
+		`"UpdateExpression":"SET connectionId = :s","ExpressionAttributeValues":{":s":{"N":"1"}}`,
+		`"UpdateExpression":"SET executionArn = :s","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"SET a = :s REMOVE a","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"SET a = :s SET b = :s","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"SET a = b"`,
+		`"UpdateExpression":"FIND a"`,
+		`"UpdateExpression":"SET a = :s","ConditionExpression":"attribute_exists(executionArn","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"SET a = :s","ConditionExpression":"ATTRIBUTE_EXISTS(executionArn)","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"SET a = :s","ConditionExpression":"attribute_exists(executionArn)","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		// From here on there is an item: an update makes one.
+		`"UpdateExpression":"SET a = :s","ConditionExpression":"missing1 <> :s","ExpressionAttributeValues":{":s":{"S":"x"}},"ReturnValues":"ALL_NEW"`,
+		`"UpdateExpression":"SET a = :s","ConditionExpression":"missing1 = :s","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"SET a = :s","ConditionExpression":"NOT missing1 IN (:s)","ExpressionAttributeValues":{":s":{"S":"x"}},"ReturnValues":"ALL_NEW"`,
+		`"UpdateExpression":"SET a = :s","ConditionExpression":"missing1 IN (:s)","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"SET a = :s","ConditionExpression":"missing1 < :s","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+		`"UpdateExpression":"set b = :n","ConditionExpression":"a = :s and not (a < :s or attribute_not_exists(a))","ExpressionAttributeValues":{":s":{"S":"x"},":n":{"N":"15"}},"ReturnValues":"ALL_NEW"`,
+		`"UpdateExpression":"ADD b :n, c1 :n","ConditionExpression":"b = :b AND b <= :b AND b > :n","ExpressionAttributeValues":{":b":{"N":"15"},":n":{"N":"-2"}},"ReturnValues":"ALL_NEW"`,
+		`"UpdateExpression":"ADD a :n","ExpressionAttributeValues":{":n":{"N":"1"}}`,
+		`"UpdateExpression":"SET d1 = a, a = :s REMOVE b","ExpressionAttributeValues":{":s":{"S":"y"}},"ReturnValues":"ALL_NEW"`,
+		`"UpdateExpression":"REMOVE missing1, a","ReturnValues":"ALL_NEW"`,
+		`"UpdateExpression":"REMOVE connectionId"`,
+		`"UpdateExpression":"SET a = :s","ConditionExpression":"a = :s OR d1 = :s AND a = :s","ExpressionAttributeValues":{":s":{"S":"x"}}`,
+	} {
+		all = append(all, update(rest))
+	}
+	return append(all,
+		exchange{Operation: "PutItem", Request: json.RawMessage(`{"TableName":"` + tableName + `","Item":{"executionArn":{"S":"` + arn + `"}},"ConditionExpression":"attribute_not_exists(executionArn)","ReturnValuesOnConditionCheckFailure":"ALL_OLD"}`)},
+		exchange{Operation: "GetItem", Request: json.RawMessage(`{` + key + `,"ConsistentRead":true,"ProjectionExpression":"executionArn, status"}`)},
+		exchange{Operation: "GetItem", Request: json.RawMessage(`{` + key + `,"ConsistentRead":true,"ProjectionExpression":"executionArn, d1, missing1"}`)},
+		exchange{Operation: "DeleteItem", Request: json.RawMessage(`{` + key + `,"ConditionExpression":"attribute_exists(missing1)"}`)},
+		exchange{Operation: "DeleteItem", Request: json.RawMessage(`{` + key + `,"ConditionExpression":"attribute_not_exists(missing1)"}`)},
+		exchange{Operation: "DeleteItem", Request: json.RawMessage(`{` + key + `,"ConditionExpression":"attribute_not_exists(missing1)"}`)},
+		exchange{Operation: "DeleteItem", Request: json.RawMessage(`{` + key + `,"ConditionExpression":"attribute_exists(executionArn)"}`)},
+		exchange{Operation: "GetItem", Request: json.RawMessage(`{` + key + `,"ConsistentRead":true}`)},
+		exchange{Operation: "Query", Request: json.RawMessage(`{"TableName":"` + tableName + `","IndexName":"connectionId","ConsistentRead":true,"KeyConditionExpression":"connectionId = :id","ExpressionAttributeValues":{":id":{"S":"x"}}}`)},
+		exchange{Operation: "Query", Request: json.RawMessage(`{"TableName":"` + tableName + `","IndexName":"other","KeyConditionExpression":"connectionId = :id","ExpressionAttributeValues":{":id":{"S":"x"}}}`)},
+		exchange{})
+}
+
+// tell sends one request to a DynamoDB that takes any signature.
+func tell(t *testing.T, url, operation string, body []byte) (int, []byte) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range map[string]string{
+		"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "DynamoDB_20120810." + operation,
+		"X-Amz-Date":    time.Now().UTC().Format("20060102T150405Z"),
+		"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/eu-central-1/dynamodb/aws4_request, SignedHeaders=host;x-amz-date;x-amz-target, Signature=x",
+	} {
+		r.Header.Set(k, v)
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, slices.Clip(answer)
+}

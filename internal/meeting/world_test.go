@@ -1,0 +1,912 @@
+package meeting_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing/synctest"
+	"time"
+
+	"async-download/internal/failure"
+	"async-download/internal/meeting"
+)
+
+// A world is one download with all that takes part in it: the two state machines
+// as deployed, the Lambdas that call package meeting, the clients and their
+// sockets, the table and the tokens. Everybody stops before each call of AWS and
+// goes on when the director says so, so that any order of any calls can be had,
+// and had again; what becomes of a call (done, reply lost, throttled, its
+// function killed) is the director's too. Time is testing/synctest's and passes
+// when the director lets it.
+//
+// The Lambdas' own few lines around the verbs are written down here once more
+// (fetch, finish, sendMessage, onConnect, executions, cleanUp), without S3, links
+// and logs.
+type world struct {
+	report
+	choose func(n int) int
+	// interruptions, if not negative, are how many are left; see settle.
+	interruptions int
+
+	table  table
+	tokens tokens
+	m      *meeting.Meeting
+
+	ctx  context.Context // of everything; done when the history is over
+	over context.CancelFunc
+
+	mu        sync.Mutex
+	processes []*process
+	log       []string
+	begun     time.Time
+
+	object    bool // there is a file in S3
+	copyFails bool
+	sockets   []*socket
+	last      *socket // the connection written last: it is owed the answer
+	links     int     // how often a link was given to somebody
+	accepted  bool    // a cancel was answered with 202
+	served    int     // requests that have their answer
+	asked     int
+
+	end    string // of the execution; "" while it runs
+	stop   context.CancelFunc
+	wait   string // the token of the state that waits, "" when none does
+	visits map[string]int
+}
+
+type report interface {
+	Helper()
+	Errorf(format string, a ...any)
+	Fatalf(format string, a ...any)
+}
+
+// process is somebody who may stand before a call.
+type process struct {
+	name    string
+	at      string  // the call it stands before, "" while it runs, sleeps or has ended
+	may     []fault // what may become of it beside none
+	patient bool    // time may pass, as before a call that AWS makes when it likes
+	next    chan fault
+	ended   bool
+	born    int // children so far
+}
+
+type invocation struct {
+	cancel context.CancelFunc
+	killed bool
+}
+
+type socket struct {
+	id     string
+	state  string // opening, open, closed, refused
+	link   int
+	why    int // how often it was told why there is none
+	silent bool
+}
+
+func (s *socket) told() bool { return s.link+s.why > 0 }
+
+type (
+	processKey    struct{}
+	invocationKey struct{}
+)
+
+var errKilled = errors.New("the function was killed")
+
+const (
+	clientTimeout = time.Hour
+	name          = "0123456789abcdef0123456789abcdef"
+	arn           = "arn:aws:states:eu-central-1:123456789012:execution:download:" + name
+)
+
+func newWorld(r report, choose func(int) int) *world {
+	w := &world{report: r, choose: choose, interruptions: -1, begun: time.Now(), visits: map[string]int{}}
+	w.ctx, w.over = context.WithCancel(context.Background())
+	w.tokens.pass = func(ctx context.Context, operation string) fault {
+		return w.gate(ctx, operation, false, lost, throttled)
+	}
+	w.m = &meeting.Meeting{Table: tableName, Tokens: &w.tokens, DynamoDB: client(w.send)}
+	w.table.changed = func(before, after item) {
+		id, _ := after[indexName]["S"].(string)
+		if id != "" && id != meeting.Request && (!equal(before[indexName], after[indexName]) || !equal(before["connectedAt"], after["connectedAt"])) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.last = w.socket(id)
+		}
+	}
+	return w
+}
+
+func (w *world) note(format string, a ...any) {
+	w.log = append(w.log, fmt.Sprintf("%9.1f s  ", time.Since(w.begun).Seconds())+fmt.Sprintf(format, a...))
+}
+
+// story is what happened, for a failure's report.
+func (w *world) story() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return "\n" + strings.Join(w.log, "\n") + fmt.Sprintf("\nitem: %v\n", w.table.items[arn])
+}
+
+// start lets somebody begin; by is who starts it, or nil.
+func (w *world) start(by context.Context, name string, do func(ctx context.Context)) {
+	w.mu.Lock()
+	if by != nil {
+		if p, ok := by.Value(processKey{}).(*process); ok {
+			p.born++
+			name = fmt.Sprintf("%s/%s%d", p.name, name, p.born)
+		}
+	}
+	p := &process{name: name, next: make(chan fault)}
+	w.processes = append(w.processes, p)
+	w.mu.Unlock()
+	go func() {
+		defer func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			p.ended, p.at = true, ""
+		}()
+		do(context.WithValue(w.ctx, processKey{}, p))
+	}()
+}
+
+// gate is where everybody stands before a call.
+func (w *world) gate(ctx context.Context, call string, patient bool, may ...fault) fault {
+	p := ctx.Value(processKey{}).(*process)
+	inv, _ := ctx.Value(invocationKey{}).(*invocation)
+	if ctx.Err() != nil || inv != nil && inv.killed {
+		return killed
+	}
+	if inv != nil {
+		may = append(may, killed)
+	}
+	w.mu.Lock()
+	p.at, p.may, p.patient = call, may, patient
+	w.mu.Unlock()
+	f := killed
+	select {
+	case f = <-p.next:
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.at = ""
+	if f == killed && inv != nil {
+		inv.killed = true
+		inv.cancel()
+	}
+	return f
+}
+
+// lambda runs a function for at most limit; killed when it was, or took longer.
+func lambda(ctx context.Context, limit time.Duration, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	inv := &invocation{cancel: cancel}
+	err := do(context.WithValue(ctx, invocationKey{}, inv))
+	if inv.killed || ctx.Err() != nil {
+		return errKilled
+	}
+	return err
+}
+
+// send is the network between the SDK and the table.
+func (w *world) send(r *http.Request, operation string, body []byte) (int, []byte, error) {
+	var what struct{ UpdateExpression, ConditionExpression string }
+	if err := json.Unmarshal(body, &what); err != nil {
+		return 0, nil, err
+	}
+	may := []fault{throttled}
+	if operation != "GetItem" && operation != "Query" {
+		may = append(may, lost)
+	}
+	f := w.gate(r.Context(), strings.TrimSpace(operation+" "+what.UpdateExpression), false, may...)
+	switch f {
+	case killed:
+		return 0, nil, errKilled
+	case throttled:
+		return http.StatusBadRequest, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"Rate exceeded"}`), nil
+	}
+	status, answer := w.table.do(operation, body)
+	record(operation, body, status, answer)
+	if f == lost {
+		return 0, nil, syscall.ECONNRESET
+	}
+	return status, answer, nil
+}
+
+// ---- the state machines
+
+// workflow starts the download.
+func (w *world) workflow(ctx context.Context) {
+	ctx, w.stop = context.WithCancel(ctx)
+	x := &execution{machine: machines()["download"], arn: arn, task: w.task, issue: w.tokens.issue, entered: func(name string) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.visits[name]++
+		w.note("workflow: %s", name)
+	}}
+	status, _, no := x.run(ctx, map[string]any{"clientTimeoutSeconds": clientTimeout.Seconds(), "maxConcurrentSegments": 1.0})
+	w.mu.Lock()
+	w.end = status
+	if no != nil {
+		w.end = no.name
+	}
+	w.note("workflow: ended as %s", w.end)
+	w.mu.Unlock()
+	if status != "SUCCEEDED" && w.ctx.Err() == nil {
+		w.start(nil, "clean-up", func(ctx context.Context) { w.cleanUp(ctx, status, no) })
+	}
+}
+
+func (w *world) task(ctx context.Context, s *state, parameters map[string]any, token string, limit time.Duration) (any, *mistake) {
+	switch s.Resource {
+	case "arn:aws:states:::lambda:invoke":
+		payload := parameters["Payload"].(map[string]any)
+		function := map[string]func(context.Context, map[string]any) (map[string]any, *mistake){
+			"${FetchFunctionArn}": w.fetch, "${FinishFunctionArn}": w.finish, "${SendMessageFunctionArn}": w.sendMessage,
+		}[parameters["FunctionName"].(string)]
+		var out map[string]any
+		var no *mistake
+		if !w.await(ctx, strings.Trim(parameters["FunctionName"].(string), "${}"), func(ctx context.Context) {
+			err := lambda(ctx, limit, func(ctx context.Context) error {
+				out, no = function(ctx, payload)
+				return nil
+			})
+			if err != nil {
+				no = &mistake{"Lambda.Unknown", "exited"}
+			}
+		}) || no != nil {
+			return nil, no
+		}
+		return map[string]any{"Payload": out}, nil
+	case "arn:aws:states:::aws-sdk:dynamodb:getItem":
+		return w.integrated(ctx, "GetItem", parameters)
+	case "arn:aws:states:::aws-sdk:dynamodb:updateItem":
+		return w.integrated(ctx, "UpdateItem", parameters)
+	case "arn:aws:states:::aws-sdk:dynamodb:updateItem.waitForTaskToken":
+		t := w.tokens.task(token)
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		_, no := w.integrated(ctx, "UpdateItem", parameters)
+		if no != nil && w.tokens.close(token) {
+			return nil, no
+		}
+		if no == nil {
+			w.mu.Lock()
+			w.wait = token
+			w.mu.Unlock()
+			select {
+			case <-t.done:
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			w.mu.Lock()
+			w.wait = ""
+			w.mu.Unlock()
+			if w.tokens.close(token) {
+				return nil, &mistake{"States.Timeout", ""}
+			}
+		}
+		if t.err != "" {
+			return nil, &mistake{t.err, t.cause}
+		}
+		var out any
+		if err := json.Unmarshal([]byte(t.output), &out); err != nil {
+			panic(err)
+		}
+		return out, nil
+	case "arn:aws:states:::aws-sdk:sfn:startSyncExecution":
+		f := w.gate(ctx, "StartSyncExecution", false, lost, throttled)
+		if f == throttled || f == killed {
+			return nil, &mistake{"Sfn.SfnException", "Rate exceeded"}
+		}
+		var d map[string]any
+		if err := json.Unmarshal([]byte(parameters["Input"].(string)), &d); err != nil {
+			panic(err)
+		}
+		out := map[string]any{}
+		if f == lost { // it runs; nobody hears of it
+			w.start(ctx, "deliver", func(ctx context.Context) { w.deliver(ctx, d) })
+			return nil, &mistake{"Sfn.SdkClientException", "connection reset"}
+		}
+		w.await(ctx, "deliver", func(ctx context.Context) {
+			status, no := w.deliver(ctx, d)
+			out["Status"] = status
+			if no != nil {
+				out["Error"], out["Cause"] = no.name, no.cause
+			}
+		})
+		return out, nil
+	}
+	panic("resource " + s.Resource + " is not known here")
+}
+
+// await lets somebody work who goes on when the execution is stopped; false when it was.
+func (w *world) await(ctx context.Context, name string, do func(ctx context.Context)) bool {
+	done := make(chan struct{})
+	w.start(ctx, name, func(ctx context.Context) { defer close(done); do(ctx) })
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// integrated makes a call of DynamoDB for a state.
+func (w *world) integrated(ctx context.Context, operation string, parameters map[string]any) (any, *mistake) {
+	p := map[string]any{}
+	for k, v := range parameters {
+		p[k] = v
+	}
+	p["TableName"] = tableName
+	body, err := json.Marshal(p)
+	if err != nil {
+		panic(err)
+	}
+	call := strings.TrimSpace(fmt.Sprint(operation, " ", parameters["UpdateExpression"]))
+	may := []fault{throttled}
+	if operation != "GetItem" {
+		may = append(may, lost)
+	}
+	f := w.gate(ctx, call, false, may...)
+	if f == killed || f == throttled {
+		return nil, &mistake{"DynamoDb.ProvisionedThroughputExceededException", ""}
+	}
+	out, no := w.ask(operation, body)
+	if f == lost {
+		return nil, &mistake{"DynamoDb.SdkClientException", ""}
+	}
+	return out, no
+}
+
+// direct makes an UpdateItem of a state without anybody being asked.
+func (w *world) direct(parameters map[string]any) (any, *mistake) {
+	parameters["TableName"] = tableName
+	body, err := json.Marshal(parameters)
+	if err != nil {
+		panic(err)
+	}
+	return w.ask("UpdateItem", body)
+}
+
+func (w *world) ask(operation string, body []byte) (any, *mistake) {
+	status, answer := w.table.do(operation, body)
+	record(operation, body, status, answer)
+	var out map[string]any
+	if err := json.Unmarshal(answer, &out); err != nil {
+		panic(err)
+	}
+	if status != http.StatusOK {
+		code := out["__type"].(string)
+		code = code[strings.LastIndexByte(code, '#')+1:]
+		if code != "ConditionalCheckFailedException" {
+			panic(string(answer)) // an expression that DynamoDB refuses
+		}
+		return nil, &mistake{"DynamoDb." + code, ""}
+	}
+	return out, nil
+}
+
+// deliver runs the deliver machine to its end, or to its time-out.
+func (w *world) deliver(ctx context.Context, d map[string]any) (string, *mistake) {
+	m := machines()["deliver"]
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(m.TimeoutSeconds)*time.Second)
+	defer cancel()
+	x := &execution{machine: m, arn: "deliver", task: w.task}
+	status, _, no := x.run(ctx, d)
+	if status == "ABORTED" {
+		status = "TIMED_OUT"
+	}
+	return status, no
+}
+
+// ---- the Lambdas
+
+func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *mistake) {
+	cancelled := &mistake{"CANCELLED", ""}
+	item, err := w.m.Current(ctx, arn)
+	if errors.Is(err, meeting.ErrUnknown) || err == nil && (item.Cancelled || item.Status.Ended()) {
+		return nil, cancelled
+	}
+	if err == nil {
+		err = w.m.Uploading(ctx, arn, "upload")
+	}
+	if errors.Is(err, meeting.ErrEnded) {
+		return nil, cancelled
+	}
+	for i := range 2 {
+		if err == nil {
+			total := int64(2)
+			item, err = w.m.Progress(ctx, arn, 1, &total)
+		}
+		if err != nil {
+			return nil, &mistake{"INTERNAL", ""}
+		}
+		if item.Cancelled || item.Status.Ended() {
+			return nil, cancelled
+		}
+		if _, err = w.m.Announce(ctx, arn); errors.Is(err, meeting.ErrEnded) {
+			err = nil
+		}
+		if i == 0 && w.copyFails {
+			return nil, &mistake{"ORIGIN_STATUS", ""}
+		}
+	}
+	if w.gate(ctx, "CompleteMultipartUpload", false) == killed {
+		return nil, nil
+	}
+	w.keep(true)
+	err = w.m.Copied(ctx, arn, 2)
+	if errors.Is(err, meeting.ErrEnded) {
+		w.keep(false)
+		return nil, cancelled
+	}
+	if err != nil {
+		return nil, &mistake{"INTERNAL", ""}
+	}
+	return map[string]any{"work": map[string]any{"segments": []any{}}, "waitSeconds": 0.0}, nil
+}
+
+func (w *world) keep(object bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.object = object
+}
+
+func (w *world) kept() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.object
+}
+
+func (w *world) finish(ctx context.Context, payload map[string]any) (map[string]any, *mistake) {
+	f := payload["failure"].(map[string]any)
+	why := failure.FromStepFunctions(f["Error"].(string), f["Cause"].(string))
+	item, err := w.m.End(ctx, arn, why)
+	if errors.Is(err, meeting.ErrEnded) && item.Failure != nil {
+		why, err = failure.New(item.Failure.Code, "%s", item.Failure.Message), nil
+	}
+	if err != nil && !errors.Is(err, meeting.ErrUnknown) && !errors.Is(err, meeting.ErrEnded) {
+		return nil, &mistake{"INTERNAL", ""}
+	}
+	if w.gate(ctx, "DeleteObject", false) == killed {
+		return nil, nil
+	}
+	w.keep(false)
+	_, connected := item.Connection()
+	return map[string]any{"code": string(why.Code), "message": why.Message, "connected": connected}, nil
+}
+
+func (w *world) sendMessage(ctx context.Context, payload map[string]any) (map[string]any, *mistake) {
+	var d meeting.Delivery
+	text, err := json.Marshal(payload)
+	if err == nil {
+		err = json.Unmarshal(text, &d)
+	}
+	if err != nil {
+		panic(err)
+	}
+	var fallback meeting.Connection
+	if d.Connection != nil {
+		fallback = *d.Connection
+	}
+	err = w.m.Deliver(ctx, d.ExecutionARN, fallback, w.post)
+	if err == nil && w.requested() {
+		w.mu.Lock()
+		w.links++ // the one who asked has it
+		w.mu.Unlock()
+	}
+	switch {
+	case err == nil:
+		return map[string]any{}, nil
+	case errors.Is(err, meeting.ErrOpening):
+		return nil, &mistake{"ConnectionOpening", ""}
+	case errors.Is(err, meeting.ErrGone):
+		return nil, &mistake{"ConnectionGone", ""}
+	}
+	return nil, &mistake{"INTERNAL", ""}
+}
+
+func (w *world) requested() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked > 0
+}
+
+func (w *world) post(ctx context.Context, i meeting.Item, c meeting.Connection) error {
+	f := w.gate(ctx, "PostToConnection "+c.ID, false, lost, throttled)
+	if f == killed || f == throttled {
+		return errors.New("post to connection: Rate exceeded")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.socket(c.ID)
+	if s.state != "open" {
+		w.note("post to %s: 410, it is %s", c.ID, s.state)
+		return meeting.ErrGone
+	}
+	if i.Status.Without() || !w.object {
+		s.why++
+	} else {
+		s.link++
+		w.links++
+	}
+	w.note("post to %s: %d links, %d reasons", c.ID, s.link, s.why)
+	if f == lost {
+		return errors.New("post to connection: connection reset")
+	}
+	return nil
+}
+
+func (w *world) socket(id string) *socket {
+	i := slices.IndexFunc(w.sockets, func(s *socket) bool { return s.id == id })
+	if i < 0 {
+		panic("no connection " + id)
+	}
+	return w.sockets[i]
+}
+
+// connect is a client that opens a socket.
+func (w *world) connect() *socket {
+	w.mu.Lock()
+	s := &socket{id: fmt.Sprintf("c%d", len(w.sockets)+1), state: "opening"}
+	w.sockets = append(w.sockets, s)
+	w.note("client: opens %s", s.id)
+	w.mu.Unlock()
+	w.start(nil, "on-connect "+s.id, func(ctx context.Context) {
+		err := lambda(ctx, 10*time.Second, func(ctx context.Context) error { return w.onConnect(ctx, s) })
+		// API Gateway opens the socket after that, within a moment.
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		w.gate(ctx, "101 Switching Protocols", false)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if s.state == "opening" {
+			if s.state = "open"; err != nil {
+				s.state = "refused"
+			}
+			w.note("client: %s is %s (%v)", s.id, s.state, err)
+		}
+	})
+	return s
+}
+
+func (w *world) onConnect(ctx context.Context, s *socket) error {
+	if _, err := w.m.Current(ctx, arn); errors.Is(err, meeting.ErrUnknown) {
+		if !w.kept() {
+			return errors.New("403")
+		}
+	} else if err != nil {
+		return err
+	}
+	c := meeting.Connection{ID: s.id, At: time.Now()}
+	item, err := w.m.Connect(ctx, arn, c)
+	known := !errors.Is(err, meeting.ErrUnknown)
+	if known && err != nil {
+		return err
+	}
+	if !known {
+		w.mu.Lock()
+		w.last = s
+		w.mu.Unlock()
+	}
+	if !known || item.Status.Ended() {
+		switch f := w.gate(ctx, "StartExecution deliver", false, lost, throttled); f {
+		case none, lost:
+			text, err := json.Marshal(meeting.Delivery{ExecutionARN: arn, Connection: &c})
+			if err != nil {
+				return err
+			}
+			var d map[string]any
+			if err := json.Unmarshal(text, &d); err != nil {
+				return err
+			}
+			for range 1 + int(f) { // without a name, a call that is repeated starts another one
+				w.start(ctx, "deliver", func(ctx context.Context) { w.deliver(ctx, d) })
+			}
+		default:
+			return errors.Join(errors.New("start delivery"), w.m.Leave(ctx, arn, s.id))
+		}
+	}
+	return nil
+}
+
+// drop closes a socket; $disconnect comes some time, or never.
+func (w *world) drop(s *socket, never bool) {
+	w.mu.Lock()
+	s.state, s.silent = "closed", never
+	w.note("client: closes %s, never told: %v", s.id, never)
+	w.mu.Unlock()
+	if never {
+		return
+	}
+	w.start(nil, "on-disconnect "+s.id, func(ctx context.Context) {
+		w.gate(ctx, "$disconnect", true)
+		if lambda(ctx, 30*time.Second, func(ctx context.Context) error { return w.m.Disconnect(ctx, s.id) }) != nil {
+			w.mu.Lock()
+			s.silent = true // as if it had never come
+			w.mu.Unlock()
+		}
+	})
+}
+
+// request is GET /executions/{name}, repeated until it is answered.
+func (w *world) request() {
+	w.mu.Lock()
+	w.asked++
+	w.mu.Unlock()
+	w.start(nil, fmt.Sprintf("executions GET %d", w.asked), func(ctx context.Context) {
+		for {
+			answered := false
+			err := lambda(ctx, 29*time.Second, func(ctx context.Context) error {
+				i, err := w.m.Current(ctx, arn)
+				switch {
+				case errors.Is(err, meeting.ErrUnknown):
+					answered = true
+					return nil
+				case err != nil:
+					return err
+				case i.Status == meeting.Ready:
+					_, err = w.m.Connect(ctx, arn, meeting.Connection{ID: meeting.Request, At: time.Now()})
+					if err != nil && !errors.Is(err, meeting.ErrUnknown) {
+						return err
+					}
+				}
+				answered = i.Status != meeting.Copying
+				return nil
+			})
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil && answered {
+				w.mu.Lock()
+				w.served++
+				w.note("executions: GET is answered")
+				w.mu.Unlock()
+				return
+			}
+			time.Sleep(2 * time.Second)
+		}
+	})
+}
+
+// cancel is DELETE /executions/{name}, repeated until it is answered.
+func (w *world) cancel() {
+	w.start(nil, "executions DELETE", func(ctx context.Context) {
+		for {
+			err := lambda(ctx, 29*time.Second, func(ctx context.Context) error { return w.m.Cancel(ctx, arn) })
+			w.mu.Lock()
+			w.note("executions: DELETE: %v", err)
+			w.accepted = w.accepted || err == nil
+			w.mu.Unlock()
+			if ctx.Err() != nil || err == nil || errors.Is(err, meeting.ErrEnded) || errors.Is(err, meeting.ErrUnknown) {
+				return
+			}
+			time.Sleep(2 * time.Second)
+		}
+	})
+}
+
+// cleanUp is called by EventBridge, and again when it fails.
+func (w *world) cleanUp(ctx context.Context, status string, no *mistake) {
+	w.gate(ctx, "Execution Status Change", false)
+	for range 6 {
+		err := lambda(ctx, time.Minute, func(ctx context.Context) error {
+			i, err := w.m.Current(ctx, arn)
+			if err != nil {
+				return err
+			}
+			why := failure.New(failure.Cancelled, "stopped")
+			switch {
+			case status == "ABORTED" || i.Cancelled:
+			case i.Status == meeting.Ready:
+				why = failure.New(failure.Expired, "ended before a client came")
+			default:
+				why = failure.FromStepFunctions(no.name, no.cause)
+			}
+			i, err = w.m.End(ctx, arn, why)
+			ended := errors.Is(err, meeting.ErrEnded)
+			if err != nil && !ended {
+				return err
+			}
+			// Ended before: by the workflow, which has told the client unless it was
+			// stopped in between; or by this function, whose reply was lost.
+			own := i.Status == meeting.Expired && i.Failure != nil
+			if _, here := i.Connection(); here && (!ended || status == "ABORTED" || own) {
+				if w.gate(ctx, "StartExecution deliver", false) == killed {
+					return errKilled
+				}
+				w.start(ctx, "deliver", func(ctx context.Context) { w.deliver(ctx, map[string]any{"executionArn": arn}) })
+			}
+			if i.Status.Without() {
+				w.keep(false)
+				time.Sleep(15 * time.Second) // a worker may still be at it
+				w.keep(false)
+			}
+			return nil
+		})
+		if err == nil || errors.Is(err, meeting.ErrUnknown) {
+			return
+		}
+		time.Sleep(time.Minute)
+	}
+}
+
+// ---- the director
+
+// standing returns who stands before a call, in an order that is always the same.
+func (w *world) standing() (all []*process, hurry bool) {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.processes {
+		if p.at != "" {
+			all = append(all, p)
+			hurry = hurry || !p.patient
+		}
+	}
+	slices.SortFunc(all, func(a, b *process) int { return strings.Compare(a.name, b.name) })
+	return all, hurry
+}
+
+// busy says that somebody has more to do than to wait for an answer to a token.
+func (w *world) busy() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.processes {
+		if !p.ended && (p.name != "workflow" || w.wait == "") {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) proceed(p *process, f fault) {
+	w.mu.Lock()
+	w.note("%s: %s%s", p.name, p.at, [...]string{"", " (reply lost)", " (throttled)", " (killed)"}[f])
+	w.mu.Unlock()
+	p.next <- f
+	synctest.Wait()
+}
+
+// settle lets all that is under way come to its end, without a further fault,
+// in the order that w.choose gives. Who could have gone on is interrupted no
+// more often than interruptions says, if that isn't negative.
+func (w *world) settle() {
+	w.Helper()
+	var going *process
+	for range 5000 {
+		all, _ := w.standing()
+		if len(all) > 0 {
+			n := len(all)
+			if i := slices.Index(all, going); i >= 0 && w.interruptions >= 0 {
+				all[0], all[i] = all[i], all[0]
+				if w.interruptions == 0 {
+					n = 1
+				}
+			} else {
+				going = nil
+			}
+			i := w.choose(n)
+			if going != nil && i > 0 {
+				w.interruptions--
+			}
+			going = all[i]
+			w.proceed(going, none)
+			continue
+		}
+		if !w.busy() {
+			return
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	w.Fatalf("no rest: something goes on for ever%s", w.story())
+}
+
+// finally ends whatever still goes on.
+func (w *world) finally() {
+	w.over()
+	for w.busyStill() {
+		time.Sleep(time.Hour)
+	}
+}
+
+func (w *world) busyStill() bool {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.processes, func(p *process) bool { return !p.ended })
+}
+
+// judge is called when nothing is under way any more.
+func (w *world) judge() {
+	w.Helper()
+	w.mu.Lock()
+	last, end, wait, object, accepted := w.last, w.end, w.wait, w.object, w.accepted
+	links, served, asked := w.links, w.served, w.asked
+	w.mu.Unlock()
+	i := w.table.get(arn)
+	is := func(name string) string { s, _ := i[name]["S"].(string); return s }
+	status, connection := meeting.Status(is("status")), is(indexName)
+	_, flagged := i["cancelled"]
+
+	wrong := func(format string, a ...any) { w.Helper(); w.Fatalf(format+"%s", append(a, w.story())...) }
+	if last != nil && last.state == "open" && !last.told() {
+		wrong("%s is connected and was told nothing", last.id)
+	}
+	if end == "" && wait == "" {
+		wrong("the execution neither waits nor has ended")
+	}
+	var there *socket
+	if connection != "" && connection != meeting.Request {
+		w.mu.Lock()
+		there = w.socket(connection)
+		w.mu.Unlock()
+	}
+	gone := there == nil || there.state == "refused" || there.silent
+	if wait != "" && i != nil && !status.Ended() {
+		if is("taskToken") != wait || !w.tokens.open(wait) || flagged {
+			wrong("the execution waits where nobody finds it: token %q, want %q; cancelled %v", is("taskToken"), wait, flagged)
+		}
+		if connection == meeting.Request || !gone {
+			wrong("the execution waits for a client that is here: %s", connection)
+		}
+	}
+	if end == "SUCCEEDED" && links == 0 {
+		wrong("delivered to nobody")
+	}
+	if accepted && end != "" && (end == "SUCCEEDED" || end == "EXPIRED" || object) {
+		wrong("cancelled, and ended as %s with a file left: %v", end, object)
+	}
+	if accepted && end == "" {
+		wrong("cancelled, and still waiting")
+	}
+	if served != asked {
+		wrong("%d of %d requests were answered", served, asked)
+	}
+	if status.Without() && object {
+		wrong("%s, and there is a file", status)
+	}
+	if status == meeting.Delivered && (!object || gone && connection == "") {
+		wrong("a row is left for nobody: %s, connection %q, file %v", status, connection, object)
+	}
+	if status == meeting.Delivered && there != nil && there.state == "closed" && !there.silent && !w.table.behind {
+		wrong("a row is left for %s, which said goodbye", there.id)
+	}
+	if end != "" && i != nil && !status.Ended() {
+		wrong("ended as %s, and the item says %s", end, status)
+	}
+	if n := len(w.table.items); n > 1 || n == 1 && i == nil {
+		wrong("got %d items", n)
+	}
+	for token, t := range w.tokens.tasks {
+		if t.acceptances > 1 {
+			wrong("%s was answered %d times", token, t.acceptances)
+		}
+	}
+}
+
+// runOut lets the time of the wait run out, as often as it is entered again.
+func (w *world) runOut() {
+	w.Helper()
+	for range 6 {
+		w.mu.Lock()
+		end := w.end
+		w.mu.Unlock()
+		if end != "" {
+			return
+		}
+		time.Sleep(clientTimeout)
+		w.settle()
+	}
+	w.Fatalf("the execution never ends%s", w.story())
+}
