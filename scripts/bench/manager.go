@@ -1,5 +1,7 @@
 package main
 
+//lint:file-ignore SA1019 what the manager does is what is measured
+
 import (
 	"context"
 	"errors"
