@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -108,26 +109,20 @@ func (c *copying) copyPart(ctx context.Context, n int32) error {
 
 // tryPart reads one range and sends it to S3 while it comes.
 func (c *copying) tryPart(ctx context.Context, n int32) (part, error) {
-	select {
-	case c.reading <- struct{}{}:
-	case <-ctx.Done():
-		return part{}, context.Cause(ctx)
-	}
-	var release sync.Once
-	done := func() { release.Do(func() { <-c.reading }) }
-	defer done()
-	if err := c.worthwhile(ctx); err != nil {
-		return part{}, err
-	}
-
-	began := time.Now()
 	start, end := c.plan.Span(n)
 	b := newBody(end-start, c.plan.Composite)
-	ctx, cancel := b.context(ctx)
+	call, cancel := b.context(ctx)
 	defer cancel(errEnded)
-	src := c.f.Range(ctx, start, end)
-	b.src, b.last = src, done
-	out, err := c.c.S3.UploadPart(ctx, &s3.UploadPartInput{
+	src := c.f.Range(call, start, end)
+	t := &turn{Reader: src, ctx: call, tokens: c.reading, worthwhile: func() error { return c.worthwhile(ctx) }}
+	defer t.give()
+	b.src, b.last = t, t.give
+	if !c.quick() {
+		if err := t.take(); err != nil {
+			return part{}, err
+		}
+	}
+	out, err := c.c.S3.UploadPart(call, &s3.UploadPartInput{
 		Bucket: &c.c.Bucket, Key: &c.plan.Key, UploadId: &c.plan.UploadID, PartNumber: &n,
 		Body: b, ContentLength: aws.Int64(end - start),
 	}, b.attach)
@@ -141,9 +136,56 @@ func (c *copying) tryPart(ctx context.Context, n int32) (part, error) {
 		return part{}, err
 	}
 	c.mu.Lock()
-	c.took = time.Since(began)
+	c.took = time.Since(t.began)
 	c.mu.Unlock()
 	return part{etag: aws.ToString(out.ETag), size: end - start, sums: s, has64: true, has32: c.plan.Composite}, nil
+}
+
+// turn is a range that is read when a token is free.
+type turn struct {
+	io.Reader
+	ctx    context.Context
+	tokens chan struct{}
+	held   bool
+	began  time.Time
+
+	worthwhile func() error
+}
+
+func (t *turn) take() error {
+	select {
+	case t.tokens <- struct{}{}:
+		t.held, t.began = true, time.Now()
+		return t.worthwhile()
+	case <-t.ctx.Done():
+		return context.Cause(t.ctx)
+	}
+}
+
+func (t *turn) give() {
+	if t.held {
+		<-t.tokens
+		t.held = false
+	}
+}
+
+// Read takes a token if none was taken yet.
+func (t *turn) Read(p []byte) (int, error) {
+	if t.began.IsZero() {
+		if err := t.take(); err != nil {
+			return 0, err
+		}
+	}
+	return t.Reader.Read(p)
+}
+
+// quick reports whether parts go through so fast that a request to S3 may be
+// begun before it is its range's turn: S3 drops one that is silent for some 20 s.
+// It saves the wait for S3's "100 Continue".
+func (c *copying) quick() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.took > 0 && c.took < 2*time.Second
 }
 
 // worthwhile returns errLate if a part as slow as the last one wouldn't be done
