@@ -83,7 +83,7 @@ func history(r report, choose func(int) int) *world {
 	if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), arn, "report", "q=1", "", "192.0.2.1"); err != nil {
 		r.Fatalf("create: %v", err)
 	}
-	w.start(nil, "workflow", w.workflow)
+	w.start(context.Background(), "workflow", w.workflow)
 
 	for range 20 + choose(80) {
 		all, hurry := w.standing()
@@ -200,7 +200,7 @@ func TestEveryOrder(t *testing.T) {
 					if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), arn, "report", "", "", ""); err != nil {
 						t.Fatal(err)
 					}
-					w.start(nil, "workflow", w.workflow)
+					w.start(context.Background(), "workflow", w.workflow)
 					for w.visits["Look for the client"] == 0 { // the meeting is what is ordered
 						all, _ := w.standing()
 						w.proceed(all[0], none)

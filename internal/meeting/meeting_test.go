@@ -857,7 +857,7 @@ func TestClientThatKeepsComing(t *testing.T) {
 		if err := w.m.Create(context.WithValue(ctx, processKey{}, w.alone()), arn, "report", "", "", ""); err != nil {
 			t.Fatal(err)
 		}
-		w.start(nil, "workflow", w.workflow)
+		w.start(context.Background(), "workflow", w.workflow)
 		for range 20 {
 			s := w.connect()
 			for tick := range 30 { // 3 s

@@ -138,11 +138,9 @@ func (w *world) story() string {
 // start lets somebody begin; by is who starts it, or nil.
 func (w *world) start(by context.Context, name string, do func(ctx context.Context)) {
 	w.mu.Lock()
-	if by != nil {
-		if p, ok := by.Value(processKey{}).(*process); ok {
-			p.born++
-			name = fmt.Sprintf("%s/%s%d", p.name, name, p.born)
-		}
+	if p, ok := by.Value(processKey{}).(*process); ok {
+		p.born++
+		name = fmt.Sprintf("%s/%s%d", p.name, name, p.born)
 	}
 	p := &process{name: name, next: make(chan fault)}
 	w.processes = append(w.processes, p)
@@ -242,7 +240,7 @@ func (w *world) workflow(ctx context.Context) {
 	w.note("workflow: ended as %s", w.end)
 	w.mu.Unlock()
 	if status != "SUCCEEDED" && w.ctx.Err() == nil {
-		w.start(nil, "clean-up", func(ctx context.Context) { w.cleanUp(ctx, status, no) })
+		w.start(context.Background(), "clean-up", func(ctx context.Context) { w.cleanUp(ctx, status, no) })
 	}
 }
 
@@ -562,7 +560,7 @@ func (w *world) connect() *socket {
 	w.sockets = append(w.sockets, s)
 	w.note("client: opens %s", s.id)
 	w.mu.Unlock()
-	w.start(nil, "on-connect "+s.id, func(ctx context.Context) {
+	w.start(context.Background(), "on-connect "+s.id, func(ctx context.Context) {
 		err := lambda(ctx, 10*time.Second, func(ctx context.Context) error { return w.onConnect(ctx, s) })
 		// API Gateway opens the socket after that, within a moment.
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -629,7 +627,7 @@ func (w *world) drop(s *socket, never bool) {
 	if never {
 		return
 	}
-	w.start(nil, "on-disconnect "+s.id, func(ctx context.Context) {
+	w.start(context.Background(), "on-disconnect "+s.id, func(ctx context.Context) {
 		w.gate(ctx, "$disconnect", true)
 		if lambda(ctx, 30*time.Second, func(ctx context.Context) error { return w.m.Disconnect(ctx, s.id) }) != nil {
 			w.mu.Lock()
@@ -644,7 +642,7 @@ func (w *world) request() {
 	w.mu.Lock()
 	w.asked++
 	w.mu.Unlock()
-	w.start(nil, fmt.Sprintf("executions GET %d", w.asked), func(ctx context.Context) {
+	w.start(context.Background(), fmt.Sprintf("executions GET %d", w.asked), func(ctx context.Context) {
 		for {
 			answered := false
 			err := lambda(ctx, 29*time.Second, func(ctx context.Context) error {
@@ -681,7 +679,7 @@ func (w *world) request() {
 
 // cancel is DELETE /executions/{name}, repeated until it is answered.
 func (w *world) cancel() {
-	w.start(nil, "executions DELETE", func(ctx context.Context) {
+	w.start(context.Background(), "executions DELETE", func(ctx context.Context) {
 		for {
 			err := lambda(ctx, 29*time.Second, func(ctx context.Context) error { return w.m.Cancel(ctx, arn) })
 			w.mu.Lock()
