@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// streamPartSize lets 10,000 parts hold 156 GiB, more than a Lambda carries
+	// StreamPartSize lets 10,000 parts hold 156 GiB, more than a Lambda carries
 	// in one run.
-	streamPartSize = 16 << 20
+	StreamPartSize = 16 << 20
 	// streamConcurrency is how many parts of a stream are sent at once: with the
 	// one that is filled they are what a stream needs of memory, 64 MiB.
 	streamConcurrency = 3
@@ -38,7 +38,7 @@ func (c *Copier) stream(ctx context.Context, f *origin.File, o object, count *co
 	src := f.Stream()
 	defer src.Close()
 	r := &streamReader{ctx: ctx, src: src, size: f.Size, limit: or(c.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
-	partSize := max(or(c.streamPartSize, streamPartSize), c.partSize())
+	partSize := max(or(c.streamPartSize, StreamPartSize), c.partSize())
 	if f.Size > 0 {
 		plan, err := NewPlan(f.Size, partSize)
 		if err != nil {

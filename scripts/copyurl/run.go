@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -160,6 +161,10 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 		}
 	}
 	cfg.HTTPClient = transfer.HTTPClient(roots)
+	if limit := debug.SetMemoryLimit(-1); limit == memory {
+		// A stream in larger parts needs as much more.
+		debug.SetMemoryLimit(limit + 4*max(int64(o.partSize)-transfer.StreamPartSize, 0))
+	}
 	show := newDisplay(stderr, o.quiet)
 	defer show.close()
 	copier := &transfer.Copier{
