@@ -114,14 +114,16 @@ func alive(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 }
 
-// head returns what S3 says of the object, nil if there is none.
+// head returns what S3 says of the object, nil if there is none. Without leave to
+// list the bucket S3 answers 403 for that (and a HEAD has no body to say more);
+// where it does mean "you may not", the next call says so too.
 func (c *Copier) head(ctx context.Context, key string) (*s3.HeadObjectOutput, error) {
 	out, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 	if err == nil {
 		return out, nil
 	}
 	var answer *smithyhttp.ResponseError
-	if errors.As(err, &answer) && answer.HTTPStatusCode() == 404 {
+	if errors.As(err, &answer) && (answer.HTTPStatusCode() == 404 || answer.HTTPStatusCode() == 403) {
 		return nil, nil
 	}
 	return nil, storage(ctx, err, "looking for the object")
@@ -154,7 +156,7 @@ func (c *Copier) readBack(ctx context.Context, o object, size int64, want Checks
 		return Result{}, err
 	}
 	if head == nil {
-		return Result{}, failure.New(failure.Storage, "the object was gone right after it was completed")
+		return Result{}, failure.New(failure.Storage, "the object can't be found right after it was completed")
 	}
 	if !matches(head, size, want) {
 		return Result{}, c.remove(ctx, o.key, failure.New(failure.Storage, "the object isn't what was copied"))

@@ -669,6 +669,20 @@ func TestS3Fails(t *testing.T) {
 	}
 }
 
+// A role that may not list the bucket is told 403 of an object that isn't there.
+func TestMissingObjectIsForbidden(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	s.Fault = func(op string, n int, r *http.Request) s3test.Fault {
+		if op == "HeadObject" && s.Object("key") == nil {
+			return s3test.Fault{Code: "AccessDenied", Status: 403}
+		}
+		return s3test.Fault{Lose: op == "CompleteMultipartUpload" && n == 1}
+	}
+	data := origintest.Bytes(48, 10*small)
+	mustCopy(t, c, s, newSource(t, origintest.New(data, `"v1"`)), "key", data)
+}
+
 // A completion whose answer is lost has happened, also when the SDK's own second
 // try then meets NoSuchUpload.
 func TestLostReplyOfCompletion(t *testing.T) {
