@@ -55,6 +55,8 @@ type world struct {
 	served    int     // requests that have their answer
 	asked     int
 
+	faulty bool // some call was not done at once and well
+
 	end    string // of the execution; "" while it runs
 	stop   context.CancelFunc
 	wait   string // the token of the state that waits, "" when none does
@@ -176,6 +178,7 @@ func (w *world) gate(ctx context.Context, call string, patient bool, may ...faul
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p.at = ""
+	w.faulty = w.faulty || f != none
 	if f == killed && inv != nil {
 		inv.killed = true
 		inv.cancel()
@@ -830,7 +833,7 @@ func (w *world) judge() {
 	w.Helper()
 	w.mu.Lock()
 	last, end, wait, object, accepted := w.last, w.end, w.wait, w.object, w.accepted
-	links, served, asked := w.links, w.served, w.asked
+	links, served, asked, faulty := w.links, w.served, w.asked, w.faulty
 	w.mu.Unlock()
 	i := w.table.get(arn)
 	is := func(name string) string { s, _ := i[name]["S"].(string); return s }
@@ -861,6 +864,9 @@ func (w *world) judge() {
 	}
 	if end == "SUCCEEDED" && links == 0 {
 		wrong("delivered to nobody")
+	}
+	if end == "INTERNAL" && !faulty {
+		wrong("ended as INTERNAL, and nothing failed")
 	}
 	if accepted && end != "" && (end == "SUCCEEDED" || end == "EXPIRED" || object) {
 		wrong("cancelled, and ended as %s with a file left: %v", end, object)
