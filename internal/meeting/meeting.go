@@ -263,9 +263,8 @@ func (m *Meeting) leave(ctx context.Context, arn, connectionID string) (Item, er
 	mine := values{":id": connectionID, ":delivered": Delivered}
 	for {
 		// Guard 4: a late $disconnect must not take out the connection that came after.
-		// Deliver may mark the item between the two writes, hence the loop: each
-		// turn fails only because the status just changed, and it changes to
-		// Delivered once.
+		// A $disconnect that overtook its $connect may find the connection only after
+		// both writes, hence the loop; it is written once, so there are two turns.
 		item, err := m.update(ctx, arn, noConnection, "connectionId = :id AND #status <> :delivered", mine)
 		if !errors.Is(err, ErrUnknown) {
 			return item, err
