@@ -118,16 +118,16 @@ func history(r report, choose func(int) int) *world {
 			add(1, func() { cancels--; w.cancel() })
 		}
 		if stops > 0 && w.end == "" {
-			add(1, func() { stops--; w.note("operator: StopExecution"); w.stop() })
+			add(1, func() { stops--; w.say("operator: StopExecution"); w.stop() })
 		}
 		if w.table.behind {
 			add(1, func() { w.table.catchUp() })
 		}
-		add(2, func() { time.Sleep(time.Duration(1+choose(10)) * 100 * time.Millisecond) })
+		add(2, func() { w.sleep(time.Duration(1+choose(10)) * 100 * time.Millisecond) })
 		if !hurry {
-			add(2, func() { time.Sleep(time.Duration(1+choose(15)) * time.Second) })
+			add(2, func() { w.sleep(time.Duration(1+choose(15)) * time.Second) })
 			if expiries > 0 && w.wait != "" {
-				add(1, func() { expiries--; time.Sleep(clientTimeout); w.note("time: an hour later") })
+				add(1, func() { expiries--; w.sleep(clientTimeout); w.say("time: an hour later") })
 			}
 		}
 		sum := 0

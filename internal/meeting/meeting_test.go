@@ -881,7 +881,7 @@ func TestClientThatKeepsComing(t *testing.T) {
 				if tick == 5 { // before it is open
 					w.drop(s, true)
 				}
-				time.Sleep(100 * time.Millisecond)
+				w.sleep(100 * time.Millisecond)
 			}
 		}
 		if w.visits["Send the link"] < 2 {

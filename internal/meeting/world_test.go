@@ -777,6 +777,29 @@ func (w *world) proceed(p *process, f fault) {
 	w.mu.Unlock()
 	p.next <- f
 	synctest.Wait()
+	w.sync()
+}
+
+// sleep lets time pass.
+func (w *world) sleep(d time.Duration) {
+	w.sync()
+	time.Sleep(d)
+	synctest.Wait()
+	w.sync()
+}
+
+// sync tells the race detector what synctest.Wait doesn't: the director looks at
+// the world only while everybody else stands still.
+func (w *world) sync() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+}
+
+// say is note for the director.
+func (w *world) say(format string, a ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note(format, a...)
 }
 
 // settle lets all that is under way come to its end, without a further fault,
@@ -808,7 +831,7 @@ func (w *world) settle() {
 		if !w.busy() {
 			return
 		}
-		time.Sleep(500 * time.Millisecond)
+		w.sleep(500 * time.Millisecond)
 	}
 	w.Fatalf("no rest: something goes on for ever%s", w.story())
 }
@@ -817,7 +840,7 @@ func (w *world) settle() {
 func (w *world) finally() {
 	w.over()
 	for w.busyStill() {
-		time.Sleep(time.Hour)
+		w.sleep(time.Hour)
 	}
 }
 
@@ -909,7 +932,7 @@ func (w *world) runOut() {
 		if end != "" {
 			return
 		}
-		time.Sleep(clientTimeout)
+		w.sleep(clientTimeout)
 		w.settle()
 	}
 	w.Fatalf("the execution never ends%s", w.story())
