@@ -46,6 +46,11 @@ func TestCopyRanges(t *testing.T) {
 			if told.Load() != int64(size) {
 				t.Errorf("got progress of %d bytes, want %d", told.Load(), size)
 			}
+			for i, request := range h.Requests() {
+				if pin := request.Header.Get("If-Match"); i > 0 && size > 0 && pin != `"v1"` {
+					t.Errorf("got a range pinned to %q, want it pinned to the version", pin)
+				}
+			}
 			if want := max(1, (size+small-1)/small); size > 0 && r.Ranges != want {
 				t.Errorf("got %d requests, want %d", r.Ranges, want)
 			}

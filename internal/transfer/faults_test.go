@@ -752,6 +752,72 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// Parts of another version of the file, of another file or of other sizes are
+// left alone, however alike the uploads are.
+func TestResumeOnlyTheSame(t *testing.T) {
+	const size = 20 * small
+	old, fresh := origintest.Bytes(49, size), origintest.Bytes(50, size)
+	for name, change := range map[string]func(c *Copier, h *origintest.File, src *Source){
+		"another version": func(_ *Copier, h *origintest.File, _ *Source) { h.Replace(fresh, `"v2"`) },
+		"another URL with the same validator": func(_ *Copier, h *origintest.File, src *Source) {
+			h.Replace(fresh, `"v1"`)
+			u := *src.URL
+			u.RawQuery = "another"
+			src.URL = &u
+		},
+		"another part size": func(c *Copier, _ *origintest.File, _ *Source) { c.PartSize = 2 * small },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			h := origintest.New(old, `"v1"`)
+			src := newSource(t, h)
+			ctx, kill := context.WithCancel(t.Context())
+			s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+				if op == "UploadPart" && n == 12 {
+					kill()
+				}
+				return s3test.Fault{}
+			}
+			if _, err := c.Start(ctx, src, "key", nil); err == nil {
+				t.Fatal("got no error from a copy that was killed")
+			}
+			if open := s.Open(); len(open) != 1 || len(s.Parts(open[0])) < 5 {
+				t.Fatalf("got uploads %v, want one with parts", open)
+			}
+			change(c, h, &src)
+			want := fresh
+			if name == "another part size" {
+				want = old
+			}
+			mustCopy(t, c, s, src, "key", want)
+		})
+	}
+}
+
+// An object that came meanwhile is neither overwritten nor an error: another
+// worker of this download was first.
+func TestAnotherWorkerWasFirst(t *testing.T) {
+	for _, size := range []int{1000, 10 * small, 6 * mib} {
+		s := newS3(t)
+		c := newCopier(t, s)
+		data, theirs := origintest.Bytes(51, size), origintest.Bytes(52, size/2)
+		s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+			if n == 1 && (op == "CompleteMultipartUpload" || op == "PutObject") {
+				return s3test.Fault{Before: func() { s.Put("key", theirs) }}
+			}
+			return s3test.Fault{}
+		}
+		h := origintest.New(data, `"v1"`)
+		h.NoRanges = size == 6*mib
+		out, err := c.Start(t.Context(), newSource(t, h), "key", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantObject(t, s, "key", theirs, *out.Result)
+	}
+}
+
 // Two workers on one download, begun together or one after the other.
 func TestTwoWorkers(t *testing.T) {
 	data := origintest.Bytes(41, 20*small)
