@@ -98,9 +98,6 @@ func (g *guard) portAllowed(port uint16) bool {
 
 // judge returns an error of type *blocked for an address that must not be called.
 func (g *guard) judge(ip netip.Addr) error {
-	if ip.Zone() != "" {
-		return block("an address with a zone is link local")
-	}
 	if ip.Is4In6() {
 		// The kernel dials the IPv4 address in it.
 		ip = ip.Unmap()
