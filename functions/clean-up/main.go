@@ -125,9 +125,13 @@ func (f *function) cleanUp(ctx context.Context, c change) (meeting.Item, error) 
 	case errors.Is(err, meeting.ErrUnknown):
 		return item, nil
 	case errors.Is(err, meeting.ErrEnded):
-		// The workflow told the client itself; or an earlier try of this function
-		// got so far, and the client is told twice rather than never.
+		// A workflow that failed by itself has told the client. One that was stopped
+		// may have been between the note and the telling, and an earlier try of this
+		// function may have ended the item and no more: twice is better than never.
 		err = nil
+		if c.Status != "FAILED" || item.Status == meeting.Expired && item.Failure != nil {
+			err = f.tell(ctx, item)
+		}
 	case err == nil:
 		err = f.tell(ctx, item)
 	}
@@ -156,6 +160,8 @@ func reason(c change, item meeting.Item) *failure.Error {
 	switch {
 	case c.Status == "ABORTED":
 		return failure.New(failure.Cancelled, "the download was stopped by an operator")
+	case item.Cancelled: // a promise that nothing is left, which the workflow could not keep
+		return failure.New(failure.Cancelled, "the download was cancelled")
 	case item.Status == meeting.Ready:
 		return failure.New(failure.Expired, "the workflow ended before a client came")
 	case c.Status == "TIMED_OUT":
