@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -179,7 +180,7 @@ func TestNoAnswer(t *testing.T) {
 		c.Attempts = 1
 		began := time.Now()
 		_, err := c.Open(t.Context(), u, 100)
-		if failure.CodeOf(err) != failure.OriginUnreachable || time.Since(began) != FirstByteTimeout {
+		if failure.CodeOf(err) != failure.OriginUnreachable || time.Since(began) != FirstByteTimeout || !strings.Contains(err.Error(), "no answer in time") {
 			t.Errorf("got %v after %s, want %s after %s", err, time.Since(began), failure.OriginUnreachable, FirstByteTimeout)
 		}
 		r := c.Reopen(u, size, `"v1"`).Range(t.Context(), 0, size)

@@ -398,28 +398,29 @@ func TestDeadlineLeavesWork(t *testing.T) {
 // A part as slow as the last isn't begun when the deadline is nearer than that:
 // the parts that are under way end, and nothing is read for nothing.
 func TestNoPartBegunTooLate(t *testing.T) {
-	s := newS3(t)
-	c := newCopier(t, s)
-	c.SegmentBytes, c.Concurrency = mib, 1
-	data := origintest.Bytes(11, 100*small)
-	h := origintest.New(data, `"v1"`)
-	var cut atomic.Int64
-	src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-r.Context().Done():
-			cut.Add(1)
+	for _, deadline := range []time.Duration{230, 260, 290} {
+		s := newS3(t)
+		c := newCopier(t, s)
+		c.SegmentBytes, c.Concurrency = mib, 1
+		h := origintest.New(origintest.Bytes(11, 100*small), `"v1"`)
+		var cut atomic.Int64
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-r.Context().Done():
+				cut.Add(1)
+			}
+			h.ServeHTTP(w, r)
+		}))
+		ctx, cancel := context.WithTimeout(t.Context(), deadline*time.Millisecond)
+		defer cancel()
+		out, err := c.Start(ctx, src, "key", nil)
+		if err != nil || out.Work == nil || out.Work.Missing == 0 {
+			t.Fatalf("got %+v, %v, want work", out, err)
 		}
-		h.ServeHTTP(w, r)
-	}))
-	ctx, cancel := context.WithTimeout(t.Context(), 550*time.Millisecond)
-	defer cancel()
-	out, err := c.Start(ctx, src, "key", nil)
-	if err != nil || out.Work == nil || out.Work.Missing == 0 {
-		t.Fatalf("got %+v, %v, want work", out, err)
-	}
-	if cut.Load() > 0 {
-		t.Errorf("got %d ranges cut by the deadline, want none begun", cut.Load())
+		if cut.Load() > 0 {
+			t.Errorf("got %d ranges cut by the deadline of %d ms, want none begun", cut.Load(), deadline)
+		}
 	}
 }
 

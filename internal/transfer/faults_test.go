@@ -178,6 +178,8 @@ func TestFileReplacedMidCopy(t *testing.T) {
 				switch o := s.Object(key); {
 				case err == nil && o != nil && isOneOf(o.Data, old, fresh):
 					counts["whole"]++
+				case flips == 1 && err != nil:
+					t.Fatalf("trial %d: got %v though the file changed once only, want the new version", i, err)
 				case failure.CodeOf(err) == failure.OriginChanged && o == nil:
 					counts["changed"]++
 					if err := c.Abort(t.Context(), key); err != nil {
@@ -699,6 +701,59 @@ func TestLostReplyOfCompletion(t *testing.T) {
 	}
 }
 
+// The same where no second look at the key would find it: in Finish, and where
+// an object may be replaced.
+func TestLostReplyIsSettled(t *testing.T) {
+	data := origintest.Bytes(53, 10*small)
+	lose := func(op string, n int, _ *http.Request) s3test.Fault {
+		return s3test.Fault{Lose: n == 1 && op == "CompleteMultipartUpload"}
+	}
+	t.Run("replace", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		c.Replace, s.Fault = true, lose
+		s.Put("key", origintest.Bytes(54, 10*small))
+		h := origintest.New(data, `"v1"`)
+		mustCopy(t, c, s, newSource(t, h), "key", data)
+		if got := len(h.Requests()); got != 10 {
+			t.Errorf("got %d ranges, want none read twice", got)
+		}
+	})
+	t.Run("finish", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		c.SegmentBytes, s.Fault = 5*small, lose
+		src := newSource(t, origintest.New(data, `"v1"`))
+		out, err := c.Start(t.Context(), src, "key", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, segment := range out.Work.Segments {
+			if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, err = c.Finish(t.Context(), src, *out.Work); err != nil || out.Result == nil {
+			t.Fatalf("got %+v, %v, want a result", out, err)
+		}
+		wantObject(t, s, "key", data, *out.Result)
+	})
+}
+
+// A reply that promises more by its Content-Range than its chunks bring.
+func TestShortChunkedRange(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Range", "bytes 0-999/1000")
+		w.WriteHeader(http.StatusPartialContent)
+		w.(http.Flusher).Flush()
+		_, _ = w.Write(make([]byte, 500))
+	}))
+	_, err := c.Start(t.Context(), src, "key", nil)
+	wantFailure(t, c, s, "key", err, failure.OriginTruncated)
+}
+
 // An upload whose creation lost its answer is gone after the copy.
 func TestLostReplyOfCreation(t *testing.T) {
 	s := newS3(t)
@@ -920,6 +975,9 @@ func TestCancel(t *testing.T) {
 			_, err := c.Start(ctx, src, "key", nil)
 			if d := time.Since(<-cancelled); d > 2*time.Second {
 				t.Errorf("got %s until it stopped, want at most 2 s", d)
+			}
+			if open := s.Open(); name == "stream" && len(open) > 0 {
+				t.Errorf("got open uploads %v of a stream, which nobody can continue", open)
 			}
 			wantFailure(t, c, s, "key", err, failure.Cancelled)
 		})

@@ -43,7 +43,7 @@ type copying struct {
 
 	mu   sync.Mutex
 	have map[int32]part
-	took time.Duration // the last part's time
+	took time.Duration // that the last range took to read
 	late bool          // a part was left because the deadline is too near
 }
 
@@ -116,7 +116,12 @@ func (c *copying) tryPart(ctx context.Context, n int32) (part, error) {
 	src := c.f.Range(call, start, end)
 	t := &turn{Reader: src, ctx: call, tokens: c.reading, worthwhile: func() error { return c.worthwhile(ctx) }}
 	defer t.give()
-	b.src, b.last = t, t.give
+	b.src, b.last = t, func() {
+		c.mu.Lock()
+		c.took = time.Since(t.began)
+		c.mu.Unlock()
+		t.give()
+	}
 	if !c.quick() {
 		if err := t.take(); err != nil {
 			return part{}, err
@@ -135,9 +140,6 @@ func (c *copying) tryPart(ctx context.Context, n int32) (part, error) {
 		}
 		return part{}, err
 	}
-	c.mu.Lock()
-	c.took = time.Since(t.began)
-	c.mu.Unlock()
 	return part{etag: aws.ToString(out.ETag), size: end - start, sums: s, has64: true, has32: c.plan.Composite}, nil
 }
 
