@@ -1155,7 +1155,7 @@ func TestRedirects(t *testing.T) {
 		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/target" {
 				n.Add(1)
-				http.Redirect(w, r, "/target", 302)
+				http.Redirect(w, r, "/target", http.StatusFound)
 				return
 			}
 			h.ServeHTTP(w, r)
