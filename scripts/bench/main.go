@@ -26,6 +26,8 @@ func main() {
 		err = serveSink(args[1:])
 	case len(args) > 0 && args[0] == "manager":
 		err = runManager(ctx, args[1:])
+	case len(args) > 0 && args[0] == "lambda":
+		err = runLambda(ctx, args[1:])
 	default:
 		err = bench(ctx, args)
 	}
