@@ -395,6 +395,63 @@ func TestDeadlineLeavesWork(t *testing.T) {
 	wantObject(t, s, "key", data, *out.Result)
 }
 
+// Deadlines that leave no work: nothing came, or only the end is missing.
+func TestDeadlineWithoutWork(t *testing.T) {
+	data := origintest.Bytes(16, 10*small)
+	t.Run("no answer", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := c.Start(ctx, newSource(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })), "key", nil)
+		wantFailure(t, c, s, "key", err, failure.OriginUnreachable)
+	})
+	t.Run("a small file that stalls", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		h := origintest.New(data[:small], `"v1"`)
+		_, err := c.Start(ctx, newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			origintest.Slow(h, w, r, 100, func(sent int) bool {
+				if sent > 0 {
+					<-r.Context().Done()
+				}
+				return sent == 0
+			})
+		})), "key", nil)
+		wantFailure(t, c, s, "key", err, failure.OriginTooSlow)
+	})
+	for _, op := range []string{"CompleteMultipartUpload", "GetObject"} {
+		t.Run("in "+op, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			c.SegmentBytes = mib
+			h := origintest.New(data, `"v1"`)
+			h.Header = http.Header{"Repr-Digest": {sha256Header(data)}}
+			src := newSource(t, h)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			s.Fault = func(called string, n int, r *http.Request) s3test.Fault {
+				if called == op && n == 1 {
+					return s3test.Fault{Drop: true, Before: func() { <-ctx.Done() }}
+				}
+				return s3test.Fault{}
+			}
+			_, err := c.Start(ctx, src, "key", nil)
+			var later *origin.Later
+			if !errors.As(err, &later) {
+				t.Fatalf("got %v, want to be told to come again", err)
+			}
+			before := len(h.Requests())
+			mustCopy(t, c, s, src, "key", data)
+			if again := len(h.Requests()) - before; again > 1 {
+				t.Errorf("got %d ranges read again, want the probe at most", again)
+			}
+		})
+	}
+}
+
 // A part as slow as the last isn't begun when the deadline is nearer than that:
 // the parts that are under way end, and nothing is read for nothing.
 func TestNoPartBegunTooLate(t *testing.T) {

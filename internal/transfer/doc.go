@@ -25,8 +25,9 @@
 // everything that was copied is found again. A context that ends with a cause
 // that is a failure.Error (a cancel) ends the call with that cause. At a
 // deadline Start returns the work that is left and CopySegment returns nil, as
-// what they did isn't lost; give them a context that ends some seconds before
-// the process does.
+// what they did isn't lost; a deadline that leaves no part to be copied, only the
+// completion, is an origin.Later too. Give them a context that ends some seconds
+// before the process does.
 //
 // # The object
 //

@@ -73,7 +73,7 @@ func (c *Copier) finished(ctx context.Context, key string) (*Result, error) {
 	}
 	r := FromHead(head)
 	if err := c.checkDigest(ctx, key, origin.ParseDigest(head.Metadata[MetaDigest])); err != nil {
-		return nil, err
+		return nil, unfinished(err)
 	}
 	c.sweep(ctx, key)
 	return &r, nil
@@ -85,6 +85,9 @@ func (c *Copier) start(ctx context.Context, src Source, key string, meta map[str
 		first = 0
 	}
 	f, err := src.Client.Open(ctx, src.URL, first)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return Outcome{}, failure.New(failure.OriginUnreachable, "the origin gave no answer in the time that a copy has")
+	}
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -107,12 +110,24 @@ func (c *Copier) start(ctx context.Context, src Source, key string, meta map[str
 	default:
 		r, err = c.stream(ctx, f, describe(f, key, meta), count)
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return Outcome{}, failure.New(failure.OriginTooSlow, "the file didn't come in the time that a copy has; without ranges it can't be continued")
+	}
 	if err != nil {
 		return Outcome{}, err
 	}
 	r.Ranges = f.Requests()
 	c.sweep(ctx, key)
 	return Outcome{Result: &r}, nil
+}
+
+// unfinished turns a deadline that came when all parts were there into the
+// advice to come again.
+func unfinished(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &origin.Later{After: time.Second, Err: failure.New(failure.Storage, "the object wasn't completed in the time that a copy has")}
 }
 
 // whole copies a small file in one request, from memory.
@@ -213,7 +228,7 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 	}
 	r, err := c.complete(ctx, plan, have, o)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{}, unfinished(err)
 	}
 	r.Ranges = f.Requests()
 	return c.done(ctx, plan, r)
@@ -222,7 +237,7 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 // done is what follows the completion of an object made of parts.
 func (c *Copier) done(ctx context.Context, plan Plan, r Result) (Outcome, error) {
 	if err := c.checkDigest(ctx, plan.Key, origin.ParseDigest(plan.Digest)); err != nil {
-		return Outcome{}, err
+		return Outcome{}, unfinished(err)
 	}
 	c.sweep(ctx, plan.Key)
 	return Outcome{Result: &r}, nil
@@ -317,7 +332,7 @@ func (c *Copier) Finish(ctx context.Context, src Source, work Work) (Outcome, er
 			return Outcome{}, gone(err)
 		}
 		if err != nil {
-			return Outcome{}, err
+			return Outcome{}, unfinished(err)
 		}
 		if left := missing(all, have); len(left) > 0 {
 			if len(left) >= work.Missing {
@@ -330,7 +345,7 @@ func (c *Copier) Finish(ctx context.Context, src Source, work Work) (Outcome, er
 			continue // a late worker stored a part once more; list them again
 		}
 		if err != nil {
-			return Outcome{}, err
+			return Outcome{}, unfinished(err)
 		}
 		return c.done(ctx, plan, r)
 	}

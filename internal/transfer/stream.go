@@ -4,7 +4,6 @@ package transfer
 
 import (
 	"context"
-	"errors"
 	"hash"
 	"io"
 	"sync"
@@ -59,9 +58,6 @@ func (c *Copier) stream(ctx context.Context, f *origin.File, o object, count *co
 		return s.result, nil
 	case r.err != nil: // first: the manager's error is only its echo
 		err = r.err
-	}
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
-		return Result{}, failure.New(failure.OriginTooSlow, "the file didn't come in the time that a copy has; without ranges it can't be continued")
 	}
 	return Result{}, storage(ctx, err, "storing the file")
 }

@@ -1,0 +1,602 @@
+package transfer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin"
+	"async-download/internal/origin/origintest"
+)
+
+// asked returns how many bytes the ranges so far asked for.
+func asked(h *origintest.File) int {
+	total := 0
+	for _, r := range h.Requests() {
+		var start, end int
+		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end); err == nil {
+			total += end - start + 1
+		}
+	}
+	return total
+}
+
+// A body that ends early, by FIN or by RST, at any byte: the rest is read from
+// there.
+func TestCutBodies(t *testing.T) {
+	const size = 5*small + 77
+	data := origintest.Bytes(20, size)
+	places := []int{0, 1, small - 1, small, small + 1, size - 1}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		places = append(places, r.IntN(size))
+	}
+	for _, how := range []origintest.How{origintest.FIN, origintest.RST} {
+		t.Run(map[origintest.How]string{origintest.FIN: "FIN", origintest.RST: "RST"}[how], func(t *testing.T) {
+			t.Parallel()
+			s := newS3(t)
+			c := newCopier(t, s)
+			for i, at := range places {
+				if how == origintest.RST && i > 60 {
+					break
+				}
+				h := origintest.New(data, `"v1"`)
+				var once atomic.Bool
+				src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					var start, end int
+					_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end)
+					if start <= at && at <= end && once.CompareAndSwap(false, true) {
+						origintest.Cut(h, w, r, at-start, how)
+						return
+					}
+					h.ServeHTTP(w, r)
+				}))
+				mustCopy(t, c, s, src, fmt.Sprint("key", i), data)
+				if got := asked(h); got > size+small {
+					t.Errorf("cut at %d: %d bytes were asked for again, want at most a part", at, got-size)
+				}
+				if !once.Load() {
+					t.Errorf("nothing was cut at %d", at)
+				}
+			}
+		})
+	}
+	t.Run("stream", func(t *testing.T) {
+		t.Parallel()
+		s := newS3(t)
+		c := newCopier(t, s)
+		data := origintest.Bytes(21, 12*mib)
+		for i, at := range []int{0, 1, 5 * mib, 11 * mib} {
+			h := origintest.New(data, "")
+			h.NoRanges, h.Chunked = true, i%2 == 0
+			src := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+				if n <= 2 {
+					origintest.Cut(h, w, r, at, origintest.How(n-1))
+					return
+				}
+				h.ServeHTTP(w, r)
+			}))
+			var told atomic.Int64
+			c.Progress = func(n int64) { told.Add(n) }
+			mustCopy(t, c, s, src, fmt.Sprint("key", i), data)
+			if told.Load() != int64(len(data)) {
+				t.Errorf("got progress of %d bytes, want %d", told.Load(), len(data))
+			}
+		}
+	})
+	t.Run("stream that always breaks", func(t *testing.T) {
+		t.Parallel()
+		s := newS3(t)
+		c := newCopier(t, s)
+		h := origintest.New(data, "")
+		h.NoRanges = true
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			origintest.Cut(h, w, r, small, origintest.FIN)
+		}))
+		_, err := c.Start(t.Context(), src, "key", nil)
+		wantFailure(t, c, s, "key", err, failure.OriginTruncated)
+		if got := len(h.Requests()); got != restarts+1 {
+			t.Errorf("got %d tries, want %d", got, restarts+1)
+		}
+	})
+}
+
+// A range that stalls is dropped after the idle limit and read on elsewhere.
+func TestStalledBody(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	data := origintest.Bytes(22, 8*small)
+	h := origintest.New(data, `"v1"`)
+	src := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+		if n == 3 {
+			origintest.Slow(h, w, r, small/2, func(sent int) bool {
+				if sent > 0 {
+					<-r.Context().Done()
+				}
+				return sent == 0
+			})
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	src.Client.IdleTimeout = 100 * time.Millisecond
+	began := time.Now()
+	mustCopy(t, c, s, src, "key", data)
+	if d := time.Since(began); d < 100*time.Millisecond || d > 2*time.Second {
+		t.Errorf("got %s, want the idle limit of 100 ms and little more", d)
+	}
+}
+
+// 1,000 times the file is replaced in the middle, at a random request: what
+// comes of it is one of the versions or ORIGIN_CHANGED, never a mix.
+func TestFileReplacedMidCopy(t *testing.T) {
+	const size = 4 * small
+	old, fresh := origintest.Bytes(23, size), origintest.Bytes(24, size)
+	for _, kind := range []string{"If-Match honoured", "If-Match ignored"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := newS3(t)
+			c := newCopier(t, s)
+			r := rand.New(rand.NewPCG(3, uint64(len(kind))))
+			counts := map[string]int{}
+			var trial atomic.Pointer[http.Handler]
+			src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*trial.Load()).ServeHTTP(w, r) }))
+			for i := range 500 {
+				h := origintest.New(old, `"old"`)
+				at := 1 + r.IntN(5)
+				flips := 1 + r.IntN(6) // more than the restarts: the file never rests
+				next := origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+					if n%at == 0 && n/at <= flips {
+						if n/at%2 == 1 {
+							h.Replace(fresh, `"fresh"`)
+						} else {
+							h.Replace(old, `"old"`)
+						}
+					}
+					if kind == "If-Match ignored" {
+						r.Header.Del("If-Match")
+					}
+					h.ServeHTTP(w, r)
+				})
+				trial.Store(&next)
+				key := fmt.Sprint("key", i)
+				_, err := c.Start(t.Context(), src, key, nil)
+				switch o := s.Object(key); {
+				case err == nil && o != nil && isOneOf(o.Data, old, fresh):
+					counts["whole"]++
+				case flips == 1 && err != nil:
+					t.Fatalf("trial %d: got %v though the file changed once only, want the new version", i, err)
+				case failure.CodeOf(err) == failure.OriginChanged && o == nil:
+					counts["changed"]++
+					if err := c.Abort(t.Context(), key); err != nil {
+						t.Fatal(err)
+					}
+				default:
+					t.Fatalf("trial %d: got %v and %d bytes that are neither version", i, err, len(o.Data))
+				}
+			}
+			wantNoUpload(t, s)
+			if counts["whole"] < 100 || counts["changed"] < 5 {
+				t.Errorf("got %v, want many of both", counts)
+			}
+		})
+	}
+}
+
+// Without a strong validator nothing is read in parallel.
+func TestNoPin(t *testing.T) {
+	data := origintest.Bytes(25, 10*small)
+	for name, tt := range map[string]struct {
+		etag   string
+		header http.Header
+	}{
+		"no validator":       {"", nil},
+		"Last-Modified only": {"", http.Header{"Last-Modified": {"Tue, 24 Nov 2026 10:00:00 GMT"}}},
+		"weak ETag":          {`W/"v1"`, nil},
+		"unquoted ETag":      {`v1`, nil},
+		"two ETags":          {"", http.Header{"Etag": {`"a"`, `"b"`}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			h := origintest.New(data, tt.etag)
+			h.Header = tt.header
+			r := mustCopy(t, c, s, newSource(t, h), "key", data)
+			if r.Pinned || !r.Verified {
+				t.Errorf("got pinned %v, verified %v, want false, true", r.Pinned, r.Verified)
+			}
+			if r.Ranges > 2 {
+				t.Errorf("got %d requests, want one wasted at most", r.Ranges)
+			}
+		})
+	}
+}
+
+// A range that is answered with the whole file, always, or only when it is pinned.
+func TestRangeAnsweredWith200(t *testing.T) {
+	data := origintest.Bytes(26, 10*small)
+	whole := origintest.New(data, `"v1"`)
+	whole.NoRanges = true
+	for name, h := range map[string]http.Handler{
+		"always": whole,
+		"advertised": func() http.Handler {
+			f := origintest.New(data, `"v1"`)
+			f.NoRanges, f.Header = true, http.Header{"Accept-Ranges": {"bytes"}}
+			return f
+		}(),
+		"only with If-Match": func() http.Handler {
+			ranged := origintest.New(data, `"v1"`)
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("If-Match") != "" {
+					r.Header.Del("Range")
+				}
+				ranged.ServeHTTP(w, r)
+			})
+		}(),
+		"only with gzip accepted": func() http.Handler {
+			ranged := origintest.New(data, `"v1"`)
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+					r.Header.Del("Range")
+				}
+				ranged.ServeHTTP(w, r)
+			})
+		}(),
+		"now and then": func() http.Handler {
+			ranged := origintest.New(data, `"v1"`)
+			return origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+				if n%4 == 0 {
+					r.Header.Del("Range")
+				}
+				ranged.ServeHTTP(w, r)
+			})
+		}(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			r := mustCopy(t, c, s, newSource(t, h), "key", data)
+			if (name == "always" || name == "advertised") && r.Ranges != 1 {
+				t.Errorf("got %d requests, want the body of the first to be used", r.Ranges)
+			}
+		})
+	}
+}
+
+// Replies with another range than the one asked for are never written, whether
+// the first or a later one is wrong.
+func TestWrongRanges(t *testing.T) {
+	data := origintest.Bytes(27, 10*small)
+	wrong := map[string]func(h http.Header){
+		"start":           func(h http.Header) { h.Set("Content-Range", shift(h.Get("Content-Range"), 1, 0, 0)) },
+		"end":             func(h http.Header) { h.Set("Content-Range", shift(h.Get("Content-Range"), 0, -1, 0)) },
+		"start and end":   func(h http.Header) { h.Set("Content-Range", shift(h.Get("Content-Range"), 1, 1, 0)) },
+		"total":           func(h http.Header) { h.Set("Content-Range", shift(h.Get("Content-Range"), 0, 0, 5)) },
+		"missing":         func(h http.Header) { h.Del("Content-Range") },
+		"unknown total":   func(h http.Header) { h.Set("Content-Range", "bytes 0-4095/*") },
+		"unit":            func(h http.Header) { h.Set("Content-Range", "items 0-4095/40960") },
+		"multipart":       func(h http.Header) { h.Del("Content-Range"); h.Set("Content-Type", "multipart/byteranges; boundary=x") },
+		"another version": func(h http.Header) { h.Set("ETag", `"v2"`) },
+		"no version":      func(h http.Header) { h.Del("ETag") },
+		"weak version":    func(h http.Header) { h.Set("ETag", `W/"v1"`) },
+		"garbage":         func(h http.Header) { h.Set("Content-Range", "bytes 18446744073709551616-/1") },
+		"longer than its own": func(h http.Header) {
+			h.Del("Content-Length")
+			h.Set("Content-Range", shift(h.Get("Content-Range"), 0, -1, 0))
+		},
+	}
+	for name, mangle := range wrong {
+		for _, from := range []int{1, 4} {
+			t.Run(fmt.Sprintf("%s from request %d", name, from), func(t *testing.T) {
+				s := newS3(t)
+				c := newCopier(t, s)
+				h := origintest.New(data, `"v1"`)
+				src := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+					if n >= from && r.Header.Get("Range") != "" {
+						w = &mangled{w, mangle, name == "another version" && from == 1} // of which there is only one then
+					}
+					h.ServeHTTP(w, r)
+				}))
+				out, err := c.Start(t.Context(), src, "key", nil)
+				if err != nil {
+					wantFailure(t, c, s, "key", err, failure.OriginChanged)
+					return
+				}
+				wantObject(t, s, "key", data, *out.Result)
+			})
+		}
+	}
+}
+
+// mangled is a reply whose headers are wrong, and its bytes too: they would be
+// seen in the object.
+type mangled struct {
+	http.ResponseWriter
+	f         func(http.Header)
+	keepBytes bool
+}
+
+func (m *mangled) Write(p []byte) (int, error) {
+	if !m.keepBytes {
+		p = bytes.Clone(p)
+		for i := range p {
+			p[i] ^= 0xff
+		}
+	}
+	return m.ResponseWriter.Write(p)
+}
+
+func (m *mangled) WriteHeader(status int) {
+	m.f(m.Header())
+	m.ResponseWriter.WriteHeader(status)
+}
+
+func shift(contentRange string, start, end, total int) string {
+	var a, b, c int
+	_, _ = fmt.Sscanf(contentRange, "bytes %d-%d/%d", &a, &b, &c)
+	return fmt.Sprintf("bytes %d-%d/%d", a+start, b+end, c+total)
+}
+
+// gzip that nobody asked for is stored as it came, under its name.
+func TestGzipUnasked(t *testing.T) {
+	for _, size := range []int{100, 10 * small, 6 * mib} {
+		s := newS3(t)
+		c := newCopier(t, s)
+		data := origintest.Bytes(28, size) // it needn't be gzip: it must not be looked at
+		h := origintest.New(data, `"v1"`)
+		h.NoRanges = size == 6*mib
+		h.Header = http.Header{"Content-Encoding": {"gzip"}}
+		mustCopy(t, c, s, newSource(t, h), "key", data)
+		if got := s.Object("key").Header.Get("Content-Encoding"); got != "gzip" {
+			t.Errorf("got Content-Encoding %q, want gzip", got)
+		}
+		if got := h.Requests()[0].Header.Get("Accept-Encoding"); got != "identity" {
+			t.Errorf("got Accept-Encoding %q, want identity", got)
+		}
+	}
+}
+
+func sha256Header(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
+}
+
+// A body that neither a length nor chunks frame can be cut without a trace:
+// verified says so, and a digest settles it.
+func TestCloseDelimitedBody(t *testing.T) {
+	data := origintest.Bytes(29, 6*mib)
+	t.Run("whole", func(t *testing.T) {
+		s := newS3(t)
+		h := origintest.New(data, "")
+		h.NoRanges, h.CloseDelimited = true, true
+		if r := mustCopy(t, newCopier(t, s), s, newSource(t, h), "key", data); r.Verified {
+			t.Error("got verified, want not")
+		}
+	})
+	t.Run("cut", func(t *testing.T) {
+		s := newS3(t)
+		if r := mustCopy(t, newCopier(t, s), s, newSource(t, origintest.CutRaw(data, 5*mib+1)), "key", data[:5*mib+1]); r.Verified {
+			t.Error("got verified, want not")
+		}
+	})
+	t.Run("whole with a digest", func(t *testing.T) {
+		s := newS3(t)
+		h := origintest.New(data, "")
+		h.NoRanges, h.CloseDelimited = true, true
+		h.Header = http.Header{"Repr-Digest": {sha256Header(data)}}
+		if r := mustCopy(t, newCopier(t, s), s, newSource(t, h), "key", data); !r.Verified || r.Digest != "sha-256" {
+			t.Errorf("got verified %v by %q, want true by sha-256", r.Verified, r.Digest)
+		}
+	})
+	t.Run("cut with a digest", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		cut := origintest.CutRaw(data, 5*mib+1)
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Repr-Digest", sha256Header(data))
+			cut.ServeHTTP(w, r)
+		}))
+		_, err := c.Start(t.Context(), src, "key", nil)
+		wantFailure(t, c, s, "key", err, failure.DigestMismatch)
+	})
+}
+
+// Every digest that an origin offers is checked, on every way of copying.
+func TestDigests(t *testing.T) {
+	flipped := func(data []byte) []byte {
+		b := bytes.Clone(data)
+		b[len(b)*2/3] ^= 4
+		return b
+	}
+	for name, header := range digestHeaders {
+		for _, size := range []int{100, 10 * small, 6 * mib} {
+			t.Run(fmt.Sprint(name, size), func(t *testing.T) {
+				t.Parallel()
+				s := newS3(t)
+				c := newCopier(t, s)
+				data := origintest.Bytes(30, size)
+				h := origintest.New(data, `"v1"`)
+				h.NoRanges = size == 6*mib
+				h.Header = header(data)
+				r := mustCopy(t, c, s, newSource(t, h), "key", data)
+				onlyWhole := strings.HasPrefix(name, "Content-") && size == 10*small // speaks of the range there
+				if (r.Digest != "") == onlyWhole {
+					t.Errorf("got digest %q", r.Digest)
+				}
+				bad := origintest.New(flipped(data), `"v1"`)
+				bad.NoRanges, bad.Header = h.NoRanges, h.Header
+				_, err := c.Start(t.Context(), newSource(t, bad), "bad", nil)
+				if onlyWhole {
+					if err != nil {
+						t.Errorf("got %v for the digest of a range", err)
+					}
+					return
+				}
+				wantFailure(t, c, s, "bad", err, failure.DigestMismatch)
+			})
+		}
+	}
+	t.Run("none", func(t *testing.T) {
+		s := newS3(t)
+		data := origintest.Bytes(31, 10*small)
+		if r := mustCopy(t, newCopier(t, s), s, newSource(t, origintest.New(data, `"v1"`)), "key", data); r.Digest != "" {
+			t.Errorf("got digest %q, want none claimed", r.Digest)
+		}
+	})
+	t.Run("of segments", func(t *testing.T) {
+		for _, good := range []bool{true, false} {
+			s := newS3(t)
+			c := newCopier(t, s)
+			c.SegmentBytes = 2 * small
+			data := origintest.Bytes(32, 10*small)
+			h := origintest.New(data, `"v1"`)
+			h.Header = http.Header{"Repr-Digest": {sha256Header(data)}}
+			if !good {
+				h.Replace(flipped(data), `"v1"`)
+			}
+			src := newSource(t, h)
+			out, err := c.Start(t.Context(), src, "key", nil)
+			for err == nil && out.Work != nil {
+				for _, segment := range out.Work.Segments {
+					if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+						t.Fatal(err)
+					}
+				}
+				out, err = c.Finish(t.Context(), src, *out.Work)
+			}
+			if !good {
+				wantFailure(t, c, s, "key", err, failure.DigestMismatch)
+				continue
+			}
+			if err != nil || out.Result.Digest != "sha-256" {
+				t.Fatalf("got %+v, %v, want the digest checked", out.Result, err)
+			}
+			wantObject(t, s, "key", data, *out.Result)
+		}
+	})
+}
+
+// What an origin asks for is kept to, and a long wait isn't slept here. (The
+// exact times are tested in package origin, on a clock of its own.)
+func TestRetryAfter(t *testing.T) {
+	data := origintest.Bytes(33, 100)
+	for name, tt := range map[string]struct {
+		value string
+		least time.Duration
+		later bool
+	}{
+		"seconds": {"1", time.Second, false},
+		"past":    {"Tue, 24 Nov 2020 10:00:00 GMT", 0, false},
+		"garbage": {"soon", 0, false},
+		"a day":   {"86400", 0, true},
+	} {
+		for _, status := range []int{429, 503} {
+			t.Run(fmt.Sprint(name, status), func(t *testing.T) {
+				t.Parallel()
+				s := newS3(t)
+				c := newCopier(t, s)
+				h := origintest.New(data, `"v1"`)
+				src := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+					if n == 1 {
+						w.Header().Set("Retry-After", tt.value)
+						w.WriteHeader(status)
+						return
+					}
+					h.ServeHTTP(w, r)
+				}))
+				began := time.Now()
+				_, err := c.Start(t.Context(), src, "key", nil)
+				var later *origin.Later
+				if errors.As(err, &later) != tt.later || err != nil && !tt.later {
+					t.Fatalf("got %v", err)
+				}
+				if tt.later && (later.After < origin.MaxRetryAfter || later.After > origin.MaxRetryAfter*6/5) {
+					t.Errorf("got %s, want the cap %s and at most a fifth more", later.After, origin.MaxRetryAfter)
+				}
+				if took := time.Since(began); took < tt.least || took > origin.MaxSleep {
+					t.Errorf("it took %s, want at least %s and no long sleep", took, tt.least)
+				}
+			})
+		}
+	}
+}
+
+// 1,000 copies from an origin that fails 30 % of its requests.
+func TestFlakyOrigin(t *testing.T) {
+	const jobs, size = 1000, 2*small + 9
+	data := origintest.Bytes(34, size)
+	s := newS3(t)
+	c := newCopier(t, s)
+	var requests atomic.Int64
+	h := origintest.New(data, `"v1"`)
+	var tries sync.Map // how often each range of each job was asked for
+	src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		id := r.URL.Path + r.Header.Get("Range")
+		n, _ := tries.LoadOrStore(id, new(atomic.Int64))
+		// By hash, not by chance, so that the test is the same each time.
+		sum := sha256.Sum256(fmt.Append(nil, id, " ", n.(*atomic.Int64).Add(1)))
+		switch v := binary.BigEndian.Uint32(sum[:]) % 100; {
+		case v < 15:
+			w.WriteHeader([]int{500, 502, 503, 504, 429}[v%5])
+		case v < 30:
+			origintest.Cut(h, w, r, int(v)*100, origintest.How(v%2))
+		default:
+			h.ServeHTTP(w, r)
+		}
+	}))
+	var failed atomic.Int64
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for i := range jobs {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			u := *src.URL
+			u.Path = fmt.Sprint("/job", i)
+			key := fmt.Sprint("key", i)
+			if _, err := c.Start(t.Context(), Source{src.Client, &u}, key, nil); err != nil {
+				t.Log(err, errors.Unwrap(failure.As(err)))
+				failed.Add(1)
+				return
+			}
+			if o := s.Object(key); o == nil || !bytes.Equal(o.Data, data) {
+				t.Errorf("%s is another file", key)
+			}
+		})
+	}
+	wg.Wait()
+	if n := failed.Load(); n > jobs/1000 {
+		t.Errorf("%d of %d copies failed, want at most %d", n, jobs, jobs/1000)
+	}
+	ideal := float64(jobs * 3)
+	if ratio := float64(requests.Load()) / ideal; ratio > 1.6 || ratio < 1.2 {
+		t.Errorf("got %.2f times the ideal number of requests, want at most 1.6 and more than 1.2", ratio)
+	}
+	wantNoUpload(t, s)
+}
+
+// A reply that promises more by its Content-Range than its chunks bring.
+func TestShortChunkedRange(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Range", "bytes 0-999/1000")
+		w.WriteHeader(http.StatusPartialContent)
+		w.(http.Flusher).Flush()
+		_, _ = w.Write(make([]byte, 500))
+	}))
+	_, err := c.Start(t.Context(), src, "key", nil)
+	wantFailure(t, c, s, "key", err, failure.OriginTruncated)
+}

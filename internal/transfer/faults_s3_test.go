@@ -1,0 +1,189 @@
+package transfer
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin/origintest"
+	"async-download/internal/transfer/s3test"
+)
+
+// A bit that flips between us and S3 is found there, and the part sent again.
+func TestBitFlipOnTheWayToS3(t *testing.T) {
+	for name, tt := range map[string]struct {
+		op   string
+		size int
+		set  func(f *origintest.File)
+	}{
+		"a part of ranges":   {"UploadPart", 10 * small, func(*origintest.File) {}},
+		"a part of a stream": {"UploadPart", 12 * mib, func(f *origintest.File) { f.NoRanges = true }},
+		"a small object":     {"PutObject", 100, func(*origintest.File) {}},
+	} {
+		for _, composite := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " composite=", composite), func(t *testing.T) {
+				s := newS3(t)
+				s.Composite = composite
+				s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+					return s3test.Fault{Flip: op == tt.op && (n <= 2 || 5 <= n && n <= 7)} // the first may be the marker
+				}
+				data := origintest.Bytes(35, tt.size)
+				h := origintest.New(data, `"v1"`)
+				tt.set(h)
+				mustCopy(t, newCopier(t, s), s, newSource(t, h), "key", data)
+			})
+		}
+	}
+}
+
+// S3 refuses, breaks, or says so inside of a 200: each call, twice in a row.
+func TestS3Fails(t *testing.T) {
+	ops := []string{"HeadObject", "ListMultipartUploads", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"}
+	for _, op := range ops {
+		for name, fault := range map[string]s3test.Fault{
+			"SlowDown":                  {Code: "SlowDown", Status: 503},
+			"InternalError":             {Code: "InternalError", Status: 500},
+			"RequestTimeout":            {Code: "RequestTimeout", Status: 400},
+			"InternalError inside 200":  {Code: "InternalError", Inside: true},
+			"connection drops":          {Drop: true, Read: 100},
+			"reply lost":                {Lose: true},
+			"SlowDown before the bytes": {Code: "SlowDown", Status: 503, Before: func() {}},
+		} {
+			if fault.Inside && op != "CompleteMultipartUpload" {
+				continue // only a completion sends its status before it is done
+			}
+			if op == "HeadObject" && fault.Code == "RequestTimeout" {
+				continue // a HEAD has no body to name it in
+			}
+			t.Run(op+" "+name, func(t *testing.T) {
+				t.Parallel()
+				s := newS3(t)
+				c := newCopier(t, s)
+				s.Fault = func(called string, n int, _ *http.Request) s3test.Fault {
+					if called == op && n <= 2 {
+						return fault
+					}
+					return s3test.Fault{}
+				}
+				size := 10 * small
+				if op == "PutObject" {
+					size = 1000
+				}
+				data := origintest.Bytes(36, size)
+				mustCopy(t, c, s, newSource(t, origintest.New(data, `"v1"`)), "key", data)
+			})
+		}
+		for code, status := range map[string]int{"AccessDenied": 403, "NoSuchBucket": 404, "SlowDown": 503} {
+			if op == "HeadObject" && code != "SlowDown" {
+				continue // by S3's own words that is "no such object, or you may not know"
+			}
+			t.Run(op+" for ever "+code, func(t *testing.T) {
+				t.Parallel()
+				s := newS3(t)
+				c := newCopier(t, s)
+				var healed atomic.Bool
+				s.Fault = func(called string, _ int, _ *http.Request) s3test.Fault {
+					if called == op && !healed.Load() {
+						return s3test.Fault{Code: code, Status: status}
+					}
+					return s3test.Fault{}
+				}
+				size := 10 * small
+				if op == "PutObject" {
+					size = 1000
+				}
+				_, err := c.Start(t.Context(), newSource(t, origintest.New(origintest.Bytes(37, size), `"v1"`)), "key", nil)
+				healed.Store(true)
+				wantFailure(t, c, s, "key", err, failure.Storage)
+				if got := s.Calls(op); code != "SlowDown" && got > 12 {
+					t.Errorf("got %d calls that were refused for good, want none repeated", got)
+				}
+			})
+		}
+	}
+}
+
+// A role that may not list the bucket is told 403 of an object that isn't there.
+func TestMissingObjectIsForbidden(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	s.Fault = func(op string, n int, r *http.Request) s3test.Fault {
+		if op == "HeadObject" && s.Object("key") == nil {
+			return s3test.Fault{Code: "AccessDenied", Status: 403}
+		}
+		return s3test.Fault{Lose: op == "CompleteMultipartUpload" && n == 1}
+	}
+	data := origintest.Bytes(48, 10*small)
+	mustCopy(t, c, s, newSource(t, origintest.New(data, `"v1"`)), "key", data)
+}
+
+// A completion whose answer is lost has happened, also when the SDK's own second
+// try then meets NoSuchUpload.
+func TestLostReplyOfCompletion(t *testing.T) {
+	for _, size := range []int{1000, 10 * small, 6 * mib} {
+		s := newS3(t)
+		c := newCopier(t, s)
+		s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+			return s3test.Fault{Lose: n == 1 && (op == "CompleteMultipartUpload" || op == "PutObject")}
+		}
+		data := origintest.Bytes(38, size)
+		h := origintest.New(data, `"v1"`)
+		h.NoRanges = size == 6*mib
+		mustCopy(t, c, s, newSource(t, h), "key", data)
+	}
+}
+
+// The same where no second look at the key would find it: in Finish, and where
+// an object may be replaced.
+func TestLostReplyIsSettled(t *testing.T) {
+	data := origintest.Bytes(53, 10*small)
+	lose := func(op string, n int, _ *http.Request) s3test.Fault {
+		return s3test.Fault{Lose: n == 1 && op == "CompleteMultipartUpload"}
+	}
+	t.Run("replace", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		c.Replace, s.Fault = true, lose
+		s.Put("key", origintest.Bytes(54, 10*small))
+		h := origintest.New(data, `"v1"`)
+		mustCopy(t, c, s, newSource(t, h), "key", data)
+		if got := len(h.Requests()); got != 10 {
+			t.Errorf("got %d ranges, want none read twice", got)
+		}
+	})
+	t.Run("finish", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		c.SegmentBytes, s.Fault = 5*small, lose
+		src := newSource(t, origintest.New(data, `"v1"`))
+		out, err := c.Start(t.Context(), src, "key", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, segment := range out.Work.Segments {
+			if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, err = c.Finish(t.Context(), src, *out.Work); err != nil || out.Result == nil {
+			t.Fatalf("got %+v, %v, want a result", out, err)
+		}
+		wantObject(t, s, "key", data, *out.Result)
+	})
+}
+
+// An upload whose creation lost its answer is gone after the copy.
+func TestLostReplyOfCreation(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+		return s3test.Fault{Lose: n == 1 && op == "CreateMultipartUpload"}
+	}
+	data := origintest.Bytes(39, 10*small)
+	mustCopy(t, c, s, newSource(t, origintest.New(data, `"v1"`)), "key", data)
+	if got := s.Calls("CreateMultipartUpload"); got != 2 {
+		t.Errorf("got %d uploads made, want 2", got)
+	}
+}

@@ -1,0 +1,157 @@
+package transfer
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"testing"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin/origintest"
+)
+
+// Redirects: allowed ones are followed and pinned, others are named.
+func TestRedirects(t *testing.T) {
+	data := origintest.Bytes(46, 10*small)
+	h := origintest.New(data, `"v1"`)
+	hops := func(n int, last http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var at int
+			if _, err := fmt.Sscanf(r.URL.Path, "/hop%d", &at); err != nil && r.URL.Path != "/dir/file.bin" {
+				t.Errorf("asked for %s", r.URL)
+			}
+			if at < n {
+				http.Redirect(w, r, fmt.Sprintf("/hop%d?signed=planted", at+1), []int{301, http.StatusFound, 303, 307, 308}[at%5])
+				return
+			}
+			last.ServeHTTP(w, r)
+		})
+	}
+	other := newSource(t, h)
+	var canary atomic.Int64
+	trap := newSource(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { canary.Add(1) }))
+	tls := newTLSOrigin(t, http.RedirectHandler(trap.URL.String(), http.StatusFound))
+	tls.Client.RedirectHosts, tls.Client.AnyAddress = []string{"*"}, true // so that only the scheme decides
+	for name, tt := range map[string]struct {
+		src  Source
+		want failure.Code
+	}{
+		"one hop":          {newSource(t, hops(1, h)), ""},
+		"five hops":        {newSource(t, hops(5, h)), ""},
+		"six hops":         {newSource(t, hops(6, h)), failure.OriginStatus},
+		"a loop":           {newSource(t, http.RedirectHandler("/dir/file.bin", http.StatusFound)), failure.OriginStatus},
+		"no Location":      {newSource(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusFound) })), failure.OriginStatus},
+		"https to http":    {tls, failure.BlockedAddress},
+		"another host":     {newSource(t, http.RedirectHandler("http://other.example/", http.StatusFound)), failure.BlockedAddress},
+		"another port":     {newSource(t, http.RedirectHandler(trap.URL.String(), http.StatusFound)), failure.BlockedAddress},
+		"user in it":       {newSource(t, http.RedirectHandler("http://u:p@127.0.0.1/", http.StatusFound)), failure.BlockedAddress},
+		"another scheme":   {newSource(t, http.RedirectHandler("file:///etc/passwd", http.StatusFound)), failure.BlockedAddress},
+		"metadata":         {newSource(t, http.RedirectHandler("http://169.254.169.254/", http.StatusFound)), failure.BlockedAddress},
+		"loopback by name": {newSource(t, http.RedirectHandler("http://localhost/", http.StatusFound)), failure.BlockedAddress},
+		"by scheme relative": {newSource(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "//other.example/x")
+			w.WriteHeader(http.StatusFound)
+		})), failure.BlockedAddress},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			out, err := c.Start(t.Context(), tt.src, "key", nil)
+			if tt.want != "" {
+				wantFailure(t, c, s, "key", err, tt.want)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantObject(t, s, "key", data, *out.Result)
+		})
+	}
+	if canary.Load() != 0 {
+		t.Errorf("the canary saw %d requests, want 0", canary.Load())
+	}
+
+	t.Run("another host that is allowed gets no secret header", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "planted" {
+				t.Error("the origin got no secret header")
+			}
+			http.Redirect(w, r, other.URL.String(), http.StatusFound)
+		}))
+		src.Client.Header = http.Header{"authorization": {"planted"}}
+		src.Client.RedirectHosts = []string{other.URL.Host}
+		mustCopy(t, c, s, src, "key", data)
+		for _, r := range h.Requests() {
+			if r.Header.Get("Authorization") != "" {
+				t.Fatal("the other host got the secret header")
+			}
+		}
+	})
+	t.Run("each request is sent elsewhere", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		a, b := origintest.New(data, `"v1"`), origintest.New(origintest.Bytes(47, len(data)), `"v2"`)
+		var n atomic.Int64
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/a":
+				a.ServeHTTP(w, r)
+			case "/b":
+				b.ServeHTTP(w, r)
+			default:
+				http.Redirect(w, r, []string{"/a", "/b"}[int(n.Add(1)-1)%2], http.StatusFound)
+			}
+		}))
+		mustCopy(t, c, s, src, "key", data)
+		if n.Load() != 1 {
+			t.Errorf("got %d redirects, want all ranges from where the first led", n.Load())
+		}
+	})
+	t.Run("each worker asks once", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		c.SegmentBytes, c.Concurrency = 5*small, 1
+		var n atomic.Int64
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/target" {
+				n.Add(1)
+				http.Redirect(w, r, "/target", http.StatusFound)
+				return
+			}
+			h.ServeHTTP(w, r)
+		}))
+		out, err := c.Start(t.Context(), src, "key", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, segment := range out.Work.Segments {
+			if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n.Load() != 3 {
+			t.Errorf("got %d redirects, want one for Start and one for each of 2 segments", n.Load())
+		}
+	})
+	t.Run("a signed target runs out", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		var signed atomic.Int64
+		var served atomic.Int64
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/target" {
+				http.Redirect(w, r, "/target?"+url.Values{"n": {fmt.Sprint(signed.Add(1))}}.Encode(), http.StatusFound)
+				return
+			}
+			if served.Add(1) > 3 && r.URL.Query().Get("n") == "1" {
+				w.WriteHeader(403)
+				return
+			}
+			h.ServeHTTP(w, r)
+		}))
+		mustCopy(t, c, s, src, "key", data)
+	})
+}

@@ -1,0 +1,283 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin/origintest"
+	"async-download/internal/transfer/s3test"
+)
+
+// A copier that dies, at 100 random moments, leaves nothing that the next one
+// doesn't find: it reads again no more than the parts that were under way.
+func TestKilled(t *testing.T) {
+	const parts = 40
+	data := origintest.Bytes(40, parts*small-1)
+	r := rand.New(rand.NewPCG(5, 6))
+	for i := range 100 {
+		s := newS3(t)
+		c := newCopier(t, s)
+		h := origintest.New(data, `"v1"`)
+		src := newSource(t, h)
+		// A killed process says nothing to anybody: what is open at S3 stays, and
+		// what was on the way may or may not arrive.
+		ctx, kill := context.WithCancelCause(t.Context())
+		at := 1 + r.IntN(parts+6)
+		s.Fault = func(_ string, _ int, _ *http.Request) s3test.Fault {
+			if at--; at == 0 {
+				kill(errors.New("killed"))
+			}
+			return s3test.Fault{}
+		}
+		locked := s.Fault
+		var mu sync.Mutex
+		s.Fault = func(op string, n int, r *http.Request) s3test.Fault {
+			mu.Lock()
+			defer mu.Unlock()
+			return locked(op, n, r)
+		}
+		_, err := c.Start(ctx, src, "key", nil)
+		kill(nil)
+		mustCopy(t, c, s, src, "key", data)
+		// All that was asked for, by both, is the file once, the parts that were
+		// under way at the kill, and the second one's probe.
+		if got := len(h.Requests()); err != nil && got > parts+inFlight*c.Concurrency+1 {
+			t.Errorf("kill %d: got %d ranges in all, want at most %d", i, got, parts+inFlight*c.Concurrency+1)
+		}
+	}
+}
+
+// Parts of another version of the file, of another file or of other sizes are
+// left alone, however alike the uploads are.
+func TestResumeOnlyTheSame(t *testing.T) {
+	const size = 20 * small
+	old, fresh := origintest.Bytes(49, size), origintest.Bytes(50, size)
+	for name, change := range map[string]func(c *Copier, h *origintest.File, src *Source){
+		"another version": func(_ *Copier, h *origintest.File, _ *Source) { h.Replace(fresh, `"v2"`) },
+		"another URL with the same validator": func(_ *Copier, h *origintest.File, src *Source) {
+			h.Replace(fresh, `"v1"`)
+			u := *src.URL
+			u.RawQuery = "another"
+			src.URL = &u
+		},
+		"another part size": func(c *Copier, _ *origintest.File, _ *Source) { c.PartSize = 2 * small },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			h := origintest.New(old, `"v1"`)
+			src := newSource(t, h)
+			ctx, kill := context.WithCancel(t.Context())
+			s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+				if op == "UploadPart" && n == 12 {
+					kill()
+				}
+				return s3test.Fault{}
+			}
+			if _, err := c.Start(ctx, src, "key", nil); err == nil {
+				t.Fatal("got no error from a copy that was killed")
+			}
+			if open := s.Open(); len(open) != 1 || len(s.Parts(open[0])) < 5 {
+				t.Fatalf("got uploads %v, want one with parts", open)
+			}
+			change(c, h, &src)
+			want := fresh
+			if name == "another part size" {
+				want = old
+			}
+			mustCopy(t, c, s, src, "key", want)
+		})
+	}
+}
+
+// An object that came meanwhile is neither overwritten nor an error: another
+// worker of this download was first.
+func TestAnotherWorkerWasFirst(t *testing.T) {
+	for _, size := range []int{1000, 10 * small, 6 * mib} {
+		s := newS3(t)
+		c := newCopier(t, s)
+		data, theirs := origintest.Bytes(51, size), origintest.Bytes(52, size/2)
+		s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+			if n == 1 && (op == "CompleteMultipartUpload" || op == "PutObject") {
+				return s3test.Fault{Before: func() { s.Put("key", theirs) }}
+			}
+			return s3test.Fault{}
+		}
+		h := origintest.New(data, `"v1"`)
+		h.NoRanges = size == 6*mib
+		out, err := c.Start(t.Context(), newSource(t, h), "key", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantObject(t, s, "key", theirs, *out.Result)
+	}
+}
+
+// Two workers on one download, begun together or one after the other.
+func TestTwoWorkers(t *testing.T) {
+	data := origintest.Bytes(41, 20*small)
+	r := rand.New(rand.NewPCG(7, 8))
+	for i := range 30 {
+		s := newS3(t)
+		h := origintest.New(data, `"v1"`)
+		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Millisecond)
+			h.ServeHTTP(w, r)
+		}))
+		gap := time.Duration(r.IntN(20)) * time.Millisecond
+		if i%3 == 0 {
+			gap = 0
+		}
+		var wg sync.WaitGroup
+		errs := make([]error, 2)
+		results := make([]Outcome, 2)
+		for w := range 2 {
+			c := newCopier(t, s)
+			wg.Go(func() {
+				time.Sleep(gap * time.Duration(w))
+				results[w], errs[w] = c.Start(t.Context(), src, "key", nil)
+			})
+		}
+		wg.Wait()
+		for w := range 2 {
+			if errs[w] != nil {
+				t.Fatalf("trial %d, gap %s: worker %d got %v", i, gap, w, errs[w])
+			}
+			wantObject(t, s, "key", data, *results[w].Result)
+		}
+	}
+}
+
+// A worker that fails doesn't take the other's upload with it.
+func TestLoserLeavesTheWinnerAlone(t *testing.T) {
+	s := newS3(t)
+	data := origintest.Bytes(42, 20*small)
+	h := origintest.New(data, `"v1"`)
+	winner, loser := newCopier(t, s), newCopier(t, s)
+	src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(2 * time.Millisecond)
+		h.ServeHTTP(w, r)
+	}))
+	broken := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+		if n > 4 {
+			w.WriteHeader(404)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	broken.URL = src.URL // the same file, by another client whose origin is broken
+	broken.Client.Base = src.URL
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		out, err := winner.Start(t.Context(), src, "key", nil)
+		if err != nil {
+			t.Errorf("the winner: %v", err)
+			return
+		}
+		wantObject(t, s, "key", data, *out.Result)
+	})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	wg.Go(func() {
+		time.Sleep(5 * time.Millisecond)
+		cancel(failure.New(failure.Cancelled, "timed out"))
+	})
+	_, _ = loser.Start(ctx, src, "key", nil)
+	wg.Wait()
+}
+
+// A cancel is what comes out, at once, and nothing is left after the abort, not
+// even by a part that was under way when its upload was aborted.
+func TestCancel(t *testing.T) {
+	for name, set := range map[string]func(f *origintest.File){
+		"ranges": func(*origintest.File) {},
+		"stream": func(f *origintest.File) { f.NoRanges = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			h := origintest.New(origintest.Bytes(43, 24*mib), `"v1"`)
+			set(h)
+			c.PartSize = 5 * mib
+			ctx, cancel := context.WithCancelCause(t.Context())
+			var sent atomic.Int64
+			src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				origintest.Slow(h, w, r, 64*kib, func(int) bool {
+					if sent.Add(64*kib) > 12*mib {
+						cancel(failure.New(failure.Cancelled, "stopped by the client"))
+						<-r.Context().Done()
+						return false
+					}
+					return true
+				})
+			}))
+			cancelled := make(chan time.Time, 1)
+			context.AfterFunc(ctx, func() { cancelled <- time.Now() })
+			_, err := c.Start(ctx, src, "key", nil)
+			if d := time.Since(<-cancelled); d > 2*time.Second {
+				t.Errorf("got %s until it stopped, want at most 2 s", d)
+			}
+			if open := s.Open(); name == "stream" && len(open) > 0 {
+				t.Errorf("got open uploads %v of a stream, which nobody can continue", open)
+			}
+			wantFailure(t, c, s, "key", err, failure.Cancelled)
+		})
+	}
+}
+
+func TestAbortOutlastsALatePart(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	release, stored := make(chan struct{}), make(chan struct{})
+	late := sync.OnceFunc(func() {
+		close(release)
+		<-stored
+	})
+	s.Fault = func(op string, n int, r *http.Request) s3test.Fault {
+		switch {
+		case op == "UploadPart" && n == 5:
+			// It has arrived at S3 and will be stored, whatever its sender does.
+			return s3test.Fault{During: func() {
+				cancel(failure.New(failure.Cancelled, "stopped"))
+				<-release
+				time.AfterFunc(20*time.Millisecond, func() { close(stored) })
+			}}
+		case op == "ListParts" && s.Calls("AbortMultipartUpload") == 1:
+			late()
+		}
+		return s3test.Fault{}
+	}
+	_, err := c.Start(ctx, newSource(t, origintest.New(origintest.Bytes(44, 10*small), `"v1"`)), "key", nil)
+	if failure.CodeOf(err) != failure.Cancelled {
+		t.Fatalf("got %v, want %s", err, failure.Cancelled)
+	}
+	if err := c.Abort(t.Context(), "key"); err != nil {
+		t.Fatal(err)
+	}
+	wantNoUpload(t, s)
+	if got := s.Calls("AbortMultipartUpload"); got != 2 {
+		t.Errorf("got %d aborts, want one more for the late part", got)
+	}
+}
+
+// An upload that somebody aborts while it is copied to is begun again; a
+// download that was ended for good ends by its own context or item.
+func TestUploadAbortedMidCopy(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	data := origintest.Bytes(45, 20*small)
+	s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+		if op == "UploadPart" && n == 10 {
+			return s3test.Fault{Before: func() { _ = newCopier(t, s).Abort(context.Background(), "key") }}
+		}
+		return s3test.Fault{}
+	}
+	mustCopy(t, c, s, newSource(t, origintest.New(data, `"v1"`)), "key", data)
+}
