@@ -43,7 +43,7 @@ type Segment struct {
 // each, as small as S3's limit on their number allows, in whole MiB.
 //
 // The last part number is left free where that is possible: the upload's marker
-// is kept there (see resume.go).
+// is kept there (see upload.go).
 func NewPlan(size, least int64) (Plan, error) {
 	if size > MaxBytes {
 		return Plan{}, failure.New(failure.TooLarge, "the file has %d bytes; S3 takes %d", size, int64(MaxBytes))
