@@ -52,17 +52,20 @@ func bench(ctx context.Context, args []string) error {
 	}
 	defer b.close()
 	var report strings.Builder
-	fmt.Fprintf(&report, "# What a copy costs\n\n%s\n", b.header(*repeat))
+	compared := map[string]map[string]result{} // by scenario and tool
 	for _, s := range scenarios() {
 		if !strings.Contains(s.name, *only) {
 			continue
 		}
-		text, err := b.run(ctx, s, *repeat)
+		medians, err := b.run(ctx, s, *repeat)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
+		text := table(s, medians)
 		fmt.Print(text)
 		report.WriteString(text)
+		compared[s.name] = medians
 	}
-	return os.WriteFile(*out, []byte(report.String()), 0o644)
+	head := fmt.Sprintf("# What a copy costs\n\n%s\n\n%s", b.header(*repeat), summary(compared))
+	return os.WriteFile(*out, []byte(head+report.String()), 0o644)
 }

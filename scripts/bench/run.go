@@ -148,6 +148,7 @@ func (b *rig) close() {
 // scenario is one way of origin and sink.
 type scenario struct {
 	name, note string
+	short      string // its column in the summary, "" for none
 	size       int64
 	query      string // to the origin
 	https      bool
@@ -177,12 +178,12 @@ const gib = 1 << 30
 
 func scenarios() []scenario {
 	return []scenario{
-		{name: "1 GiB at full speed over HTTP", size: gib, tools: all,
+		{name: "1 GiB at full speed over HTTP", short: "HTTP", size: gib, tools: all,
 			note: "Ranges piped into UploadPart with no checksum at all were measured at 0.56 CPU s/GB: what stands between is the CRC-64 of\nevery byte, about 0.08, less what larger reads and writes save."},
-		{name: "1 GiB at full speed over HTTPS", size: gib, https: true, tools: all},
-		{name: "512 MiB from an origin limited to 50 MB/s a connection", size: gib / 2, query: "?rate=50000000", tools: all},
-		{name: "1 GiB with 100 ms added to each PUT", size: gib, delay: "100ms", tools: all},
-		{name: "1 GiB of unknown length", size: gib, query: "?unknown=1", tools: all},
+		{name: "1 GiB at full speed over HTTPS", short: "HTTPS", size: gib, https: true, tools: all},
+		{name: "512 MiB from an origin limited to 50 MB/s a connection", short: "50 MB/s a connection", size: gib / 2, query: "?rate=50000000", tools: all},
+		{name: "1 GiB with 100 ms added to each PUT", short: "100 ms a PUT", size: gib, delay: "100ms", tools: all},
+		{name: "1 GiB of unknown length", short: "unknown length", size: gib, query: "?unknown=1", tools: all},
 		{name: "Memory: 64 MiB", size: gib / 16, tools: []tool{ours, fetch}},
 		{name: "Memory: 1 GiB", size: gib, tools: []tool{ours, fetch}},
 		{name: "Memory: 8 GiB", size: 8 * gib, tools: []tool{ours, large, fetch}, once: true,
@@ -201,8 +202,8 @@ type result struct {
 	err          error
 }
 
-// run runs a scenario and returns its table.
-func (b *rig) run(ctx context.Context, s scenario, repeat int) (string, error) {
+// run runs a scenario and returns the median of each tool.
+func (b *rig) run(ctx context.Context, s scenario, repeat int) (map[string]result, error) {
 	if s.once {
 		repeat = 1
 	}
@@ -215,38 +216,22 @@ func (b *rig) run(ctx context.Context, s scenario, repeat int) (string, error) {
 			}
 			r, err := b.measure(ctx, s, t)
 			if err != nil {
-				return "", fmt.Errorf("%s: %w", t.name, err)
+				return nil, fmt.Errorf("%s: %w", t.name, err)
 			}
 			results[t.name] = append(results[t.name], r)
 			fmt.Fprintf(os.Stderr, "%-58s %-32s %7.2f s  %6.2f CPU s  %4d MiB  %v\n", s.name, t.name, r.seconds, r.cpu, r.rss>>20, r.err)
 		}
 	}
-	var out strings.Builder
-	fmt.Fprintf(&out, "\n## %s\n\n", s.name)
-	if s.note != "" {
-		fmt.Fprintf(&out, "%s\n\n", s.note)
-	}
-	out.WriteString("| tool | seconds | of the manager's | CPU s/GB | peak RSS MiB |\n|---|---|---|---|---|\n")
-	base := 0.0
-	if r := results[defs.name]; len(r) > 0 && r[0].err == nil {
-		base = median(r, func(r result) float64 { return r.seconds })
-	}
-	for _, t := range s.tools {
-		r := results[t.name]
-		name := strings.ReplaceAll(t.name, "|", `\|`)
-		if r[0].err != nil {
-			fmt.Fprintf(&out, "| %s | %s | | | |\n", name, r[0].err)
-			continue
+	medians := map[string]result{}
+	for name, r := range results {
+		medians[name] = result{
+			seconds: median(r, func(r result) float64 { return r.seconds }),
+			cpu:     median(r, func(r result) float64 { return r.cpu }),
+			rss:     int64(median(r, func(r result) float64 { return float64(r.rss) })),
+			err:     r[0].err,
 		}
-		seconds := median(r, func(r result) float64 { return r.seconds })
-		ratio := ""
-		if base > 0 {
-			ratio = fmt.Sprintf("%.2f", seconds/base)
-		}
-		fmt.Fprintf(&out, "| %s | %.2f | %s | %.2f | %.0f |\n", name, seconds, ratio,
-			median(r, func(r result) float64 { return r.cpu })/(float64(s.size)/1e9), median(r, func(r result) float64 { return float64(r.rss) / (1 << 20) }))
 	}
-	return out.String(), nil
+	return medians, nil
 }
 
 func median(r []result, of func(result) float64) float64 {

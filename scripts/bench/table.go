@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// summary is one table over the scenarios that compare the tools: how long each
+// took, as a share of the manager's time. The README shows it.
+func summary(medians map[string]map[string]result) string {
+	var head, rule strings.Builder
+	rows := make([]strings.Builder, len(all))
+	for _, s := range scenarios() {
+		base := medians[s.name][defs.name].seconds
+		if s.short == "" || base == 0 {
+			continue
+		}
+		head.WriteString(s.short + " | ")
+		rule.WriteString("---|")
+		for i, t := range all {
+			if r := medians[s.name][t.name]; r.err == nil {
+				fmt.Fprintf(&rows[i], "%.2f | ", r.seconds/base)
+			} else {
+				rows[i].WriteString("| ")
+			}
+		}
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "| time, of the manager's | %sCPU s/GB over HTTP | peak RSS MiB |\n|---|%s---|---|\n", head.String(), rule.String())
+	for i, t := range all {
+		s := scenarios()[0]
+		r := medians[s.name][t.name]
+		cost := "| "
+		if r.err == nil {
+			cost = fmt.Sprintf("%.2f | %d ", r.perGB(s), r.rss>>20)
+		}
+		fmt.Fprintf(&out, "| %s | %s%s|\n", cell(t.name), rows[i].String(), cost)
+	}
+	return out.String()
+}
+
+// table has all that was measured in a scenario.
+func table(s scenario, medians map[string]result) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "\n## %s\n\n", s.name)
+	if s.note != "" {
+		fmt.Fprintf(&out, "%s\n\n", s.note)
+	}
+	out.WriteString("| tool | seconds | of the manager's | CPU s/GB | peak RSS MiB |\n|---|---|---|---|---|\n")
+	base := medians[defs.name]
+	for _, t := range s.tools {
+		r := medians[t.name]
+		if r.err != nil {
+			fmt.Fprintf(&out, "| %s | %s | | | |\n", cell(t.name), r.err)
+			continue
+		}
+		ratio := ""
+		if base.seconds > 0 && base.err == nil {
+			ratio = fmt.Sprintf("%.2f", r.seconds/base.seconds)
+		}
+		fmt.Fprintf(&out, "| %s | %.2f | %s | %.2f | %d |\n", cell(t.name), r.seconds, ratio, r.perGB(s), r.rss>>20)
+	}
+	return out.String()
+}
+
+func (r result) perGB(s scenario) float64 { return r.cpu / (float64(s.size) / 1e9) }
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }

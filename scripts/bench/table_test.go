@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// The README shows the summary as it stands in BENCH.md.
+func TestReadmeShowsTheSummary(t *testing.T) {
+	report, err := os.ReadFile("../../BENCH.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, ok := strings.Cut(string(report), "| time, of the manager's |")
+	table, _, _ := strings.Cut(after, "\n\n")
+	if !ok || !strings.Contains(string(readme), table) {
+		t.Errorf("the README hasn't the first table of BENCH.md:\n%s", table)
+	}
+}
+
+// One tool that couldn't be built leaves its cells empty and no others.
+func TestTables(t *testing.T) {
+	s := scenarios()[0]
+	medians := map[string]result{
+		ours.name:   {seconds: 1, cpu: 0.5, rss: 28 << 20},
+		defs.name:   {seconds: 2, cpu: 1.5, rss: 64 << 20},
+		rclone.name: {err: os.ErrNotExist},
+		s5cmd.name:  {seconds: 5, cpu: 4, rss: 200 << 20},
+	}
+	got := summary(map[string]map[string]result{s.name: medians}) + table(s, medians)
+	for _, want := range []string{
+		"| time, of the manager's | HTTP | CPU s/GB over HTTP | peak RSS MiB |\n|---|---|---|---|\n",
+		"| copyurl | 0.50 | 0.47 | 28 |\n",
+		"| rclone copyurl " + rcloneVersion + " | | | |\n",
+		`| curl \| s5cmd pipe | 2.50 | 3.73 | 200 |` + "\n",
+		"| copyurl | 1.00 | 0.50 | 0.47 | 28 |\n",
+		"| rclone copyurl " + rcloneVersion + " | file does not exist | | | |\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got\n%s\nwant a line %q", got, want)
+		}
+	}
+}
