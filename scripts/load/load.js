@@ -1,36 +1,55 @@
 // Load test, by k6: each virtual user asks for a file, opens the socket, takes the link, fetches the file and
 // looks at its bytes, over and over. Run by scripts/load.sh; against AWS as against the local stack.
 //
-//   API_URL    the stack's REST API       FILE_PATH  what is asked for
-//   SCENARIO   ramp, spike, soak, large   SHA256     what the file's bytes must have; not looked at if empty
+//   API_URL    the stack's REST API       FILE_PATH  what is asked for; k6 holds the file in memory
+//   SCENARIO   ramp, spike, soak, large   SHA256     what the file's bytes must have; only their number is looked at if empty
 //   USERS      at once (40)               DURATION   of ramp and soak (5m)
+//   P95_MS     how long 95 % may take     LATE_MS    when a link counts as lost (120000)
 import crypto from 'k6/crypto';
+import exec from 'k6/execution';
 import http from 'k6/http';
 import { sleep } from 'k6';
 import { Counter, Trend } from 'k6/metrics';
 import { WebSocket } from 'k6/websockets';
 
-const users = Number(__ENV.USERS || 40);
+const scenario = __ENV.SCENARIO || 'soak';
+const users = Number(__ENV.USERS || (scenario === 'large' ? 2 : 40));
 const duration = __ENV.DURATION || '5m';
+const lateMs = Number(__ENV.LATE_MS || 120000);
+// The spike's moment is the same for all users, and late enough for every copy to be waiting by then.
+const spikeAfterMs = Number(__ENV.SPIKE_AFTER_MS || 15000);
+const tries = 10; // for what is refused under load, as every client does
+
+// Nobody is stopped in the middle: a link that never comes is counted, not cut off.
+const gracefulStop = `${lateMs + 60000}ms`;
 const scenarios = {
   // More and more users, then all of them for a while.
-  ramp: { executor: 'ramping-vus', startVUs: 1, stages: [{ duration, target: users }, { duration: '30s', target: users }] },
+  ramp: {
+    executor: 'ramping-vus', startVUs: 1, gracefulStop, gracefulRampDown: gracefulStop,
+    stages: [{ duration, target: users }, { duration: '30s', target: users }],
+  },
   // Every user has a download wait for him; then all connect in the same second.
-  spike: { executor: 'per-vu-iterations', vus: users, iterations: 1, maxDuration: '5m' },
+  spike: { executor: 'per-vu-iterations', vus: users, iterations: 1, maxDuration: '5m', gracefulStop },
   // The same number of users all the time.
-  soak: { executor: 'constant-vus', vus: users, duration },
+  soak: { executor: 'constant-vus', vus: users, duration, gracefulStop },
   // Few users, a large file.
-  large: { executor: 'per-vu-iterations', vus: 2, iterations: 2, maxDuration: '30m' },
+  large: { executor: 'per-vu-iterations', vus: users, iterations: 2, maxDuration: '30m', gracefulStop },
 };
-const scenario = __ENV.SCENARIO || 'soak';
+if (!scenarios[scenario]) {
+  throw new Error(`there is no SCENARIO ${scenario}; they are: ${Object.keys(scenarios).join(', ')}`);
+}
+// In a spike the time since GET is mostly the wait for the spike.
+const [judged, p95] = { spike: ['connect_to_link', 10000], large: ['get_to_link', 60000] }[scenario] || ['get_to_link', 10000];
 
-const delivered = new Counter('delivered');
+const asked = new Counter('asked'); // downloads
+const delivered = new Counter('delivered'); // whole, and the origin's bytes
 const lost = new Counter('lost'); // no link, or an end without one
 const doubled = new Counter('doubled'); // a second link on one socket
 const wrong = new Counter('wrong'); // other bytes than the origin's
 const refused = new Counter('refused'); // GET or handshake not accepted; asked again
 const toLink = new Trend('get_to_link', true);
 const connectToLink = new Trend('connect_to_link', true);
+const toFile = new Trend('get_to_file', true);
 
 export const options = {
   scenarios: { [scenario]: scenarios[scenario] },
@@ -39,40 +58,57 @@ export const options = {
     doubled: ['count == 0'],
     wrong: ['count == 0'],
     delivered: ['count > 0'],
-    get_to_link: [`p(95) < ${__ENV.P95_MS || 10000}`],
+    [judged]: [`p(95) < ${__ENV.P95_MS || p95}`],
   },
   summaryTrendStats: ['min', 'med', 'p(95)', 'max'],
 };
 
-// The spike's moment is the same for all users.
 export function setup() {
-  return { spike: Date.now() + 15000 };
+  return { spike: Date.now() + spikeAfterMs };
 }
 
 export default function (data) {
+  asked.add(1);
   const start = Date.now();
-  const answer = http.get(`${__ENV.API_URL}/download/${__ENV.FILE_PATH || ''}`, { tags: { name: 'GET /download' } });
-  if (answer.status !== 200) {
+  for (let n = 1; ; n++) {
+    const answer = http.get(`${__ENV.API_URL}/download/${__ENV.FILE_PATH || ''}`, { tags: { name: 'GET /download' } });
+    if (answer.status === 200) {
+      if (scenario === 'spike') {
+        sleep(Math.max(0, (data.spike - Date.now()) / 1000));
+      }
+      connect(answer.json('webSocketUrl') + '&format=json', start, 1);
+      return;
+    }
     refused.add(1);
-    sleep(1);
-    return;
+    if (n === tries) {
+      lose(`GET /download: status ${answer.status}`);
+      return;
+    }
+    sleep(1 + Math.random());
   }
-  if (scenario === 'spike') {
-    sleep(Math.max(0, (data.spike - Date.now()) / 1000));
-  }
-  connect(answer.json('webSocketUrl') + '&format=json', start, 0);
 }
 
-// connect takes one link. A handshake that is refused, as under load, is tried again, as every client does.
-function connect(url, start, tries) {
+function lose(why) {
+  lost.add(1);
+  console.error(`lost by user ${exec.vu.idInTest}: ${why}`);
+}
+
+// connect takes one link. A handshake that is refused is tried again.
+function connect(url, start, n) {
   const dialled = Date.now();
   const socket = new WebSocket(url);
   let opened = false;
   let links = 0;
-  const late = setTimeout(() => {
-    lost.add(1);
+  let ended = false; // lost, or refused and tried again
+  const end = (why) => {
+    clearTimeout(late);
+    if (!ended && links === 0) {
+      ended = true;
+      lose(why);
+    }
     socket.close();
-  }, 120000);
+  };
+  const late = setTimeout(() => end(`no link ${lateMs} ms after connecting`), lateMs);
   socket.onopen = () => {
     opened = true;
   };
@@ -81,11 +117,8 @@ function connect(url, start, tries) {
     if (event.type === 'progress') {
       return;
     }
-    clearTimeout(late);
     if (event.type !== 'ready') {
-      lost.add(1);
-      console.error(`${event.code}: ${event.message}`);
-      socket.close();
+      end(`${event.code}: ${event.message}`);
       return;
     }
     links++;
@@ -93,48 +126,82 @@ function connect(url, start, tries) {
       doubled.add(1);
       return;
     }
+    clearTimeout(late);
     toLink.add(Date.now() - start);
     connectToLink.add(Date.now() - dialled);
-    const file = http.get(event.url, { responseType: 'binary', tags: { name: 'GET link' } });
-    if (file.status !== 200 || file.body.byteLength !== event.size || (__ENV.SHA256 && crypto.sha256(file.body, 'hex') !== __ENV.SHA256)) {
+    const why = look(event);
+    if (why) {
       wrong.add(1);
+      console.error(`wrong for user ${exec.vu.idInTest}: ${why}`);
+    } else {
+      delivered.add(1);
+      toFile.add(Date.now() - start);
     }
-    delivered.add(1);
     setTimeout(() => socket.close(), 500); // in which a second link would come
   };
-  socket.onerror = () => {
+  socket.onclose = () => {
     if (opened) {
+      end('the socket was closed before a link came');
+    }
+  };
+  socket.onerror = (e) => {
+    if (opened || ended) {
       return;
     }
     clearTimeout(late);
+    ended = true;
     refused.add(1);
-    if (tries < 10) {
-      setTimeout(() => connect(url, start, tries + 1), 1000 + Math.random() * 1000);
+    if (n < tries) {
+      setTimeout(() => connect(url, start, n + 1), 1000 + Math.random() * 1000);
     } else {
-      lost.add(1);
+      lose(`the socket never opened: ${e.error}`);
     }
   };
+}
+
+// look fetches the link and says what is wrong with the file.
+function look(event) {
+  const file = http.get(event.url, { responseType: 'binary', tags: { name: 'GET link' }, timeout: '10m' });
+  if (file.status !== 200) {
+    return `GET link: status ${file.status} ${file.error}`;
+  }
+  if (file.body.byteLength !== event.size) {
+    return `${file.body.byteLength} bytes, not ${event.size}`;
+  }
+  if (__ENV.SHA256) {
+    const sum = crypto.sha256(file.body, 'hex');
+    if (sum !== __ENV.SHA256) {
+      return `SHA-256 ${sum}`;
+    }
+  }
+  return '';
 }
 
 export function handleSummary(data) {
   const count = (name) => (data.metrics[name] ? data.metrics[name].values.count : 0);
   const trend = (name) => {
     const m = data.metrics[name];
-    return m ? `median ${Math.round(m.values.med)} ms, 95 % within ${Math.round(m.values['p(95)'])} ms, slowest ${Math.round(m.values.max)} ms` : 'none';
+    const s = (v) => `${(v / 1000).toFixed(2)} s`;
+    return m ? `p50 ${s(m.values.med)}, p95 ${s(m.values['p(95)'])}, slowest ${s(m.values.max)}` : 'none';
   };
   const seconds = data.state.testRunDurationMs / 1000;
-  const failed = Object.entries(data.metrics).filter(([, m]) => Object.values(m.thresholds || {}).some((t) => !t.ok));
+  const failed = Object.entries(data.metrics).flatMap(([name, m]) =>
+    Object.entries(m.thresholds || {}).filter(([, t]) => !t.ok).map(([rule]) => `${name}: ${rule}`));
+  const open = count('asked') - count('delivered') - count('lost') - count('wrong');
   return {
     stdout: [
-      `${scenario}: ${users} users, ${seconds.toFixed(0)} s`,
-      `  delivered        ${count('delivered')} downloads, ${(count('delivered') / seconds).toFixed(1)} a second`,
+      `${scenario}: ${users} users, ${seconds.toFixed(0)} s, ${__ENV.API_URL}/download/${__ENV.FILE_PATH || ''}`,
+      `  asked for        ${count('asked')} downloads`,
+      `  delivered        ${count('delivered')}, ${(count('delivered') / seconds).toFixed(1)} a second${__ENV.SHA256 ? ', each with the right SHA-256' : '; no SHA256 was given, only lengths were compared'}`,
       `  lost             ${count('lost')}`,
-      `  doubled          ${count('doubled')}`,
       `  wrong bytes      ${count('wrong')}`,
-      `  refused at first ${count('refused')} (and asked again)`,
+      `  doubled          ${count('doubled')}`,
+      ...(open ? [`  cut off          ${open}, by the end of the test`] : []),
+      `  refused at first ${count('refused')}, and asked again`,
       `  GET to link      ${trend('get_to_link')}`,
       `  connect to link  ${trend('connect_to_link')}`,
-      failed.length ? `  NOT MET: ${failed.map(([name]) => name).join(', ')}` : '  every threshold is met',
+      `  GET to file      ${trend('get_to_file')}`,
+      failed.length ? `  NOT MET          ${failed.join('; ')}` : '  every threshold is met',
       '',
     ].join('\n'),
   };

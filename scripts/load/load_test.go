@@ -1,0 +1,151 @@
+// Package load holds load.js to what it is for: to go red. It is run by k6 against
+// a stack that loses, doubles and spoils what it delivers.
+package load
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+const file = "the file's bytes"
+
+// stack is a download app that misbehaves as it is told to.
+type stack struct {
+	bytes   string        // what the link gives
+	status  int           // what the link answers, 0 for 200
+	length  int           // that the event tells
+	links   int           // messages with the link
+	silent  bool          // no message
+	failed  bool          // an error instead of a link
+	closed  bool          // the socket instead of a message
+	slow    time.Duration // before the link
+	refuse  int64         // so many GETs and so many handshakes are refused
+	refused struct{ get, handshake atomic.Int64 }
+}
+
+func (s *stack) serve(t *testing.T) string {
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	mux.HandleFunc("/download/{path...}", func(w http.ResponseWriter, r *http.Request) {
+		if s.refused.get.Add(1) <= s.refuse {
+			http.Error(w, "{}", http.StatusTooManyRequests)
+			return
+		}
+		fmt.Fprintf(w, `{"webSocketUrl":"ws%s/socket?executionArn=x"}`, strings.TrimPrefix(server.URL, "http"))
+	})
+	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
+		if s.status != 0 {
+			w.WriteHeader(s.status)
+		}
+		fmt.Fprint(w, s.bytes)
+	})
+	mux.HandleFunc("/socket", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("format") != "json" || r.URL.Query().Get("executionArn") != "x" {
+			t.Errorf("got %s, want the URL from the answer and format=json", r.URL)
+		}
+		if s.refused.handshake.Add(1) <= s.refuse {
+			http.Error(w, "", http.StatusServiceUnavailable)
+			return
+		}
+		c, err := new(websocket.Upgrader).Upgrade(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		if s.closed {
+			return
+		}
+		c.WriteMessage(websocket.TextMessage, []byte(`{"type":"progress","bytesCopied":1,"bytesTotal":null}`))
+		time.Sleep(s.slow)
+		message := fmt.Sprintf(`{"type":"ready","url":"%s/file","size":%d}`, server.URL, s.length)
+		if s.failed {
+			message = `{"type":"failed","code":"INTERNAL","message":"a fault"}`
+		}
+		for range s.links {
+			if !s.silent {
+				c.WriteMessage(websocket.TextMessage, []byte(message))
+			}
+		}
+		for { // until the client closes
+			if _, _, err := c.ReadMessage(); err != nil {
+				return
+			}
+		}
+	})
+	return server.URL
+}
+
+func TestThresholds(t *testing.T) {
+	k6 := os.Getenv("K6")
+	if k6 == "" {
+		t.Fatal("K6 names no program; this is run by scripts/load.sh --self-check")
+	}
+	good := func(change func(*stack)) *stack {
+		s := &stack{bytes: file, length: len(file), links: 1}
+		change(s)
+		return s
+	}
+	whole := sha256.Sum256([]byte(file))
+	sum := hex.EncodeToString(whole[:])
+	for _, test := range []struct {
+		name     string
+		stack    *stack
+		scenario string
+		sum      string // that the bytes are compared with, "" if none is known
+		want     string // what is not met, "" if all is
+		row      string // a row of the summary
+	}{
+		{"all is well", good(func(s *stack) {}), "soak", sum, "", `delivered +[1-9]\d*, [\d.]+ a second, each with the right SHA-256`},
+		{"ramp", good(func(s *stack) {}), "ramp", sum, "", `lost +0`},
+		{"spike", good(func(s *stack) {}), "spike", sum, "", `asked for +2 `},
+		{"large", good(func(s *stack) {}), "large", "", "", `delivered +4, [\d.]+ a second; no SHA256 was given`},
+		{"refused at first", good(func(s *stack) { s.refuse = 2 }), "spike", sum, "", `refused at first 4,`},
+		{"no link", good(func(s *stack) { s.silent = true }), "spike", sum, "lost: count == 0", `lost +2`},
+		{"an error", good(func(s *stack) { s.failed = true }), "spike", sum, "lost: count == 0", `lost +2`},
+		{"closed", good(func(s *stack) { s.closed = true }), "spike", sum, "lost: count == 0", `closed before a link came`},
+		{"two links", good(func(s *stack) { s.links = 2 }), "spike", sum, "doubled: count == 0", `doubled +2`},
+		{"other bytes", good(func(s *stack) { s.bytes = strings.ToUpper(file) }), "spike", sum, "wrong: count == 0", `wrong bytes +2`},
+		{"fewer bytes", good(func(s *stack) { s.bytes = file[1:] }), "spike", "", "wrong: count == 0", `wrong bytes +2`},
+		{"refused link", good(func(s *stack) { s.status = 403 }), "spike", sum, "wrong: count == 0", `wrong bytes +2`},
+		{"slow", good(func(s *stack) { s.slow = 800 * time.Millisecond }), "large", sum, "get_to_link: p(95) < 500", `p95 0\.8`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			c := exec.CommandContext(ctx, k6, "run", "--quiet", "--no-usage-report", "--address", "",
+				"-e", "SCENARIO="+test.scenario, "-e", "USERS=2", "-e", "DURATION=2s", "-e", "LATE_MS=1500", "-e", "SPIKE_AFTER_MS=500", "-e", "P95_MS=500",
+				"-e", "API_URL="+test.stack.serve(t), "-e", "FILE_PATH=a/b.bin", "-e", "SHA256="+test.sum, "load.js")
+			out, err := c.CombinedOutput()
+			var exit *exec.ExitError
+			if red := errors.As(err, &exit); err != nil && !red || red != (test.want != "") {
+				t.Errorf("k6: got %v, want red: %v", err, test.want != "")
+			}
+			verdict := "every threshold is met"
+			if test.want != "" {
+				verdict = "NOT MET .*" + regexp.QuoteMeta(test.want)
+			}
+			for _, row := range []string{test.row, verdict} {
+				if !regexp.MustCompile(row).Match(out) {
+					t.Errorf("got no %q in\n%s", row, out)
+				}
+			}
+		})
+	}
+}
