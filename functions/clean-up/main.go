@@ -17,7 +17,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"async-download/internal/execution"
@@ -67,7 +66,7 @@ func main() {
 		os.Exit(1)
 	}
 	f.meeting.DynamoDB = dynamodb.NewFromConfig(cfg)
-	f.copier.S3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = env.Optional("LOCAL_ENDPOINT") != "" })
+	f.copier.S3 = transfer.S3(cfg)
 	f.stepFunctions = sfn.NewFromConfig(cfg)
 	lambda.Start(f.handle)
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"async-download/internal/execution"
@@ -93,7 +92,7 @@ func main() {
 		}
 	}
 	f.meeting.DynamoDB = dynamodb.NewFromConfig(cfg)
-	f.copier.S3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = local })
+	f.copier.S3 = transfer.S3(cfg)
 	f.socket = &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(cfg, func(o *apigatewaymanagementapi.Options) { o.BaseEndpoint = aws.String(webSocket) })}
 	lambda.Start(f.handle)
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"async-download/internal/execution"
@@ -89,7 +88,7 @@ func main() {
 		}
 	}
 	f.meeting.DynamoDB = dynamodb.NewFromConfig(cfg)
-	f.copier.S3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = local })
+	f.copier.S3 = transfer.S3(cfg)
 	lambda.Start(f.handle)
 }
 

@@ -125,14 +125,19 @@ func (b *body) sum() string {
 // settling is how long a part that was sent is waited for when a copy ends.
 const settling = time.Second
 
-// context returns the context of a request with this body. It ends with ctx, but
-// for a body that was sent as a whole: S3 will most likely store that, so its
-// answer is awaited a little. The part then counts, and an upload that is
-// aborted next doesn't get a part afterwards, which would bring it back.
+// context returns the context of a request with this body.
 func (b *body) context(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	return outlasting(ctx, b.sent.Load)
+}
+
+// outlasting returns the context of a request that stores a part. It ends with
+// ctx, but for a part that was sent as a whole: S3 will most likely store that,
+// so its answer is awaited a little. The part then counts, and an upload that is
+// aborted next doesn't get a part afterwards, which would bring it back.
+func outlasting(ctx context.Context, sent func() bool) (context.Context, context.CancelCauseFunc) {
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if b.sent.Load() {
+		if sent() {
 			select {
 			case <-time.After(settling):
 			case <-inner.Done():

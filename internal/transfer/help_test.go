@@ -5,7 +5,6 @@ import (
 	"crypto/md5"
 	"crypto/sha256"
 	"crypto/sha512"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -16,8 +15,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"go.uber.org/goleak"
 
 	"async-download/internal/failure"
@@ -44,18 +43,22 @@ func newS3(t testing.TB) *s3test.Server {
 
 // newCopier returns a copier of small parts that doesn't wait long for a retry.
 func newCopier(t testing.TB, s *s3test.Server) *Copier {
-	var roots *x509.CertPool
-	if s.Certificate() != nil {
-		roots = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	cfg := aws.Config{
+		BaseEndpoint: aws.String(s.URL), Region: "us-east-1",
+		Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
+		Retryer: func() aws.Retryer {
+			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = 5 * time.Millisecond })
+		},
 	}
-	client := HTTPClient(roots)
-	t.Cleanup(client.CloseIdleConnections)
+	if s.Certificate() != nil {
+		cfg.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
+			tr.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig
+		})
+	}
+	client := S3(cfg)
+	t.Cleanup(client.Options().HTTPClient.(*http.Client).CloseIdleConnections)
 	return &Copier{
-		S3: s3.New(s3.Options{
-			BaseEndpoint: aws.String(s.URL), UsePathStyle: true, Region: "us-east-1", HTTPClient: client,
-			Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
-			Retryer:     retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = 5 * time.Millisecond }),
-		}),
+		S3:     client,
 		Bucket: s3test.Bucket, PartSize: small, Concurrency: 4,
 		storeBackoff: time.Millisecond, streamPartSize: 5 * mib,
 	}

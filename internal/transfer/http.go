@@ -9,6 +9,10 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 const (
@@ -24,11 +28,24 @@ const (
 	storeAnswer = 3 * time.Minute
 )
 
-// HTTPClient returns the client to give to S3 (s3.Options.HTTPClient): with
-// enough idle connections for the parts in flight, large writes, and limits on
-// a store that hangs, none of which the SDK's own has. roots are the authorities
-// of an endpoint that isn't AWS's; nil is the system's.
-func HTTPClient(roots *x509.CertPool) *http.Client {
+// S3 returns the client to copy with: enough idle connections for the parts in
+// flight, large writes, and limits on a store that hangs, none of which the
+// SDK's own has.
+func S3(cfg aws.Config) *s3.Client {
+	var roots *x509.CertPool
+	if theirs, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // it knows AWS_CA_BUNDLE
+		if c := theirs.GetTransport().TLSClientConfig; c != nil {
+			roots = c.RootCAs
+		}
+	}
+	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.HTTPClient = httpClient(roots)
+		// An endpoint of its own: a store that stands in for S3 has no name for each bucket.
+		o.UsePathStyle = o.BaseEndpoint != nil
+	})
+}
+
+func httpClient(roots *x509.CertPool) *http.Client {
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // S3 has no other

@@ -214,7 +214,9 @@ func (c *Copier) putPart(ctx context.Context, plan Plan, n int32, r io.ReadSeeke
 	} else {
 		in.ChecksumCRC64NVME = aws.String(s.base64CRC64())
 	}
-	out, err := c.S3.UploadPart(ctx, in, unsigned, patient)
+	call, cancel := outlasting(ctx, func() bool { return true }) // it is short, and in memory
+	defer cancel(errEnded)
+	out, err := c.S3.UploadPart(call, in, unsigned, patient)
 	if err != nil {
 		return part{}, storage(ctx, err, "storing a part")
 	}

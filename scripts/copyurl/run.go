@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -15,9 +14,7 @@ import (
 	"strings"
 	"time"
 
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"async-download/internal/failure"
 	"async-download/internal/origin"
@@ -154,13 +151,6 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
 		return transfer.Result{}, failure.Wrap(err, failure.Storage, "no AWS credentials")
 	}
-	var roots *x509.CertPool
-	if theirs, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // it knows AWS_CA_BUNDLE
-		if tls := theirs.GetTransport().TLSClientConfig; tls != nil {
-			roots = tls.RootCAs
-		}
-	}
-	cfg.HTTPClient = transfer.HTTPClient(roots)
 	if limit := debug.SetMemoryLimit(-1); limit == memory {
 		// A stream in larger parts needs as much more.
 		debug.SetMemoryLimit(limit + 4*max(int64(o.partSize)-transfer.StreamPartSize, 0))
@@ -168,10 +158,7 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 	show := newDisplay(stderr, o.quiet)
 	defer show.close()
 	copier := &transfer.Copier{
-		S3: s3.NewFromConfig(cfg, func(so *s3.Options) {
-			// Stores that stand in for S3 have no name for each bucket.
-			so.UsePathStyle = so.BaseEndpoint != nil
-		}),
+		S3:     transfer.S3(cfg),
 		Bucket: o.bucket, PartSize: int64(o.partSize), Concurrency: o.concurrency,
 		Replace: true,
 		OnSize:  show.size, Resumed: show.add, Progress: show.add,
