@@ -48,6 +48,7 @@ type stack struct {
 	unverified bool
 	size       int64 // of the content; another value is a lie
 	etag       string
+	linkURL    string // "" is the storage's own
 
 	// Behaviour; nil or zero is the ordinary one.
 	copyTime  chan struct{}                                       // closed when the copy is done
@@ -188,8 +189,12 @@ func (s *stack) newLink() map[string]any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.links++
+	link := s.linkURL
+	if link == "" {
+		link = fmt.Sprintf("%s/bucket/object?link=%d&X-Amz-Signature=%s", s.storage.URL, s.links, secretSignature)
+	}
 	return map[string]any{
-		"url":         fmt.Sprintf("%s/bucket/object?link=%d&X-Amz-Signature=%s", s.storage.URL, s.links, secretSignature),
+		"url":         link,
 		"expiresAt":   time.Now().Add(time.Minute).UTC().Format(time.RFC3339),
 		"size":        s.size,
 		"contentType": "application/octet-stream",

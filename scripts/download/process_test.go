@@ -82,6 +82,31 @@ func residentPeak(pid int) int {
 	return kib
 }
 
+// peakOf runs a program of c's, which has to succeed, and returns the most
+// memory it had, in KiB. (The rusage of a child begins with what its parent had
+// when it was forked.)
+func peakOf(t *testing.T, cmd *exec.Cmd, c *client) (peak int) {
+	t.Helper()
+	cmd.Stderr = &c.err
+	c.s.arm()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Fatalf("%v\n%s", err, c.err.String())
+			}
+			return peak
+		case <-time.After(10 * time.Millisecond):
+			peak = max(peak, residentPeak(cmd.Process.Pid))
+		}
+	}
+}
+
 func TestMemory(t *testing.T) {
 	const size, limit = 300 * MiB, 64 << 10
 	for _, output := range []string{"file", "stdout"} {
@@ -97,26 +122,7 @@ func TestMemory(t *testing.T) {
 			if output == "stdout" {
 				args[1] = "-"
 			}
-			cmd := exec.Command(built, args...)
-			cmd.Stderr = &c.err
-			s.arm()
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			ended := make(chan error, 1)
-			go func() { ended <- cmd.Wait() }()
-			peak := 0
-			for running := true; running; {
-				select {
-				case err := <-ended:
-					if err != nil {
-						t.Fatalf("%v\n%s", err, c.err.String())
-					}
-					running = false
-				case <-time.After(10 * time.Millisecond):
-					peak = max(peak, residentPeak(cmd.Process.Pid))
-				}
-			}
+			peak := peakOf(t, exec.Command(built, args...), c)
 			t.Logf("%d KiB", peak)
 			if peak == 0 || peak > limit {
 				t.Errorf("got %d KiB in RAM for %d MiB, want at most %d", peak, size/MiB, limit)
