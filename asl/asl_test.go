@@ -6,11 +6,9 @@ package asl_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -276,21 +274,6 @@ func TestNamesAreSentences(t *testing.T) {
 			if function := strings.ReplaceAll(filepath.Base(folder), "-", " "); strings.EqualFold(function, s.Name) {
 				t.Errorf("got name %q, want it other than the function's", s.Name)
 			}
-		}
-	})
-}
-
-func TestReadmeKnowsTheStates(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
-	if errors.Is(err, fs.ErrNotExist) {
-		return // nothing is said of the states, so nothing wrong
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	every(t, func(t *testing.T, m machine, s named) {
-		if !bytes.Contains(readme, []byte(s.Name)) {
-			t.Errorf("README.md doesn't name the state %q", s.Name)
 		}
 	})
 }
