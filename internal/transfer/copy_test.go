@@ -455,29 +455,37 @@ func TestDeadlineWithoutWork(t *testing.T) {
 // A part as slow as the last isn't begun when the deadline is nearer than that:
 // the parts that are under way end, and nothing is read for nothing.
 func TestNoPartBegunTooLate(t *testing.T) {
-	for _, deadline := range []time.Duration{230, 260, 290} {
-		s := newS3(t)
-		c := newCopier(t, s)
-		c.SegmentBytes, c.Concurrency = mib, 1
-		h := origintest.New(origintest.Bytes(11, 100*small), `"v1"`)
-		var cut atomic.Int64
-		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			select {
-			case <-time.After(100 * time.Millisecond):
-			case <-r.Context().Done():
-				cut.Add(1)
-			}
-			h.ServeHTTP(w, r)
-		}))
-		ctx, cancel := context.WithTimeout(t.Context(), deadline*time.Millisecond)
-		defer cancel()
-		out, err := c.Start(ctx, src, "key", nil)
-		if err != nil || out.Work == nil || out.Work.Missing == 0 {
-			t.Fatalf("got %+v, %v, want work", out, err)
+	soon, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, tt := range []struct {
+		ctx  context.Context
+		took time.Duration
+		want error
+	}{
+		{soon, 0, nil}, // none was read yet
+		{soon, time.Second, nil},
+		{soon, time.Minute, errLate},
+		{t.Context(), time.Hour, nil},
+	} {
+		c := &copying{took: tt.took}
+		if err := c.worthwhile(tt.ctx); err != tt.want || c.late != (err != nil) {
+			t.Errorf("after a part of %s: got %v, late %v, want %v", tt.took, err, c.late, tt.want)
 		}
-		if cut.Load() > 0 {
-			t.Errorf("got %d ranges cut by the deadline of %d ms, want none begun", cut.Load(), deadline)
-		}
+	}
+
+	s := newS3(t)
+	c := newCopier(t, s)
+	c.SegmentBytes, c.Concurrency = mib, 1
+	h := origintest.New(origintest.Bytes(11, 100*small), `"v1"`)
+	src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(100 * time.Millisecond)
+		h.ServeHTTP(w, r)
+	}))
+	ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+	defer cancel()
+	out, err := c.Start(ctx, src, "key", nil)
+	if err != nil || out.Work == nil || out.Work.Missing == 0 {
+		t.Fatalf("got %+v, %v, want work", out, err)
 	}
 }
 

@@ -236,10 +236,7 @@ var damaged = []string{"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzCon
 
 // pause sleeps before try number try+1.
 func pause(ctx context.Context, try int, first time.Duration) error {
-	if first == 0 {
-		first = storeBackoff
-	}
-	timer := time.NewTimer(rand.N(min(first<<min(try-1, 20), storeMaxBackoff) + 1))
+	timer := time.NewTimer(backoff(try, first))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -256,9 +253,17 @@ func unsigned(o *s3.Options) {
 	o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 }
 
-// patient gives a call more tries than the SDK's three, and tries too what
-// arrived otherwise than it was sent.
-func patient(o *s3.Options) {
+// patient tries a call as often and with the same waits as a part, not three
+// times with the SDK's, and tries too what arrived otherwise than it was sent.
+func (c *Copier) patient(o *s3.Options) {
 	o.RetryMaxAttempts = storeTries
-	o.Retryer = retry.AddWithErrorCodes(o.Retryer, damaged...)
+	o.Retryer = retry.AddWithErrorCodes(retry.NewStandard(func(r *retry.StandardOptions) {
+		r.MaxAttempts = storeTries
+		r.Backoff = retry.BackoffDelayerFunc(func(try int, _ error) (time.Duration, error) { return backoff(try, c.storeBackoff), nil })
+	}), damaged...)
+}
+
+// backoff is how long to wait before try number try+1.
+func backoff(try int, first time.Duration) time.Duration {
+	return rand.N(min(or(first, storeBackoff)<<min(max(try-1, 0), 20), storeMaxBackoff) + 1)
 }

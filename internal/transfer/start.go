@@ -171,7 +171,7 @@ func (c *Copier) put(ctx context.Context, o object, r io.ReadSeeker) (Result, er
 	if !c.Replace {
 		in.IfNoneMatch = aws.String("*")
 	}
-	if _, err := c.S3.PutObject(ctx, in, unsigned, patient); err != nil {
+	if _, err := c.S3.PutObject(ctx, in, unsigned, c.patient); err != nil {
 		return c.settle(ctx, o, size, want, err)
 	}
 	return c.readBack(ctx, o, size, want)

@@ -216,7 +216,7 @@ func (c *Copier) putPart(ctx context.Context, plan Plan, n int32, r io.ReadSeeke
 	}
 	call, cancel := outlasting(ctx, func() bool { return true }) // it is short, and in memory
 	defer cancel(errEnded)
-	out, err := c.S3.UploadPart(call, in, unsigned, patient)
+	out, err := c.S3.UploadPart(call, in, unsigned, c.patient)
 	if err != nil {
 		return part{}, storage(ctx, err, "storing a part")
 	}

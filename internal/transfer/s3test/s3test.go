@@ -181,6 +181,8 @@ func operation(r *http.Request, key string) string {
 		return "AbortMultipartUpload"
 	case r.Method == http.MethodDelete:
 		return "DeleteObject"
+	case r.Method == http.MethodHead && key == "":
+		return "HeadBucket"
 	case r.Method == http.MethodHead:
 		return "HeadObject"
 	}
@@ -229,6 +231,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer panic(http.ErrAbortHandler)
 	}
 	switch op {
+	case "HeadBucket":
 	case "ListMultipartUploads":
 		s.listUploads(w, r)
 	case "CreateMultipartUpload":
