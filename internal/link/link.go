@@ -62,7 +62,12 @@ func AssumedRole(client *sts.Client, roleARN string, expiry time.Duration) aws.C
 		o.RoleSessionName = "links"
 		o.Duration = SessionLife
 	})
-	return aws.NewCredentialsCache(provider, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiry })
+	cache := aws.NewCredentialsCache(provider, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiry })
+	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		session, err := cache.Retrieve(ctx)
+		session.Expires = session.Expires.Add(expiry) // the cache says when it will renew them, not when they end
+		return session, err
+	})
 }
 
 // TicketHash returns the hash of the ticket that the file of the execution

@@ -3,15 +3,20 @@ package link
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"async-download/internal/failure"
 )
@@ -90,6 +95,7 @@ func TestSession(t *testing.T) {
 		{10*time.Minute + time.Second, 10 * time.Minute},
 		{10*time.Minute - 5*time.Second, 10*time.Minute - 5*time.Second},
 		{5 * time.Minute, 0},
+		{time.Minute, 0},
 		{-time.Minute, 0},
 	} {
 		s, _, _ := signer(t, test.session)
@@ -113,4 +119,65 @@ func TestSession(t *testing.T) {
 	if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Internal {
 		t.Errorf("no session: got %v, want INTERNAL", err)
 	}
+}
+
+type transport func(*http.Request) (status int, header map[string]string, body string)
+
+func (do transport) Do(r *http.Request) (*http.Response, error) {
+	status, header, body := do(r)
+	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: r}
+	for k, v := range header {
+		resp.Header.Set(k, v)
+	}
+	return resp, nil
+}
+
+// TestSessionIsRenewed signs with one session for as long as it outlives a link,
+// and assumes the next one then: with a minute left nobody gets a link of a minute.
+func TestSessionIsRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := credentials.NewStaticCredentialsProvider("own", "own", "")
+		assumed, begun := 0, time.Time{}
+		client := sts.New(sts.Options{Region: "us-east-1", Credentials: own, HTTPClient: transport(func(*http.Request) (int, map[string]string, string) {
+			assumed++
+			return http.StatusOK, map[string]string{"Content-Type": "text/xml"}, fmt.Sprintf(`<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>session%d</AccessKeyId>`+
+				`<SecretAccessKey>x</SecretAccessKey><SessionToken>y</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`,
+				assumed, time.Now().Add(SessionLife).UTC().Format(time.RFC3339))
+		})})
+		object := s3.New(s3.Options{Region: "us-east-1", UsePathStyle: true, Credentials: own, HTTPClient: transport(func(*http.Request) (int, map[string]string, string) {
+			return http.StatusOK, map[string]string{"Content-Length": "7"}, ""
+		})})
+		s := &Signer{S3: object, Bucket: "bucket", Presign: s3.NewPresignClient(object)}
+		for _, test := range []struct {
+			expiry  time.Duration // of a link
+			left    time.Duration // of the first session
+			session int
+		}{
+			{10 * time.Minute, SessionLife, 1},
+			{10 * time.Minute, 15 * time.Minute, 1},
+			{10 * time.Minute, 10*time.Minute + time.Second, 1},
+			{10 * time.Minute, 9 * time.Minute, 2},
+			{10 * time.Minute, time.Minute, 2},
+			{40 * time.Minute, SessionLife, 1},
+			{40 * time.Minute, time.Minute, 2},
+			{SessionLife, SessionLife, 1},
+			{SessionLife, time.Minute, 2},
+		} {
+			if test.left == SessionLife {
+				s.Expiry, s.Credentials, assumed = test.expiry, AssumedRole(client, "arn:aws:iam::123456789012:role/signer", test.expiry), 0
+				begun = time.Now()
+			}
+			time.Sleep(time.Until(begun.Add(SessionLife - test.left)))
+			l, err := s.Sign(t.Context(), name)
+			if err != nil {
+				t.Errorf("links of %s, %s left: %v", test.expiry, test.left, err)
+				continue
+			}
+			u, _ := url.Parse(l.URL)
+			by, seconds := u.Query().Get("X-Amz-Credential"), u.Query().Get("X-Amz-Expires")
+			if !strings.HasPrefix(by, fmt.Sprintf("session%d/", test.session)) || seconds != fmt.Sprint(test.expiry.Seconds()) || time.Until(l.ExpiresAt) != test.expiry {
+				t.Errorf("links of %s, %s left: got one by %s for %s s until %s, want session%d and all of its life", test.expiry, test.left, by, seconds, l.ExpiresAt, test.session)
+			}
+		}
+	})
 }
