@@ -91,7 +91,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, 404, "NoSuchUpload") // ListParts: nothing is continued here
 	case r.Method == http.MethodGet && q.Has("uploads"):
 		reply(w, `<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>`)
-	case r.Method == http.MethodGet && key == "":
+	case key == "": // ListObjects, HeadBucket
 		reply(w, `<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>`)
 	default:
 		s.mu.Lock()

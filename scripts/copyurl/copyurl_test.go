@@ -199,15 +199,19 @@ func TestUsage(t *testing.T) {
 		{"-concurrency", "0", "http://o.example/", "s3://b/k"}, {"-concurrency", "65", "http://o.example/", "s3://b/k"}, {"-header", "planted", "http://o.example/", "s3://b/k"},
 		{"-unknown", "http://o.example/", "s3://b/k"}, {"http://o.example/", "s3://b/k", "more"},
 	} {
-		if code, _, stderr := program(t, args...); code != 2 || stderr == "" {
-			t.Errorf("%q: got code %d, %q, want 2 and a reason", args, code, stderr)
+		code, _, stderr := program(t, args...)
+		if code != 2 || strings.Count(stderr, "\n") != 1 || !strings.HasSuffix(stderr, "; see copyurl -h\n") {
+			t.Errorf("%q: got code %d, %q, want 2 and a reason in one line", args, code, stderr)
+		}
+		if strings.Contains(stderr, "planted") {
+			t.Errorf("%q: got %q, want no header in it", args, stderr)
 		}
 	}
 	code, _, stderr := program(t, "-h")
 	if code != 0 {
 		t.Errorf("-h: got code %d, want 0", code)
 	}
-	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-header", "-public-only", "AWS_ENDPOINT_URL_S3"} {
+	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-header", "-public-only", "AWS_ENDPOINT_URL_S3", "\n  pinned "} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("-h doesn't tell of %q", want)
 		}
@@ -216,6 +220,89 @@ func TestUsage(t *testing.T) {
 		var s size
 		if err := s.Set(text); err != nil || s != want {
 			t.Errorf("%s: got %d, %v, want %d", text, s, err, want)
+		}
+	}
+}
+
+// Flags may stand anywhere.
+func TestFlagsBehind(t *testing.T) {
+	s := newS3(t)
+	url := serve(t, origintest.New(origintest.Bytes(1, 12*mib), `"v1"`))
+	for _, args := range [][]string{{url, "-part-size", "5MiB", target("a")}, {url, target("b"), "-part-size", "5MiB"}} {
+		if code, out, stderr := program(t, args...); code != 0 || out.Parts != 3 {
+			t.Errorf("got code %d, %d parts, %q, want 3 parts", code, out.Parts, stderr)
+		}
+	}
+	if s.Object("a") == nil || s.Object("b") == nil {
+		t.Error("an object is missing")
+	}
+}
+
+// What is wrong with the bucket is told before the origin is asked.
+func TestBucket(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Amz-Bucket-Region", "eu-west-1")
+		w.WriteHeader(http.StatusMovedPermanently)
+	}))
+	defer elsewhere.Close()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for name, tt := range map[string]struct{ endpoint, target, want string }{
+		"none":           {"", "s3://other/key", "STORAGE: there is no bucket other\n"},
+		"another region": {elsewhere.URL, "s3://bucket/key", "STORAGE: the bucket bucket is in eu-west-1, not in us-east-1; see AWS_REGION\n"},
+		"nobody there":   {gone.URL, "s3://bucket/key", "STORAGE: S3 can't be reached\n"},
+		"no URL":         {"nonsense", "s3://bucket/key", "STORAGE: S3 can't be reached\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			newS3(t)
+			if tt.endpoint != "" {
+				t.Setenv("AWS_ENDPOINT_URL_S3", tt.endpoint)
+			}
+			h := origintest.New([]byte("x"), `"v1"`)
+			code, out, stderr := program(t, serve(t, h), tt.target)
+			if code != 1 || out.Error == nil || !strings.Contains(stderr, tt.want) || strings.Contains(stderr, "upload") {
+				t.Errorf("got code %d, %q, want %q", code, stderr, tt.want)
+			}
+			if n := len(h.Requests()); n > 0 {
+				t.Errorf("got %d requests to the origin, want none", n)
+			}
+		})
+	}
+	// Who may write need not be allowed to look.
+	for code, status := range map[string]int{"AccessDenied": 403, "InternalError": 500} {
+		s := newS3(t)
+		s.Fault = func(op string, _ int, _ *http.Request) s3test.Fault {
+			if op == "HeadBucket" {
+				return s3test.Fault{Code: code, Status: status}
+			}
+			return s3test.Fault{}
+		}
+		if got, _, stderr := program(t, serve(t, origintest.New([]byte("x"), `"v1"`)), target("key")); got != 0 {
+			t.Errorf("HeadBucket answers %d: got code %d, %q, want a copy", status, got, stderr)
+		}
+		if s.Calls("HeadBucket") == 0 {
+			t.Error("HeadBucket wasn't asked for")
+		}
+	}
+}
+
+func TestPace(t *testing.T) {
+	for _, tt := range []struct {
+		done, total, came int64
+		passed            time.Duration
+		want              string
+	}{
+		{0, 100 * mib, 0, time.Second, "  0 %  "},
+		{50 * mib, 100 * mib, 50 * mib, 5 * time.Second, " 50 %  10 MiB/s, 6s left"},
+		{50 * mib, 100 * mib, 10 * mib, 5 * time.Second, " 50 %  2.0 MiB/s, 26s left"}, // 40 were there before
+		{50 * mib, 100 * mib, 0, 5 * time.Second, " 50 %  "},
+		{100 * mib, 100 * mib, 100 * mib, 5 * time.Second, "100 %  20 MiB/s"},
+		{1 << 40, 5 << 40, 1 << 40, time.Hour, " 20 %  291 MiB/s, 4h0m1s left"},
+		{50 * mib, -1, 50 * mib, 5 * time.Second, "10 MiB/s"},
+		{0, 0, 0, 0, ""},
+	} {
+		if got := pace(tt.done, tt.total, tt.came, tt.passed); got != tt.want {
+			t.Errorf("%d of %d, %d in %s: got %q, want %q", tt.done, tt.total, tt.came, tt.passed, got, tt.want)
 		}
 	}
 }
@@ -367,7 +454,7 @@ func TestProgressOnATerminal(t *testing.T) {
 	if out := parseLine(t, stdout.String()); out.Bytes != 20*mib {
 		t.Errorf("got %+v", out)
 	}
-	if !bytes.Contains(shown, []byte("of 20.0 MiB")) {
+	if !bytes.Contains(shown, []byte("MiB of 20 MiB ")) {
 		t.Errorf("got %q, want progress in it", shown)
 	}
 	if bytes.Contains(shown, []byte("planted")) {

@@ -5,7 +5,10 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
@@ -16,6 +19,8 @@ import (
 type display struct {
 	out      io.Writer
 	progress *mpb.Progress
+
+	resumed atomic.Int64 // bytes that were there before
 
 	mu  sync.Mutex
 	bar *mpb.Bar
@@ -37,12 +42,50 @@ func (d *display) size(n int64) {
 	if d.progress == nil || d.bar != nil {
 		return
 	}
-	counters := decor.Counters(decor.SizeB1024(0), "% .1f of % .1f ")
+	var filler mpb.BarFillerBuilder = mpb.BarStyle().Padding(" ")
 	if n < 0 {
-		counters = decor.Current(decor.SizeB1024(0), "% .1f ")
+		filler = mpb.SpinnerStyle("|", "/", "-", `\`).PositionLeft()
 	}
-	d.bar = d.progress.AddBar(max(n, 0), mpb.PrependDecorators(counters),
-		mpb.AppendDecorators(decor.AverageSpeed(decor.SizeB1024(0), " % .1f")))
+	began := time.Now()
+	d.bar = d.progress.New(max(n, 0), filler,
+		mpb.PrependDecorators(decor.Any(func(s decor.Statistics) string {
+			return fmt.Sprintf("%-20s ", counts(s.Current, n)) // so wide that the bar stays where it is
+		})),
+		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string {
+			return fmt.Sprintf(" %-30s", pace(s.Current, n, s.Current-d.resumed.Load(), time.Since(began)))
+		})))
+}
+
+// counts is how far a copy is; of a total below 0, nobody knows.
+func counts(done, total int64) string {
+	if total < 0 {
+		return humanize.IBytes(uint64(done))
+	}
+	return humanize.IBytes(uint64(done)) + " of " + humanize.IBytes(uint64(total))
+}
+
+// pace is the share that is done, and the speed and the time left by what came
+// since the start: parts end together, and a speed between two ends would jump.
+func pace(done, total, came int64, passed time.Duration) string {
+	text := ""
+	if total > 0 {
+		text = fmt.Sprintf("%3d %%  ", 100*done/total)
+	}
+	if came <= 0 || passed <= 0 {
+		return text
+	}
+	speed := float64(came) / passed.Seconds()
+	text += humanize.IBytes(uint64(speed)) + "/s"
+	if done < total {
+		text += fmt.Sprintf(", %s left", time.Duration(float64(total-done)/speed+1)*time.Second)
+	}
+	return text
+}
+
+// before is told of bytes that an earlier run copied.
+func (d *display) before(n int64) {
+	d.resumed.Add(n)
+	d.add(n)
 }
 
 func (d *display) add(n int64) {

@@ -15,24 +15,40 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"async-download/internal/failure"
 	"async-download/internal/origin"
 	"async-download/internal/transfer"
 )
 
-const usage = `usage: copyurl [flags] URL s3://BUCKET/KEY
+const usage = `Usage: copyurl [flags] URL s3://BUCKET/KEY
 
 Copies the file at URL to KEY in BUCKET: by ranges in parallel where the server
-honours them, else as one stream. Prints one JSON line. Interrupted or failed, it
-leaves no object and no open upload; killed, it goes on with what is there when
-it is run again.
+honours them, else as one stream. Interrupted or failed, it leaves no object and
+no open upload; killed, it goes on with what is there when it is run again.
 
 Credentials, region and endpoint are those of the AWS tools: AWS_PROFILE,
 AWS_REGION, AWS_ENDPOINT_URL_S3 and so on.
 
-Exit code: 0 a complete object, 1 none, 2 wrong usage.
+Flags:
+`
 
+const output = `
+Prints one line of JSON:
+  bytes, seconds
+  checksum  of the object, as S3 keeps it, in base64
+  ranges    requests that were made for the file, by this run
+  parts     that the object was uploaded in; 0: in one piece
+  verified  whether the end of the file was proven: by a length, by chunks or by
+            a digest
+  pinned    whether all of it is of one version, by the server's ETag
+  digest    the server's digest that the bytes have, where it gave one
+  object    s3://BUCKET/KEY
+  error     code and message, where there is no object
+
+Exit code: 0 a complete object, 1 none, 2 wrong usage.
 `
 
 // waits is how often a server's wish to be left alone for long is followed.
@@ -46,7 +62,7 @@ type options struct {
 	bucket, key string
 	partSize    size
 	concurrency int
-	header      headers
+	header      http.Header
 	publicOnly  bool
 	quiet       bool
 }
@@ -77,7 +93,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "copyurl: %s\n", err)
+		fmt.Fprintf(stderr, "copyurl: %s; see copyurl -h\n", err)
 		return 2
 	}
 	began := time.Now()
@@ -101,30 +117,53 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
-	o := options{partSize: transfer.PartSize, header: headers{}}
+	o := options{partSize: transfer.PartSize, header: http.Header{}}
 	flags := flag.NewFlagSet("copyurl", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		flags.PrintDefaults()
-	}
+	flags.SetOutput(io.Discard) // an error is shown once, by run
 	flags.Var(&o.partSize, "part-size", "`size` of the parts, 5MiB to 5GiB; grows by itself for large files")
-	flags.IntVar(&o.concurrency, "concurrency", transfer.Concurrency, "ranges that are read at once, 1 to 64")
-	flags.Var(o.header, "header", "`'Name: value'` to send to the URL's host; may be repeated")
+	flags.IntVar(&o.concurrency, "concurrency", transfer.Concurrency, "`number` of ranges that are read at once, 1 to 64")
+	badHeader := false
+	flags.Func("header", "`'Name: value'` to send to the URL's host; may be repeated", func(text string) error {
+		name, value, ok := strings.Cut(text, ":")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if !ok || name == "" || strings.ContainsAny(text, "\r\n") {
+			badHeader = true // an error from here would be shown with the value, which may be a secret
+		}
+		o.header.Add(name, value)
+		return nil
+	})
 	flags.BoolVar(&o.publicOnly, "public-only", false, "refuse addresses that aren't public, as the deployed app does")
 	flags.BoolVar(&o.quiet, "quiet", false, "show no progress on a terminal")
-	if err := flags.Parse(args); err != nil {
-		return o, err
+	// Flags may stand before, between and after the arguments.
+	var arguments []string
+	for rest := args; ; {
+		err := flags.Parse(rest)
+		if errors.Is(err, flag.ErrHelp) {
+			flags.SetOutput(stderr)
+			fmt.Fprint(stderr, usage)
+			flags.PrintDefaults()
+			fmt.Fprint(stderr, output)
+		}
+		if err != nil {
+			return o, err
+		}
+		if flags.NArg() == 0 {
+			break
+		}
+		arguments = append(arguments, flags.Arg(0))
+		rest = flags.Args()[1:]
 	}
-	if flags.NArg() != 2 {
-		flags.Usage()
+	if badHeader {
+		return o, errors.New("-header: not like 'Name: value'")
+	}
+	if len(arguments) != 2 {
 		return o, errors.New("a URL and s3://BUCKET/KEY are needed")
 	}
 	var err error
-	if o.url, err = origin.ParseBase(flags.Arg(0)); err != nil {
+	if o.url, err = origin.ParseBase(arguments[0]); err != nil {
 		return o, err
 	}
-	rest, ok := strings.CutPrefix(flags.Arg(1), "s3://")
+	rest, ok := strings.CutPrefix(arguments[1], "s3://")
 	if o.bucket, o.key, _ = strings.Cut(rest, "/"); !ok || o.bucket == "" || o.key == "" {
 		return o, errors.New("the target has to be s3://BUCKET/KEY")
 	}
@@ -155,16 +194,19 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 		// A stream in larger parts needs as much more.
 		debug.SetMemoryLimit(limit + 4*max(int64(o.partSize)-transfer.StreamPartSize, 0))
 	}
+	store := transfer.S3(cfg)
+	if err := checkBucket(ctx, store, o.bucket); err != nil {
+		return transfer.Result{}, err
+	}
 	show := newDisplay(stderr, o.quiet)
 	defer show.close()
 	copier := &transfer.Copier{
-		S3:     transfer.S3(cfg),
-		Bucket: o.bucket, PartSize: int64(o.partSize), Concurrency: o.concurrency,
+		S3: store, Bucket: o.bucket, PartSize: int64(o.partSize), Concurrency: o.concurrency,
 		Replace: true,
-		OnSize:  show.size, Resumed: show.add, Progress: show.add,
+		OnSize:  show.size, Resumed: show.before, Progress: show.add,
 	}
 	src := transfer.Source{URL: o.url, Client: &origin.Client{
-		Base: o.url, Header: http.Header(o.header), RedirectHosts: []string{"*"},
+		Base: o.url, Header: o.header, RedirectHosts: []string{"*"},
 		AnyAddress: !o.publicOnly, Connections: o.concurrency,
 	}}
 	for n := 0; ; n++ {
@@ -184,10 +226,34 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 		living, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
 		defer cancel()
 		if left := copier.Abort(living, o.key); left != nil {
-			show.note("the upload couldn't be aborted: " + left.Error())
+			show.note("an upload may be left open: " + left.Error())
 		}
 		return transfer.Result{}, err
 	}
+}
+
+// checkBucket tells at once what would else be seen only after the file was
+// read, and tried again for minutes: no such bucket, another region, nobody
+// there. It may be forbidden to ask, though not to write.
+func checkBucket(ctx context.Context, store *s3.Client, bucket string) error {
+	_, err := store.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &bucket})
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var answer *smithyhttp.ResponseError
+	if !errors.As(err, &answer) || answer.HTTPStatusCode() == 0 {
+		return failure.Wrap(err, failure.Storage, "S3 can't be reached")
+	}
+	if region, ours := answer.Response.Header.Get("X-Amz-Bucket-Region"), store.Options().Region; region != "" && region != ours {
+		return failure.New(failure.Storage, "the bucket %s is in %s, not in %s; see AWS_REGION", bucket, region, ours)
+	}
+	if answer.HTTPStatusCode() == http.StatusNotFound {
+		return failure.New(failure.Storage, "there is no bucket %s", bucket)
+	}
+	return nil
 }
 
 // wait reports whether d passed before ctx ended.
@@ -228,20 +294,5 @@ func (s *size) Set(text string) error {
 		return errors.New("not a size like 8MiB")
 	}
 	*s = size(n * unit)
-	return nil
-}
-
-// headers is a flag that collects headers.
-type headers http.Header
-
-func (h headers) String() string { return "" }
-
-func (h headers) Set(text string) error {
-	name, value, ok := strings.Cut(text, ":")
-	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-	if !ok || name == "" || strings.ContainsAny(text, "\r\n") {
-		return errors.New("not a header like 'Name: value'") // without repeating it: it may be a secret
-	}
-	http.Header(h).Add(name, value)
 	return nil
 }
