@@ -392,6 +392,8 @@ func TestDownload(t *testing.T) {
 					t.Errorf("got the cause in the answer: %s", got.body)
 				}
 			}, logged("ResourceNotFoundException"))},
+		{title: "started by a call whose reply was lost, and ended", sample: "download", change: secret, env: onAWS,
+			calls: []call{put, withAnswer(start, statesError("ExecutionAlreadyExists"))}, check: accepted(restAPI, webSocketAPI)},
 		{title: "throttled", sample: "download", change: secret, env: map[string]string{"AWS_MAX_ATTEMPTS": "1"},
 			calls: []call{put, withAnswer(start, statesError("ThrottlingException")), {op: "DynamoDB.DeleteItem", with: map[string]string{
 				"TableName": table, "Key.executionArn.S": "~" + strings.TrimSuffix(execution, name),
@@ -765,7 +767,8 @@ func TestSendMessage(t *testing.T) {
 		"UpdateExpression": "~REMOVE connectionId", "ConditionExpression": "connectionId = :id AND #status <> :delivered", "ExpressionAttributeValues.:id.S": connection,
 	}), answer: item("Attributes", stored(ready))}
 	ok := both(taskResult("{}"), logged(name))
-	justNow := time.Now().Add(time.Hour).UnixMilli() // as long as these tests may take
+	opening := get(map[string]any{"status": "READY", "connectedAt": time.Now().Add(time.Hour).UnixMilli()}) // as long as these tests may take
+	another := get(map[string]any{"status": "READY", "connectionId": "Nx5aBcDeFoAMCKiw="})
 	runAll(t, "send-message", []run{
 		{title: "ready", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, empty), delivered}, check: ok},
 		{title: "ready, client hears JSON", sample: "send-message", calls: []call{
@@ -776,12 +779,15 @@ func TestSendMessage(t *testing.T) {
 			post(`{"type":"progress","bytesCopied":5,"bytesTotal":null}`, gone), forget}, check: taskError("ConnectionGone", "")},
 		{title: "delivered before, client hears JSON", sample: "send-message", calls: []call{
 			get(map[string]any{"status": "DELIVERED", "format": "json"}), head(object), assume, post(`~{"type":"ready","url":"`, empty), delivered}, check: ok},
-		{title: "ready, handshake open", sample: "send-message", calls: []call{
-			get(map[string]any{"status": "READY", "connectedAt": justNow}), head(object), assume, post(link, gone)}, check: taskError("ConnectionOpening", "")},
+		{title: "ready, handshake open for a moment", sample: "send-message", calls: []call{
+			opening, head(object), assume, post(link, gone), opening, head(object), post(link, empty), delivered}, check: ok},
+		{title: "ready, handshake open", sample: "send-message", calls: append([]call{opening, head(object), assume, post(link, gone)},
+			slices.Repeat([]call{opening, head(object), post(link, gone)}, 15)...), check: taskError("ConnectionOpening", "")},
 		{title: "ready, client gone", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, gone), forget}, check: taskError("ConnectionGone", "")},
 		{title: "ready, client gone and another came", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, gone),
 			{op: forget.op, with: forget.with, answer: conditionFailed}, {op: "DynamoDB.DeleteItem", with: theItem, answer: conditionFailed},
-			get(map[string]any{"connectionId": "Nx5aBcDeFoAMCKiw="})}, check: taskError("ConnectionOpening", "")},
+			another, another, head(object), {op: "Connections.Post", with: map[string]string{"ConnectionId": "Nx5aBcDeFoAMCKiw=", "Data": link}, answer: empty},
+			{op: delivered.op, with: with(map[string]string{"UpdateExpression": "~SET #status = :delivered", "ExpressionAttributeValues.:id.S": "Nx5aBcDeFoAMCKiw="}), answer: delivered.answer}}, check: ok},
 		{title: "ready, nobody here", sample: "send-message", calls: []call{{op: "DynamoDB.GetItem", with: theItem, answer: item("Item", stored(ready))}}, check: taskError("ConnectionGone", "")},
 		{title: "ready, and closed at once", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, empty),
 			{op: delivered.op, with: delivered.with, answer: conditionFailed},

@@ -181,6 +181,8 @@ func TestEndIsCounted(t *testing.T) {
 	head := call{op: "S3.HeadObject", answer: object}
 	assume := call{op: "STS.AssumeRole", answer: assumed()}
 	post := func(a answer) call { return call{op: "Connections.Post", answer: a} }
+	left := call{op: "DynamoDB.UpdateItem", answer: item("Attributes", stored(map[string]any{"status": "READY"}))}
+	opening := here(map[string]any{"status": "READY", "connectedAt": now.Add(time.Hour).UnixMilli()})
 	marked := call{op: "DynamoDB.UpdateItem", answer: item("Attributes", stored(connected(nil)))}
 	runAll(t, "send-message", []run{
 		{title: "delivered", sample: "send-message", calls: []call{here(map[string]any{"status": "READY"}), head, assume, post(empty), marked},
@@ -192,7 +194,9 @@ func TestEndIsCounted(t *testing.T) {
 				}
 			})},
 		{title: "delivered once more", sample: "send-message", calls: []call{here(map[string]any{"status": "DELIVERED"}), head, assume, post(empty), marked}, check: counted(map[string]any{})},
-		{title: "client gone", sample: "send-message", calls: []call{here(map[string]any{"status": "READY"}), head, assume, post(gone), marked}, check: counted(map[string]any{"Gone": 1.0})},
+		{title: "client gone", sample: "send-message", calls: []call{here(map[string]any{"status": "READY"}), head, assume, post(gone), left}, check: counted(map[string]any{"Gone": 1.0})},
+		{title: "handshake open for a moment", sample: "send-message", calls: []call{
+			opening, head, assume, post(gone), opening, head, post(gone), opening, head, post(empty), marked}, check: counted(map[string]any{"Delivered": 1.0, "WaitSeconds": nil, "Gone": 2.0})},
 		{title: "nobody here", sample: "send-message", calls: []call{{op: "DynamoDB.GetItem", answer: item("Item", stored(map[string]any{"status": "READY"}))}}, check: counted(map[string]any{})},
 		{title: "told of a failure", sample: "send-message", calls: []call{here(map[string]any{"status": "FAILED", "failure": map[string]any{"code": "STORAGE", "message": "x"}}), post(empty)}, check: counted(map[string]any{})},
 	})

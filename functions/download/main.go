@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/aws/smithy-go"
 
 	"async-download/internal/execution"
@@ -152,12 +153,15 @@ func (f *function) start(ctx context.Context, name, path, query, ticketHash, by 
 	if err != nil {
 		return err
 	}
-	// A call repeated after a lost reply has the same name and input, which
-	// Step Functions takes for the same execution.
+	// A call repeated after a lost reply has the same name and input, which Step
+	// Functions takes for the same execution while that runs. One that has ended at
+	// once, as when the origin says 404, already exists: nobody else has its name.
+	// https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
+	var there *sfntypes.ExecutionAlreadyExists
 	_, err = f.stepFunctions.StartExecution(ctx, &sfn.StartExecutionInput{
 		StateMachineArn: &f.stateMachine, Name: &name, Input: aws.String(string(input)),
 	})
-	if err != nil {
+	if err != nil && !errors.As(err, &there) {
 		return errors.Join(throttled(err), f.meeting.Discard(ctx, arn))
 	}
 	return nil

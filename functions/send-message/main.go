@@ -65,20 +65,27 @@ func (f *function) handle(ctx context.Context, d meeting.Delivery) (struct{}, er
 		fallback = *d.Connection
 	}
 	var told meeting.Item
-	posted := false
+	gone := 0
 	err := f.meeting.Deliver(ctx, d.ExecutionARN, fallback, func(ctx context.Context, item meeting.Item, c meeting.Connection) error {
-		told, posted = item, true
+		told = item
 		event, err := f.event(ctx, name, item)
 		if err != nil {
 			return err
 		}
 		if item.Status == meeting.Ready { // the last word on a copy that was watched
-			if err := f.socket.Post(ctx, c, socket.Progress(item.BytesCopied, item.BytesTotal)); err != nil {
-				return err
-			}
+			err = f.socket.Post(ctx, c, socket.Progress(item.BytesCopied, item.BytesTotal))
 		}
-		return f.socket.Post(ctx, c, event)
+		if err == nil {
+			err = f.socket.Post(ctx, c, event)
+		}
+		if errors.Is(err, meeting.ErrGone) {
+			gone++
+		}
+		return err
 	})
+	if gone > 0 {
+		f.metrics.Record(metric.Line{Message: "measured", Execution: name, Values: map[metric.Name]float64{metric.Gone: float64(gone)}})
+	}
 	switch {
 	case err == nil:
 		log.InfoContext(ctx, "answered")
@@ -88,9 +95,6 @@ func (f *function) handle(ctx context.Context, d meeting.Delivery) (struct{}, er
 		}
 	case errors.Is(err, meeting.ErrOpening), errors.Is(err, meeting.ErrGone):
 		log.InfoContext(ctx, "not answered", "reason", err)
-		if posted {
-			f.metrics.Record(metric.Line{Message: "measured", Execution: name, Values: map[metric.Name]float64{metric.Gone: 1}})
-		}
 	default:
 		log.ErrorContext(ctx, "not answered", "error", failure.As(err))
 	}

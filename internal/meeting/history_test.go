@@ -201,8 +201,7 @@ func TestEveryOrder(t *testing.T) {
 						t.Fatal(err)
 					}
 					w.start(context.Background(), "workflow", w.workflow)
-					for w.visits["Look for the client"] == 0 { // the meeting is what is ordered
-						all, _ := w.standing()
+					for all, _ := w.standing(); w.visits["Look for the client"] == 0; all, _ = w.standing() { // the meeting is what is ordered
 						w.proceed(all[0], none)
 					}
 					scene.begin(w)

@@ -13,7 +13,8 @@
 //
 //  1. Both sides look for the other: the wait writes its token only where no
 //     connection is, Connect writes the connection and reads the token in one update.
-//  2. A 410 while the handshake may be open is not "gone": Deliver says [ErrOpening].
+//  2. A 410 while the handshake may be open is not "gone": Deliver tries again, and
+//     then says [ErrOpening].
 //  3. Gone means wait again: Deliver takes that connection out and says [ErrGone].
 //  4. Disconnect takes out its own connection and no other.
 package meeting
@@ -41,6 +42,13 @@ const (
 	// the time-out of on-connect, 10 s, and API Gateway's own share.
 	Handshake = 12 * time.Second
 
+	// openingTries and openingPause are how Deliver waits for a socket to open: 3 s,
+	// which is more than on-connect takes once it has written the connection. The
+	// client has its answer a fifth of a second after its socket is open; the deliver
+	// machine's own tries, whole seconds apart, are for what takes longer.
+	openingTries = 16
+	openingPause = 200 * time.Millisecond
+
 	// ItemLife is when TTL takes an item that nobody else has: an execution lasts
 	// a day at most (TimeoutSeconds in asl/download.asl.json), and one that ended
 	// badly can be asked why for another.
@@ -55,7 +63,7 @@ const (
 var (
 	// ErrUnknown: no item has this ARN or this connection.
 	ErrUnknown = errors.New("unknown execution")
-	// ErrOpening: the client is not there yet, or another took its place; try again in a second.
+	// ErrOpening: the client is still not there, or another took its place; try again in a second.
 	ErrOpening = errors.New("the connection is still opening")
 	// ErrGone: nobody is there; wait again.
 	ErrGone = errors.New("the connection is gone")
@@ -360,8 +368,24 @@ func (m *Meeting) Cancel(ctx context.Context, arn string) error {
 // Gateway's 410 and may be called again with the same connection.
 //
 // Deliver returns nil once the client was answered, [ErrOpening] to be called
-// again in a second, [ErrGone] when nobody is there.
+// again in a second, after it has tried for some, [ErrGone] when nobody is there.
 func (m *Meeting) Deliver(ctx context.Context, arn string, fallback Connection, post func(context.Context, Item, Connection) error) error {
+	for try := 1; ; try++ {
+		err := m.deliver(ctx, arn, fallback, post)
+		if !errors.Is(err, ErrOpening) || try == openingTries {
+			return err
+		}
+		select {
+		case <-time.After(openingPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// deliver is one try, which looks at the item anew: another connection may have
+// come in between.
+func (m *Meeting) deliver(ctx context.Context, arn string, fallback Connection, post func(context.Context, Item, Connection) error) error {
 	item, err := m.Current(ctx, arn)
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		return err

@@ -25,6 +25,7 @@ import (
 //	1 (asl) Wait for the client: attribute_not_exists(connectionId)   TestHistories, TestEveryOrder/a_client, TestWaitIsConditional
 //	1 Connect: resume                                                 TestHistories, TestEveryOrder/a_client, TestConnect/while_it_waits
 //	2 Deliver: ErrOpening for a young connection                      TestHistories, TestEveryOrder/a_client, TestDeliver/410,_young
+//	2 Deliver: the tries of its own                                   TestHandshakes, TestDeliver/410,_and_another_came
 //	3 Deliver: leave at a 410                                         TestHistories, TestEveryOrder/a_client_that_drops_unnoticed, TestDeliver/410,_old
 //	3 (asl) ConnectionGone leads to Look for the client               TestHistories, TestEveryOrder/a_client_that_drops_at_once
 //	4 leave: connectionId = :id                                       TestHistories, TestDisconnect/another_came
@@ -438,17 +439,27 @@ func TestDeliver(t *testing.T) {
 		"410, after delivery":   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "", "long ago") }, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
 		"410, item gone":        {given: func(*bench) {}, fallback: "long ago", want: meeting.ErrGone, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
 		"410, item gone, young": {given: func(*bench) {}, fallback: "c1", want: meeting.ErrOpening, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
-		"410, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "long ago") }, want: meeting.ErrOpening, item: [3]string{"READY", "c2", ""},
+		"410, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "long ago") }, told: "c2", item: [3]string{"DELIVERED", "c2", ""},
 			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
-				return func(context.Context, meeting.Item, meeting.Connection) error {
-					b.table.items[arn][indexName] = value{"S": "c2"}
-					return meeting.ErrGone
+				return func(ctx context.Context, i meeting.Item, c meeting.Connection) error {
+					if c.ID == "c1" {
+						b.table.items[arn][indexName] = value{"S": "c2"}
+						return meeting.ErrGone
+					}
+					return took(ctx, i, c)
 				}
 			}},
-		"posted, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: meeting.ErrOpening, item: [3]string{"READY", "c2", ""},
+		"posted, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, told: "c1 c2", item: [3]string{"DELIVERED", "c2", ""},
 			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
-				return func(context.Context, meeting.Item, meeting.Connection) error {
+				return func(ctx context.Context, i meeting.Item, c meeting.Connection) error {
 					b.table.items[arn][indexName] = value{"S": "c2"}
+					return took(ctx, i, c)
+				}
+			}},
+		"posted, and another came each time": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: meeting.ErrOpening, item: [3]string{"READY", "c1................", ""},
+			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
+				return func(_ context.Context, _ meeting.Item, c meeting.Connection) error {
+					b.table.items[arn][indexName] = value{"S": c.ID + "."}
 					return nil
 				}
 			}},
@@ -487,15 +498,17 @@ func TestHandshakeIsWaitedFor(t *testing.T) {
 		0: meeting.ErrOpening, meeting.Handshake - time.Millisecond: meeting.ErrOpening,
 		meeting.Handshake: meeting.ErrGone, time.Hour: meeting.ErrGone,
 	} {
-		b := newBench()
-		b.given(meeting.Ready, "c1", "")
-		begun := time.Now()
-		b.table.items[arn]["connectedAt"] = value{"N": fmt.Sprint(begun.UnixMilli())}
-		b.Now = func() time.Time { return time.UnixMilli(begun.UnixMilli()).Add(age) }
-		err := b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone })
-		if !errors.Is(err, want) {
-			t.Errorf("410 after %v: got %v, want %v", age, err, want)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench()
+			b.given(meeting.Ready, "c1", "")
+			begun := time.Now()
+			b.table.items[arn]["connectedAt"] = value{"N": fmt.Sprint(begun.UnixMilli())}
+			b.Now = func() time.Time { return time.UnixMilli(begun.UnixMilli()).Add(age) }
+			err := b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone })
+			if !errors.Is(err, want) {
+				t.Errorf("410 after %v: got %v, want %v", age, err, want)
+			}
+		})
 	}
 }
 
@@ -796,18 +809,27 @@ func TestEndWhileTheLinkIsOnItsWay(t *testing.T) {
 		want error
 		left string
 	}{
-		"stays":  {func(*bench) error { return nil }, meeting.ErrOpening, "c1"}, // to be told the reason
+		"stays":  {func(*bench) error { return nil }, nil, "c1"}, // and is told the reason
 		"closes": {func(b *bench) error { return b.Leave(ctx, arn, "c1") }, meeting.ErrGone, ""},
 	} {
 		t.Run(title, func(t *testing.T) {
-			b := newBench()
-			b.given(meeting.Ready, "c1", "")
-			err := b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error {
-				_, err := b.End(ctx, arn, failure.New(failure.Cancelled, "stopped"))
-				return errors.Join(err, more.do(b))
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench()
+				b.given(meeting.Ready, "c1", "")
+				var told []meeting.Status
+				err := b.Deliver(ctx, arn, meeting.Connection{}, func(_ context.Context, i meeting.Item, _ meeting.Connection) error {
+					if told = append(told, i.Status); len(told) > 1 {
+						return nil
+					}
+					_, err := b.End(ctx, arn, failure.New(failure.Cancelled, "stopped"))
+					return errors.Join(err, more.do(b))
+				})
+				wants(t, err, more.want)
+				b.is(t, meeting.Cancelled, more.left, "")
+				if last := told[len(told)-1]; more.left != "" && last != meeting.Cancelled {
+					t.Errorf("told last of %s, want CANCELLED", last)
+				}
 			})
-			wants(t, err, more.want)
-			b.is(t, meeting.Cancelled, more.left, "")
 		})
 	}
 }
@@ -867,7 +889,7 @@ func TestClientThatKeepsComing(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.start(context.Background(), "workflow", w.workflow)
-		for range 20 {
+		for range 30 {
 			s := w.connect()
 			for tick := range 30 { // 3 s
 				for {
