@@ -1,0 +1,116 @@
+package events_test
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAuthorizer has an issuer sign tokens, which go through the function as API
+// Gateway would hand them over. All the ways to be refused are in
+// functions/authorizer.
+func TestAuthorizer(t *testing.T) {
+	t.Parallel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base64 := base64.RawURLEncoding.EncodeToString
+	issuer := httptest.NewUnstartedServer(nil)
+	issuer.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path {
+		case "/.well-known/openid-configuration":
+			fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q,"id_token_signing_alg_values_supported":["RS256"]}`, issuer.URL, issuer.URL+"/keys")
+		case "/keys":
+			fmt.Fprintf(w, `{"keys":[{"kty":"RSA","alg":"RS256","use":"sig","kid":"1","n":%q,"e":%q}]}`, base64(key.N.Bytes()), base64(big.NewInt(int64(key.E)).Bytes()))
+		default:
+			t.Errorf("the issuer was asked for %s", r.URL.Path)
+		}
+	})
+	issuer.Start()
+	t.Cleanup(issuer.Close)
+	token := func(audience string, expires time.Duration) string {
+		text := base64([]byte(`{"alg":"RS256","kid":"1"}`)) + "." + base64([]byte(asJSON(map[string]any{
+			"iss": issuer.URL, "aud": audience, "sub": "somebody", "secret": querySecret, "exp": time.Now().Add(expires).Unix(),
+		})))
+		sum := sha256.Sum256([]byte(text))
+		signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text + "." + base64(signature)
+	}
+	env := map[string]string{"JWT_ISSUER": issuer.URL}
+	shows := func(text string) func(map[string]any) {
+		return func(e map[string]any) { e["authorizationToken"] = text }
+	}
+	// The one text that API Gateway makes 401 of.
+	refused := func(token string) func(*testing.T, invocation) {
+		return func(t *testing.T, got invocation) {
+			t.Helper()
+			if got.errorMessage != "Unauthorized" {
+				t.Errorf("got %s, want the error Unauthorized", got.body)
+			}
+			notLogged(t, token, got)
+		}
+	}
+	good, late, others := token("files", time.Hour), token("files", -time.Minute), token("mail", time.Hour)
+	runAll(t, "authorizer", []run{
+		{title: "good", sample: "authorizer", env: env, change: shows("Bearer " + good), check: func(t *testing.T, got invocation) {
+			var a struct {
+				PrincipalID    string
+				PolicyDocument struct {
+					Version   string
+					Statement []struct {
+						Action, Resource []string
+						Effect           string
+					}
+				}
+			}
+			if err := json.Unmarshal(got.body, &a); err != nil || len(a.PolicyDocument.Statement) != 1 {
+				t.Fatalf("got %s, want a policy of one statement (%v)", got.body, err)
+			}
+			s, stage := a.PolicyDocument.Statement[0], "arn:aws:execute-api:us-east-1:123456789012:a1b2c3d4e5/dev/*"
+			if a.PrincipalID != "somebody" || a.PolicyDocument.Version != "2012-10-17" || s.Effect != "Allow" ||
+				strings.Join(s.Action, " ") != "execute-api:Invoke" || strings.Join(s.Resource, " ") != stage {
+				t.Errorf("got %s, want somebody let into %s", got.body, stage)
+			}
+			notLogged(t, good, got)
+		}},
+		{title: "expired", sample: "authorizer", env: env, change: shows("Bearer " + late), check: refused(late)},
+		{title: "for another audience", sample: "authorizer", env: env, change: shows("Bearer " + others), check: refused(others)},
+		{title: "not signed by the issuer", sample: "authorizer", env: env, check: refused("c2lnbmF0dXJl")}, // the sample's own
+		{title: "issuer out of reach", sample: "authorizer", env: map[string]string{"JWT_ISSUER": "http://127.0.0.1:1"}, change: shows("Bearer " + good),
+			check: func(t *testing.T, got invocation) {
+				if got.errorType == "" || got.errorMessage == "Unauthorized" {
+					t.Errorf("got %s, want an error that is no refusal", got.body)
+				}
+				notLogged(t, good, got)
+			}},
+	})
+}
+
+// notLogged wants a token's claims and signature in no log; its header says nothing.
+func notLogged(t *testing.T, token string, got invocation) {
+	t.Helper()
+	_, rest, _ := strings.Cut(token, ".")
+	for _, part := range strings.Split(rest, ".") {
+		if part != "" && strings.Contains(got.logs, part) {
+			t.Errorf("got a part of the token in the log:\n%s", got.logs)
+		}
+	}
+	if !strings.Contains(got.logs, `"level"`) {
+		t.Errorf("got log %q, want a line", got.logs)
+	}
+}
