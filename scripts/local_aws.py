@@ -18,6 +18,8 @@ from ministack import app
 from ministack.core import iam_actions
 from ministack.services import apigateway_v1, s3, stepfunctions
 
+import local_calls
+
 raw_path = contextvars.ContextVar("raw_path", default=None)
 extract = iam_actions.extract_resource_arn
 handle, build_event = app._handle_execute_api_request, apigateway_v1._build_lambda_event_v1
@@ -92,6 +94,8 @@ iam_actions.extract_resource_arn = extract_resource_arn
 s3._crc64nvme = checksums.crc64nvme
 s3._resolve_part_checksums, s3._composite_checksum = resolve_part_checksums, whole_checksum
 s3._create_multipart_upload, s3._complete_multipart_upload = create_multipart_upload, complete_multipart_upload
+
+local_calls.keep()
 
 if __name__ == "__main__":
     app.main()
