@@ -33,6 +33,9 @@ func (c *Copier) uploads(ctx context.Context, key string) ([]string, error) {
 	pages := s3.NewListMultipartUploadsPaginator(c.S3, &s3.ListMultipartUploadsInput{Bucket: &c.Bucket, Prefix: &key})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
+		if isCode(err, "NoSuchUpload") {
+			return ids, nil // how gofakes3 says that there are none
+		}
 		if err != nil {
 			return nil, storage(ctx, err, "listing the open uploads")
 		}

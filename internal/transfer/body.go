@@ -32,12 +32,16 @@ import (
 // SDK. Over plain HTTP that leaves the bytes to whoever is on the wire, as plain
 // HTTP does with everything it returns; it is meant for a stack on loopback.
 //
+// Stores that stand in for S3 may not know this form; they get the bytes as they
+// are, and the checksum of the whole at the end must do.
+//
 // Transports may go on reading a body after the request has failed, so Read and
 // end exclude each other.
 type body struct {
-	size int64
-	src  io.Reader
-	last func() // told that all bytes were read
+	size  int64
+	plain bool
+	src   io.Reader
+	last  func() // told that all bytes were read
 
 	sent atomic.Bool // all of it was given to the transport
 
@@ -59,8 +63,12 @@ const (
 var errEnded = errors.New("the request is over")
 
 // newBody has a CRC-64 behind the bytes, or a CRC-32 for a composite upload.
-func newBody(size int64, composite bool) *body {
-	return &body{size: size, sums: sums{both: composite}, frame: []byte(strconv.FormatInt(size, 16) + "\r\n")}
+func newBody(size int64, plan Plan) *body {
+	b := &body{size: size, plain: plan.Plain, sums: sums{both: plan.Composite}}
+	if !b.plain {
+		b.frame = []byte(strconv.FormatInt(size, 16) + "\r\n")
+	}
+	return b
 }
 
 // Read gives the encoded body.
@@ -86,7 +94,9 @@ func (b *body) Read(p []byte) (int, error) {
 			_, _ = b.sums.Write(p[total : total+n])
 			total += n
 			if b.read == b.size {
-				b.frame = fmt.Appendf(nil, "\r\n0\r\n%s:%s\r\n\r\n", b.trailer(), b.sum())
+				if !b.plain {
+					b.frame = fmt.Appendf(nil, "\r\n0\r\n%s:%s\r\n\r\n", b.trailer(), b.sum())
+				}
 				b.state = inTail
 				b.last()
 				continue
@@ -153,6 +163,9 @@ func outlasting(ctx context.Context, sent func() bool) (context.Context, context
 
 // encodedLength is how many bytes Read gives.
 func (b *body) encodedLength() int64 {
+	if b.plain {
+		return b.size
+	}
 	return int64(len(strconv.FormatInt(b.size, 16))+2) + b.size +
 		int64(len("\r\n0\r\n:\r\n\r\n")+len(b.trailer())+len(b.sum()))
 }
@@ -202,9 +215,12 @@ func (b *body) HandleFinalize(ctx context.Context, in middleware.FinalizeInput, 
 		return middleware.FinalizeOutput{}, middleware.Metadata{}, fmt.Errorf("set the body: %w", err)
 	}
 	req.ContentLength = b.encodedLength()
+	in.Request = req
+	if b.plain {
+		return next.HandleFinalize(v4.SetPayloadHash(ctx, "UNSIGNED-PAYLOAD"), in)
+	}
 	req.Header.Add("Content-Encoding", "aws-chunked")
 	req.Header.Set("X-Amz-Decoded-Content-Length", strconv.FormatInt(b.size, 10))
 	req.Header.Set("X-Amz-Trailer", b.trailer())
-	in.Request = req
 	return next.HandleFinalize(v4.SetPayloadHash(ctx, "STREAMING-UNSIGNED-PAYLOAD-TRAILER"), in)
 }

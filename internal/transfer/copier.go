@@ -127,7 +127,7 @@ const (
 func FromHead(head *s3.HeadObjectOutput) Result {
 	r := Result{
 		Bytes:       aws.ToInt64(head.ContentLength),
-		Checksum:    Checksum{CRC64NVME: aws.ToString(head.ChecksumCRC64NVME), CRC32: aws.ToString(head.ChecksumCRC32)},
+		Checksum:    checksums(head),
 		Verified:    head.Metadata[MetaVerified] == "true",
 		Pinned:      head.Metadata[MetaValidator] != "",
 		ContentType: aws.ToString(head.ContentType),

@@ -110,7 +110,7 @@ func (c *copying) copyPart(ctx context.Context, n int32) error {
 // tryPart reads one range and sends it to S3 while it comes.
 func (c *copying) tryPart(ctx context.Context, n int32) (part, error) {
 	start, end := c.plan.Span(n)
-	b := newBody(end-start, c.plan.Composite)
+	b := newBody(end-start, c.plan)
 	call, cancel := b.context(ctx)
 	defer cancel(errEnded)
 	src := c.f.Range(call, start, end)

@@ -31,6 +31,8 @@ type Plan struct {
 	Digest string `json:"digest,omitempty"`
 	// Composite: the store keeps only a checksum of checksums of this upload.
 	Composite bool `json:"composite,omitempty"`
+	// Plain: the store doesn't know checksums behind a body (see [body]).
+	Plain bool `json:"plain,omitempty"`
 }
 
 // Segment is a run of parts, First to Last inclusive.

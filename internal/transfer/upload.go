@@ -180,6 +180,9 @@ func (c *Copier) resume(ctx context.Context, src Source, plan Plan) (Plan, map[i
 			continue
 		}
 		have, err := c.parts(ctx, plan, Segment{1, plan.Parts()})
+		if err == nil && c.S3.Options().BaseEndpoint != nil {
+			plan, err = c.mark(ctx, plan, want)
+		}
 		if isCode(err, "NoSuchUpload") {
 			continue
 		}
@@ -196,8 +199,32 @@ func (c *Copier) begin(ctx context.Context, src Source, plan Plan, o object) (Pl
 		return plan, err
 	}
 	if plan.Parts() < markerPart {
-		_, err = c.putPart(ctx, plan, markerPart, bytes.NewReader(marker(src.URL, plan)))
+		return c.mark(ctx, plan, marker(src.URL, plan))
 	}
+	return plan, nil
+}
+
+// mark stores the marker. To a store that isn't S3 it is sent as the parts will
+// be, to see whether their form is understood: some keep the framing with the
+// bytes.
+func (c *Copier) mark(ctx context.Context, plan Plan, m []byte) (Plan, error) {
+	if c.S3.Options().BaseEndpoint != nil {
+		b := newBody(int64(len(m)), plan)
+		b.src, b.last = bytes.NewReader(m), func() {}
+		n := int32(markerPart)
+		_, err := c.S3.UploadPart(ctx, &s3.UploadPartInput{
+			Bucket: &c.Bucket, Key: &plan.Key, UploadId: &plan.UploadID, PartNumber: &n,
+			Body: b, ContentLength: aws.Int64(int64(len(m))),
+		}, b.attach)
+		if err == nil {
+			marks, err := c.parts(ctx, plan, Segment{markerPart, markerPart})
+			if err != nil || marks[markerPart].size == int64(len(m)) {
+				return plan, err
+			}
+		}
+		plan.Plain = err == nil || !again(err) || isCode(err, "NotImplemented")
+	}
+	_, err := c.putPart(ctx, plan, markerPart, bytes.NewReader(m))
 	return plan, err
 }
 
