@@ -30,9 +30,10 @@ if [ -z "${ORIGIN_URL:-}" ]; then
 fi
 
 say "building"
+# Without --cached: that looks for changes in a function's own folder alone, and internal/ would be deployed as it was.
 architecture=$(uname -m | sed 's/aarch64/arm64/')
 CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -tags=lambda.norpc -ldflags=-s" \
-  quietly build .local/venv/bin/sam build --cached --parallel --build-dir "$STATE/build" --parameter-overrides "Architecture=$architecture"
+  quietly build .local/venv/bin/sam build --parallel --build-dir "$STATE/build" --parameter-overrides "Architecture=$architecture"
 
 # The emulator ignores TimeoutSecondsPath and would wait for ever; it gets the number itself.
 timeout=$(sed -n 's/.*ClientTimeoutSeconds=\([0-9]*\).*/\1/p' <<<"${PARAMETERS:-}")
@@ -67,6 +68,7 @@ export AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL
 export AWS_ACCESS_KEY_ID=test
 export AWS_SECRET_ACCESS_KEY=test
 export AWS_REGION=$AWS_REGION
+export AWS_DEFAULT_REGION=$AWS_REGION
 export API_URL=$(output DownloadApiUrl)
 export WEBSOCKET_ENDPOINT=$(output WebSocketEndpoint)
 export BUCKET=$(output BucketName)
