@@ -75,6 +75,7 @@ func TestLarge(t *testing.T) {
 	}
 	w.cuts[2].silent = large // 30 s go by until the program sees that
 	t.Logf("cuts: %+v", w.cuts)
+	w.start(t)
 
 	cmd := exec.Command(built, "-o", c.path("x"), s.url())
 	began := time.Now()
@@ -140,8 +141,10 @@ type cut struct {
 
 // wire is the network before a storage.
 type wire struct {
-	url, target string
-	pace        time.Duration // before each piece of a connection
+	listener net.Listener
+	url      string
+	target   string        // host:port
+	pace     time.Duration // before each piece of a connection
 
 	mu          sync.Mutex
 	cuts        []cut // to come, in order
@@ -158,11 +161,15 @@ func newWire(t *testing.T) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{url: "http://" + listener.Addr().String(), open: map[net.Conn]net.Conn{}}
+	return &wire{listener: listener, url: "http://" + listener.Addr().String(), open: map[net.Conn]net.Conn{}}
+}
+
+// start is called when everything is set.
+func (w *wire) start(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
-			client, err := listener.Accept()
+			client, err := w.listener.Accept()
 			if err != nil {
 				return
 			}
@@ -170,7 +177,7 @@ func newWire(t *testing.T) *wire {
 		}
 	})
 	t.Cleanup(func() {
-		listener.Close()
+		w.listener.Close()
 		w.mu.Lock()
 		w.end(true)
 		for _, client := range w.silent {
@@ -179,7 +186,6 @@ func newWire(t *testing.T) *wire {
 		w.mu.Unlock()
 		running.Wait()
 	})
-	return w
 }
 
 // end ends every connection; w.mu is held.
@@ -268,7 +274,6 @@ type store struct {
 	t       *testing.T
 	dir     string
 	address string
-	env     []string
 }
 
 const bucketName, objectKey = "large-test", "downloads/large"
