@@ -9,9 +9,13 @@ sam=.local/venv/bin/sam
 command -v sam >/dev/null && sam=sam
 export SAM_CLI_TELEMETRY=0
 # Without --cached: that looks for changes in a function's own folder alone, and internal/ would be deployed as it was.
-CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -tags=lambda.norpc -ldflags=-s" "$sam" build --parallel
-if [ -f samconfig.toml ]; then
-  "$sam" deploy --config-env "${ENVIRONMENT:-default}" --no-fail-on-empty-changeset
+export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -tags=lambda.norpc -ldflags=-s"
+config=${CONFIG:-samconfig.toml}
+case $config in /*) ;; *) config=$PWD/$config ;; esac # sam looks for it beside the template it has built
+if [ -f "$config" ]; then
+  "$sam" build --parallel --config-file "$config" --config-env "${ENVIRONMENT:-default}"
+  "$sam" deploy --config-file "$config" --config-env "${ENVIRONMENT:-default}" --no-fail-on-empty-changeset
 else
+  "$sam" build --parallel
   "$sam" deploy --guided --capabilities CAPABILITY_IAM
 fi

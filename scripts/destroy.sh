@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 bash scripts/setup.sh venv
 : "${STACK_NAME:?say which stack: make destroy STACK_NAME=…}"
 export AWS_PAGER='' SAM_CLI_TELEMETRY=0
+[ -z "${AWS_REGION:-}" ] || export AWS_DEFAULT_REGION=$AWS_REGION # this command line knows only the latter
 aws=.local/venv/bin/aws
 
 bucket=$("$aws" cloudformation describe-stack-resources --stack-name "$STACK_NAME" \
