@@ -351,6 +351,18 @@ func TestDownload(t *testing.T) {
 		}, calls: []call{
 			{op: "DynamoDB.PutItem", with: map[string]string{"Item.path.S": ""}, answer: empty}, start,
 		}, check: accepted("https://files.example.com/v1", webSocketAPI)},
+		{title: "custom domain with a base path that begins alike", sample: "download-base", env: onAWS, change: func(e map[string]any) {
+			c := e["requestContext"].(map[string]any)
+			c["domainName"], c["path"], e["path"] = "files.example.com", "/downloads/download/a/download/b", "/downloads/download/a/download/b"
+		}, calls: []call{
+			{op: "DynamoDB.PutItem", with: map[string]string{"Item.path.S": "a/download/b"}, answer: empty}, start,
+		}, check: accepted("https://files.example.com/downloads", webSocketAPI)},
+		{title: "a stage called download", sample: "download-base", env: onAWS, change: func(e map[string]any) {
+			c := e["requestContext"].(map[string]any)
+			c["stage"], c["path"], e["path"] = "download", "/download/download/a", "/download/a"
+		}, calls: []call{
+			{op: "DynamoDB.PutItem", with: map[string]string{"Item.path.S": "a"}, answer: empty}, start,
+		}, check: accepted(strings.TrimSuffix(restAPI, "dev")+"download", webSocketAPI)},
 		{title: "local stack", sample: "download", change: secret, env: map[string]string{
 			"LOCAL_ENDPOINT": "http://127.0.0.1:4566", "WEBSOCKET_API": "http://127.0.0.1:4566/_aws/execute-api/f6g7h8i9j0/dev",
 		}, calls: []call{put, start}, check: accepted("http://127.0.0.1:4566/_aws/execute-api/a1b2c3d4e5/dev", "ws://127.0.0.1:4566/_aws/execute-api/f6g7h8i9j0/dev")},

@@ -25,4 +25,6 @@ if [ -n "$bucket" ] && [ "$bucket" != None ]; then
 fi
 "$aws" cloudformation delete-stack --stack-name "$STACK_NAME"
 "$aws" cloudformation wait stack-delete-complete --stack-name "$STACK_NAME"
+# Lines that came late have made the log group again, in whose place the next stack of this name couldn't have its own.
+"$aws" logs delete-log-group --log-group-name "/aws/lambda/$STACK_NAME" 2>/dev/null || true
 echo "destroy: $STACK_NAME is gone"

@@ -31,7 +31,8 @@ LOCAL = expand_template.decide(EXPANDED, {"LocalEndpoint": "http://127.0.0.1:456
 KEY = "arn:aws:kms:us-east-1:123456789012:key/5f0c3b1e-9a7d-4c62-88e1-f2a3b4c5d6e7"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:on-call"
 HARDENED = expand_template.decide(EXPANDED, {
-    "KmsKeyArn": KEY, "AlarmTopicArn": TOPIC, "AccessLogs": "true", "AccessLogBucket": "logs-of-the-account", "FetchReservedConcurrency": 40})["Resources"]
+    "KmsKeyArn": KEY, "AlarmTopicArn": TOPIC, "AccessLogs": "true", "AccessLogBucket": "logs-of-the-account", "FetchReservedConcurrency": 40,
+    "OriginSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:origin-AbCdEf", "OpenToAnyone": "true"})["Resources"]
 VPC = expand_template.decide(EXPANDED, {"VpcSubnetIds": "subnet-0a,subnet-0b", "VpcSecurityGroupIds": "sg-0c"})["Resources"]
 RUNBOOK = (TOP / "docs/RUNBOOK.md").read_text()
 
@@ -285,7 +286,8 @@ def needs(machine):
                 add("states:StartExecution", {"Ref": machine})
                 children = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${%s.Name}/*" % machine
                 for action in ("DescribeExecution", "StopExecution", "RedriveExecution"):
-                    add("states:" + action, {"Fn::Sub": children})
+                    for resource in (children, children.replace("/*", ":*")):
+                        add("states:" + action, {"Fn::Sub": resource})
                 walk(s["ItemProcessor"]["States"])
             if s["Type"] != "Task":
                 continue
@@ -571,11 +573,14 @@ class YourOwn(unittest.TestCase):
                         allowed.add(a)
             want = {}
             if any(a.startswith("dynamodb:") for a in allowed):
-                want["dynamodb"] = {"kms:Decrypt", "kms:DescribeKey"}
+                want["dynamodb"] = {"kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey",
+                                    "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"}
             if "s3:GetObject" in allowed:
                 want["s3"] = {"kms:Decrypt"}
             if "s3:PutObject" in allowed:
                 want["s3"] = {"kms:Decrypt", "kms:GenerateDataKey"}
+            if "secretsmanager:GetSecretValue" in allowed:
+                want["secretsmanager"] = {"kms:Decrypt"}
             self.assertEqual(keys, want, role)
 
     def test_bucket_logs(self):
@@ -626,6 +631,16 @@ class Callers(unittest.TestCase):
             self.assertEqual(schemes["iam"]["x-amazon-apigateway-authtype"], "awsSigv4")
             self.assertEqual(schemes["apiKey"], {"type": "apiKey", "name": "x-api-key", "in": "header"})
             self.assertEqual("jwt" in schemes, auth == "JWT")
+
+    def test_refusals_of_api_gateway_itself(self):
+        """A page of another host may read them, and they look like the functions' own."""
+        responses = OWN["DownloadApi"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
+        self.assertEqual(set(responses), {"DEFAULT_4XX", "DEFAULT_5XX"})
+        for response in responses.values():
+            self.assertEqual(response["responseParameters"]["gatewayresponse.header.Access-Control-Allow-Origin"], "'*'")
+            # API Gateway puts messageString in with its quotes.
+            text = response["responseTemplates"]["application/json"].replace("$context.error.messageString", '"a message"')
+            self.assertEqual(json.loads(text)["error"]["message"], "a message")
 
     def test_a_changed_value_reaches_the_stage(self):
         # The deployment's name is a hash of the source, in which the value doesn't show.

@@ -193,23 +193,35 @@ func throttled(err error) error {
 	return err
 }
 
-// resource is where a path to copy begins in the request's own.
-const resource = "/download"
+// around cuts a request's path at its segment "download": a stage or the base
+// path of a custom domain may stand before it, and end in the same letters.
+func around(path string) (before, after string) {
+	for i := range path {
+		rest, ok := strings.CutPrefix(path[i:], "/download")
+		if ok && (rest == "" || rest[0] == '/') {
+			return path[:i], strings.TrimPrefix(rest, "/")
+		}
+	}
+	return "", ""
+}
 
-// pathOf returns what stands after /download/, percent-encoded as it came:
-// pathParameters hold it decoded.
+// pathOf returns what stands after /download/, percent-encoded as it came.
 func pathOf(r events.APIGatewayProxyRequest) string {
-	_, path, _ := strings.Cut(r.Path, resource)
-	return strings.TrimPrefix(path, "/")
+	_, path := around(r.Path)
+	return path
 }
 
 // baseURL is the API's own URL, taken from the request: a reference to the API
-// in the template would be a cycle. It holds for a custom domain too, whose
-// base path stands before /download in requestContext.path, as the stage does.
+// in the template would be a cycle. A custom domain has its base path in the
+// place of the stage.
 func (f *function) baseURL(r events.APIGatewayProxyRequest) string {
+	c := r.RequestContext
 	if f.local != "" { // where a host name can't lead
-		return f.local + "/_aws/execute-api/" + r.RequestContext.APIID + "/" + r.RequestContext.Stage
+		return f.local + "/_aws/execute-api/" + c.APIID + "/" + c.Stage
 	}
-	prefix, _, _ := strings.Cut(r.RequestContext.Path, resource)
-	return "https://" + r.RequestContext.DomainName + prefix
+	prefix := "/" + c.Stage
+	if !strings.Contains(c.DomainName, ".execute-api.") {
+		prefix, _ = around(c.Path)
+	}
+	return "https://" + c.DomainName + prefix
 }

@@ -50,7 +50,8 @@ func (a API) Error(origin string, err error) Answer {
 func (a API) Preflight(origin string) Answer {
 	h := a.headers(origin)
 	h["Access-Control-Allow-Methods"] = "GET, DELETE, OPTIONS"
-	h["Access-Control-Allow-Headers"] = "Authorization, X-Api-Key, X-Download-Ticket"
+	// The two X-Amz- are of a signature, for ApiAuth IAM.
+	h["Access-Control-Allow-Headers"] = "Authorization, X-Api-Key, X-Amz-Date, X-Amz-Security-Token, X-Download-Ticket"
 	h["Access-Control-Max-Age"] = "3600"
 	return Answer{http.StatusNoContent, h, ""}
 }
