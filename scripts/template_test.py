@@ -675,22 +675,6 @@ class Callers(unittest.TestCase):
 class Readme(unittest.TestCase):
     TEXT = (TOP / "README.md").read_text()
 
-    def test_every_parameter_is_explained(self):
-        rows = re.findall(r"^\| (`[A-Z].*?) \|", self.TEXT, re.M)
-        told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-        self.assertLessEqual(set(SOURCE["Parameters"]), told)
-
-    def test_every_threat_names_a_test_that_is_there(self):
-        tests = {name for file in TOP.glob("**/*_test.go") for name in re.findall(r"^func (Test\w+)\(", file.read_text(), re.M)}
-        tests |= set(re.findall(r"def (test_\w+)\(", pathlib.Path(__file__).read_text()))
-        table = self.TEXT.split("\n## Threats\n")[1].split("\n## ")[0]
-        rows = [row.split("|")[4] for row in table.splitlines() if row.startswith("|")][2:]
-        self.assertGreater(len(rows), 10)
-        for row in rows:
-            named = re.findall(r"`(\w+)`", row)
-            self.assertTrue(named, row)
-            self.assertLessEqual(set(named), tests)
-
     def test_metrics_are_told(self):
         operations = self.TEXT.split("\n## Operations\n")[1].split("\n## ")[0]
         self.assertLessEqual(own_metrics(), set(re.findall(r"`(\w+)`", operations)))
