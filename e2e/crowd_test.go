@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
@@ -71,6 +74,63 @@ func alone(c *client) error {
 	case <-time.After(300 * time.Millisecond):
 	}
 	return nil
+}
+
+// TestFiftyAtOnce opens 50 sockets at once for one download, while it is copied
+// and while it waits: none is refused for an error, the workflow goes on once, and
+// the connection that stands in the item, so was written last, hears the link.
+func TestFiftyAtOnce(t *testing.T) {
+	for _, when := range []string{"copying", "waiting"} {
+		t.Run(when, func(t *testing.T) {
+			path := "/file/64KiB/fifty.bin?delay=8s"
+			if when == "waiting" {
+				path = "/file/64KiB/fifty.bin"
+			}
+			arn := ask(t, path)
+			if when == "waiting" {
+				waits(t, arn)
+			}
+			clients := make([]*client, 50)
+			crowd(t, len(clients), len(clients), func(t *testing.T, i int) error {
+				c, status := tryDial(t, http.Header{"X-StateMachine-ExecutionArn": {arn}, "X-Download-Format": {"json"}}, "")
+				if clients[i] = c; c == nil {
+					return fmt.Errorf("handshake: status %d", status)
+				}
+				return nil
+			})
+			if t.Failed() {
+				return
+			}
+			if out := ended(t, arn, 30*time.Second); out.Status != "SUCCEEDED" {
+				t.Errorf("status: got %s, want SUCCEEDED", out.Status)
+			}
+			waited := 0
+			if when == "waiting" {
+				waited = 1
+			}
+			if n := len(slices.DeleteFunc(states(t, arn), func(s string) bool { return s != "Wait for the client" })); n != waited {
+				t.Errorf("the workflow waited %d times, want %d", n, waited)
+			}
+			// Which of them is it? It is told, and has the link before or after.
+			i, known := item(t, arn)
+			if !known || i.TaskToken != "" {
+				t.Fatalf("item: got %+v, want the last connection's and no token", i)
+			}
+			if _, err := stack.connections.PostToConnection(t.Context(), &apigatewaymanagementapi.PostToConnectionInput{ConnectionId: &i.ConnectionID, Data: []byte("it is you")}); err != nil {
+				t.Fatal(err)
+			}
+			heard := make([]string, len(clients))
+			within(t, 20*time.Second, "the last connection's link", func() bool {
+				for i, c := range clients {
+					heard[i] += strings.Join(c.heard(), "\n")
+					if strings.Contains(heard[i], "it is you") && strings.Contains(heard[i], `{"type":"ready"`) {
+						return true
+					}
+				}
+				return false
+			})
+		})
+	}
 }
 
 // TestLateClients has 50 executions wait and their clients come, one every 200 ms.

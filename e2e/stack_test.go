@@ -25,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
+	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -51,6 +52,7 @@ var stack struct {
 	stepFuncs    *sfn.Client
 	lambda       *lambda.Client
 	logs         *cloudwatchlogs.Client
+	connections  *apigatewaymanagementapi.Client
 	meeting      *meeting.Meeting
 	stateMachine string
 }
@@ -142,6 +144,9 @@ func connect() error {
 	stack.stepFuncs = sfn.NewFromConfig(cfg)
 	stack.lambda = lambda.NewFromConfig(cfg)
 	stack.logs = cloudwatchlogs.NewFromConfig(cfg)
+	stack.connections = apigatewaymanagementapi.NewFromConfig(cfg, func(o *apigatewaymanagementapi.Options) {
+		o.BaseEndpoint = aws.String("http" + strings.TrimPrefix(stack.env["WEBSOCKET_ENDPOINT"], "ws"))
+	})
 	stack.meeting = &meeting.Meeting{DynamoDB: dynamodb.NewFromConfig(cfg), Table: stack.env["TABLE"], Tokens: stack.stepFuncs}
 	return nil
 }
@@ -286,6 +291,21 @@ func tryDial(t *testing.T, header http.Header, query string) (*client, int) {
 
 func (c *client) close() { c.conn.Close(websocket.StatusNormalClosure, "") }
 
+// heard returns the messages that have come and were not looked at.
+func (c *client) heard() (all []string) {
+	for {
+		select {
+		case m, ok := <-c.messages:
+			if !ok {
+				return all
+			}
+			all = append(all, m)
+		default:
+			return all
+		}
+	}
+}
+
 // next returns the next message, which must come within d.
 func (c *client) next(d time.Duration) string {
 	c.t.Helper()
@@ -402,4 +422,20 @@ func states(t *testing.T, arn string) []string {
 		}
 	}
 	return names
+}
+
+// entered returns when an execution entered a state for the first time.
+func entered(t *testing.T, arn, state string) time.Time {
+	t.Helper()
+	out, err := stack.stepFuncs.GetExecutionHistory(context.Background(), &sfn.GetExecutionHistoryInput{ExecutionArn: &arn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range out.Events {
+		if e.StateEnteredEventDetails != nil && *e.StateEnteredEventDetails.Name == state {
+			return *e.Timestamp
+		}
+	}
+	t.Fatalf("%s was not entered", state)
+	return time.Time{}
 }

@@ -1,0 +1,538 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+)
+
+// Faults of AWS between a client and its link, and the tests that hold what is
+// promised under each. meeting is internal/meeting, where time is virtual and the
+// tokens are stricter than any emulator's.
+//
+//	    fault                                  promise                                  tests
+//	T1  client before, while, after the wait   has its link, in every order             meeting TestEveryOrder, TestHistories; TestOrders; model
+//	T2  50 connections at once, one twice      one success taken, the last is told      meeting TestFiftyAtOnce; TestFiftyAtOnce
+//	T3  SendTaskSuccess repeated, late         no error for the client                  meeting TestConnect, TestTokensAreStrict; events TestOnConnect
+//	T4  a reply lost                           has its link, one more message at most   TestAWSFaults; meeting TestLostReplies, TestHistories
+//	T5  410 while the handshake is open        p99 1 s after the socket's opening       meeting TestHandshakes, TestDeliveryGivesUpInTime
+//	T6  drops before, while, after the post    a link with 90 % of its life             TestKilled, TestDrops, TestGoneAndBack; meeting TestHistories
+//	T7  $disconnect late, early, never         the next connection stays                meeting TestDisconnect, TestHistories; model
+//	T8  nobody comes                           EXPIRED on time, and told later          TestNobodyComes; scripts/second_engine.py
+//	T9  throttled                              has its link, 5 tries a call at most     TestAWSFaults; events TestThrottled; meeting TestThrottled
+//	T10 socket closed while it copies          progress and link on the next one        TestClosedByTheServer; scripts/download TestServerClosesTheSocket
+//	T11 credentials about to end               a link lives as long as it says          internal/link TestSession, TestSessionIsRenewed
+//	T12 origin fails, client connected         told the code                            TestFailures; meeting TestHistories
+func TestFaultsHaveTests(t *testing.T) {
+	source, err := os.ReadFile("e2e/faults_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, _ := strings.Cut(string(source), "func TestFaultsHaveTests")
+	var all strings.Builder
+	for _, folder := range []string{"e2e", "events", "internal/link", "internal/meeting", "scripts/download"} {
+		files, err := os.ReadDir(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if strings.HasSuffix(f.Name(), "_test.go") {
+				text, err := os.ReadFile(folder + "/" + f.Name())
+				if err != nil {
+					t.Fatal(err)
+				}
+				all.Write(text)
+			}
+		}
+	}
+	names := regexp.MustCompile(`\bTest\w+`).FindAllString(head, -1)
+	for _, name := range names {
+		if !strings.Contains(all.String(), "func "+name+"(") {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	if len(names) < 12 {
+		t.Errorf("got %d tests, want one a fault", len(names))
+	}
+}
+
+// fault is what becomes of a call that a function makes of AWS.
+type fault int
+
+const (
+	none      fault = iota
+	throttled       // refused, and nothing was done
+	lost            // done, and the connection reset instead of a reply
+)
+
+func (f fault) String() string { return [...]string{"", "throttled", "lost"}[f] }
+
+// call is one try of one.
+type call struct {
+	operation string // as DynamoDB.UpdateItem; of S3, the method
+	execution string // the name of the execution it is about, where it has that
+	body      string
+	try       int // 1 is the first
+}
+
+// proxy stands between the functions and the local stack. The state machines' own
+// calls don't come here: the emulator makes them within itself. Package meeting
+// has their faults.
+type proxy struct {
+	*httptest.Server
+	forward http.Handler
+
+	mu       sync.Mutex
+	choose   func(call) fault // nil: none
+	tries    map[string]int   // by call
+	injected map[string]map[fault]int
+	doubled  map[string]int // by execution: how often its link may have been posted once more
+}
+
+func newProxy(t *testing.T) *proxy {
+	t.Helper()
+	to, err := url.Parse(stack.env["AWS_ENDPOINT_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{tries: map[string]int{}, injected: map[string]map[fault]int{}, doubled: map[string]int{}}
+	p.forward = &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(to)
+			r.Out.Host = r.In.Host // which was signed
+			r.Out.Header.Del("Expect")
+		},
+		// A function that is ended for its new environment leaves a call unfinished.
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	}
+	p.Server = httptest.NewServer(p)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// between puts the proxy there until the test ends. The emulator gives each
+// function its own AWS_ENDPOINT_URL; the SDK takes one of a single service before
+// it: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+func (p *proxy) between(t *testing.T) {
+	t.Helper()
+	ctx := context.Background()
+	for _, id := range []string{"DownloadFunction", "ExecutionsFunction", "OnConnectFunction", "OnDisconnectFunction", "MessageFunction", "FetchFunction", "FinishFunction", "SendMessageFunction", "CleanUpFunction"} {
+		name := function(t, id)
+		now, err := stack.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		variables := map[string]string{}
+		for k, v := range now.Environment.Variables {
+			if variables[k] = v; k == "WEBSOCKET_API" && id != "DownloadFunction" { // whose clients go straight
+				variables[k] = strings.Replace(v, stack.env["AWS_ENDPOINT_URL"], p.URL, 1)
+			}
+		}
+		for _, service := range []string{"DYNAMODB", "SFN", "STS", "S3"} {
+			variables["AWS_ENDPOINT_URL_"+service] = p.URL
+		}
+		configure := func(variables map[string]string) {
+			if _, err := stack.lambda.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{
+				FunctionName: &name, Environment: &types.Environment{Variables: variables},
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		configure(variables)
+		t.Cleanup(func() { configure(now.Environment.Variables) })
+	}
+}
+
+// inject lets choose say what becomes of each call from now on.
+func (p *proxy) inject(choose func(call) fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.choose = choose
+}
+
+// count returns how often a fault was injected.
+func (p *proxy) count(operation string, f fault) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.injected[operation][f]
+}
+
+// forget begins to count anew, without faults.
+func (p *proxy) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.choose = nil
+	clear(p.injected)
+}
+
+// may returns how often the link of an execution may have been posted.
+func (p *proxy) may(arn string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return 1 + p.doubled[arn[strings.LastIndexByte(arn, ':')+1:]]
+}
+
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	c, id := take(r, body)
+	if c.operation == "" {
+		p.forward.ServeHTTP(w, r)
+		return
+	}
+	switch p.fate(c, id) {
+	case throttled:
+		refuse(w, c.operation)
+	case lost:
+		p.forward.ServeHTTP(httptest.NewRecorder(), r)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			tcp.SetLinger(0) // a reset, not an end
+		}
+		conn.Close()
+	default:
+		p.forward.ServeHTTP(w, r)
+	}
+}
+
+var executionName = regexp.MustCompile(`(?:downloads/|:)([0-9a-f]{32})\b`)
+
+// take finds out which call a request is, and what all its tries have in common.
+// A client that follows its link makes none.
+func take(r *http.Request, body []byte) (call, string) {
+	c, id := call{body: string(body)}, r.Header.Get("amz-sdk-invocation-id")
+	_, target, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	switch form, _ := url.ParseQuery(string(body)); {
+	case r.URL.Query().Has("X-Amz-Signature"):
+		return call{}, ""
+	case strings.HasPrefix(r.Header.Get("X-Amz-Target"), "DynamoDB_"):
+		c.operation = "DynamoDB." + target
+	case target != "":
+		c.operation = "StepFunctions." + target
+	case strings.Contains(r.URL.Path, "/@connections/"):
+		c.operation = "Connections.Post"
+	case r.URL.Path == "/" && form.Get("Action") != "":
+		c.operation = "STS." + form.Get("Action")
+	default:
+		c.operation, id = "S3."+r.Method, r.Method+r.URL.String() // the copier's tries of a part are calls of their own
+	}
+	if name := executionName.FindStringSubmatch(r.URL.Path + c.body); name != nil {
+		c.execution = name[1]
+	}
+	return c, id
+}
+
+func (p *proxy) fate(c call, id string) fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tries[id]++
+	if c.try = p.tries[id]; p.choose == nil {
+		return none
+	}
+	f := p.choose(c)
+	if f == none {
+		return f
+	}
+	if p.injected[c.operation] == nil {
+		p.injected[c.operation] = map[fault]int{}
+	}
+	p.injected[c.operation][f]++
+	// A message taken whose reply is lost is posted again. An Express execution that
+	// was started so is started again: there is no name to know it by.
+	// https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
+	if f == lost && (c.operation == "Connections.Post" && strings.Contains(c.body, "X-Amz-Signature") || c.operation == "StepFunctions.StartExecution" && strings.Contains(c.body, "executionArn")) {
+		p.doubled[c.execution]++
+	}
+	return f
+}
+
+// refuse answers as the service does when it is too busy.
+func refuse(w http.ResponseWriter, operation string) {
+	service, _, _ := strings.Cut(operation, ".")
+	answer := map[string]struct {
+		status     int
+		kind, body string
+	}{
+		"DynamoDB":      {http.StatusBadRequest, "application/x-amz-json-1.0", `{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"Rate exceeded"}`},
+		"StepFunctions": {http.StatusBadRequest, "application/x-amz-json-1.0", `{"__type":"ThrottlingException","message":"Rate exceeded"}`},
+		"STS":           {http.StatusBadRequest, "text/xml", `<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>`},
+		"Connections":   {http.StatusTooManyRequests, "application/json", `{"message":"Rate exceeded"}`},
+		"S3":            {http.StatusServiceUnavailable, "application/xml", `<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>`},
+	}[service]
+	w.Header().Set("Content-Type", answer.kind)
+	if service == "Connections" {
+		w.Header().Set("X-Amzn-Errortype", "LimitExceededException")
+	}
+	w.WriteHeader(answer.status)
+	io.WriteString(w, answer.body)
+}
+
+// come opens a socket as a client does that isn't put off by a refusal.
+func come(t *testing.T, arn string) (*client, error) {
+	t.Helper()
+	status := 0
+	for range 10 {
+		var c *client
+		if c, status = tryDial(t, http.Header{"X-StateMachine-ExecutionArn": {arn}, "X-Download-Format": {"json"}}, ""); c != nil {
+			return c, nil
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	return nil, fmt.Errorf("handshake: status %d, ten times", status)
+}
+
+// waits returns when the workflow waits for its client.
+func waits(t *testing.T, arn string) {
+	t.Helper()
+	within(t, 30*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+}
+
+// orders are how a client may come to its link. Each returns the execution and
+// the sockets on which a link was heard.
+var orders = map[string]func(t *testing.T, path string) (string, []*client, error){
+	"first": func(t *testing.T, path string) (string, []*client, error) {
+		arn := ask(t, path+"?delay=500ms")
+		return hears(t, arn)
+	},
+	"late": func(t *testing.T, path string) (string, []*client, error) {
+		arn := ask(t, path)
+		waits(t, arn)
+		return hears(t, arn)
+	},
+	"back": func(t *testing.T, path string) (string, []*client, error) {
+		arn := ask(t, path+"?delay=500ms")
+		for range 2 {
+			c, err := come(t, arn)
+			if err != nil {
+				return arn, nil, err
+			}
+			time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
+			c.conn.CloseNow()
+		}
+		return hears(t, arn)
+	},
+	"again": func(t *testing.T, path string) (string, []*client, error) { // after the end
+		arn := ask(t, path)
+		_, first, err := hears(t, arn)
+		if err != nil {
+			return arn, nil, err
+		}
+		ended(t, arn, time.Minute)
+		_, second, err := hears(t, arn)
+		return arn, append(first, second...), err
+	},
+	"by request": func(t *testing.T, path string) (string, []*client, error) {
+		_, a := get(t, path)
+		var err error
+		within(t, time.Minute, "a link", func() bool {
+			var resp *http.Response
+			if resp, err = http.Get(a.StatusURL); err != nil {
+				return true
+			}
+			defer resp.Body.Close()
+			var body struct{ Status, URL string }
+			err = json.NewDecoder(resp.Body).Decode(&body)
+			return err != nil || resp.StatusCode == http.StatusOK && body.Status == "READY" && body.URL != ""
+		})
+		return a.ExecutionARN, nil, err
+	},
+	"cancelled": func(t *testing.T, path string) (string, []*client, error) {
+		_, a := get(t, path)
+		waits(t, a.ExecutionARN)
+		r, _ := http.NewRequest(http.MethodDelete, a.StatusURL, nil)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return a.ExecutionARN, nil, err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusAccepted {
+			return a.ExecutionARN, nil, fmt.Errorf("DELETE: status %d", resp.StatusCode)
+		}
+		if out := ended(t, a.ExecutionARN, 20*time.Second); *out.Error != "CANCELLED" {
+			return a.ExecutionARN, nil, fmt.Errorf("ended as %s", *out.Error)
+		}
+		return a.ExecutionARN, nil, nil
+	},
+}
+
+// hears comes and hears the link.
+func hears(t *testing.T, arn string) (string, []*client, error) {
+	t.Helper()
+	c, err := come(t, arn)
+	if err == nil {
+		_, err = hear(c, time.Minute)
+	}
+	return arn, []*client{c}, err
+}
+
+// lives has a client come in an order and counts the links it hears: one, and one
+// more for each that was lost on its way.
+func (p *proxy) lives(t *testing.T, order, path string) (links int, err error) {
+	arn, clients, err := orders[order](t, path)
+	if err != nil {
+		return 0, fmt.Errorf("%s, %s: %w", order, arn, err)
+	}
+	out := ended(t, arn, time.Minute)
+	if order != "cancelled" && out.Status != "SUCCEEDED" && (out.Error == nil || *out.Error != "EXPIRED") {
+		return 0, fmt.Errorf("%s, %s: ended as %s", order, arn, out.Status)
+	}
+	time.Sleep(300 * time.Millisecond) // for a message that should not be there
+	for _, c := range clients {
+		n := 1 + strings.Count(strings.Join(c.heard(), ""), `{"type":"ready"`)
+		if links += n; n > p.may(arn) {
+			return links, fmt.Errorf("%s, %s: heard %d links, want at most %d", order, arn, n, p.may(arn))
+		}
+		c.close()
+	}
+	return links, nil
+}
+
+// TestAWSFaults has the AWS that the functions call throttle, and lose replies to
+// what it has done. Every client has its link all the same, once, and once more
+// for each post whose reply was lost; no call is tried more than five times; in
+// the end nothing waits.
+func TestAWSFaults(t *testing.T) {
+	p := newProxy(t)
+	p.between(t)
+
+	// One fault at a time, at the first tries of the first call it is about: three are
+	// all that the SDK makes.
+	for _, test := range []struct {
+		name      string
+		operation string
+		about     string // what the call's body has
+		fault     fault
+		times     int
+		order     string
+		links     int // the most that are heard; 0: one
+	}{
+		{"the item's creation throttled twice", "DynamoDB.PutItem", "", throttled, 2, "first", 0},
+		{"the item's creation lost", "DynamoDB.PutItem", "", lost, 1, "first", 0},
+		{"the start lost", "StepFunctions.StartExecution", "clientTimeoutSeconds", lost, 1, "first", 0},
+		{"the connection lost", "DynamoDB.UpdateItem", "SET connectionId", lost, 1, "late", 0},
+		{"the token's answer throttled for good", "StepFunctions.SendTaskSuccess", "", throttled, 3, "late", 0},
+		{"the token's answer lost", "StepFunctions.SendTaskSuccess", "", lost, 1, "late", 0},
+		{"the token's answer lost for good", "StepFunctions.SendTaskSuccess", "", lost, 3, "late", 0},
+		{"the token's note lost", "DynamoDB.UpdateItem", "REMOVE taskToken", lost, 1, "late", 0},
+		{"the token's answer to a request lost", "StepFunctions.SendTaskSuccess", "", lost, 1, "by request", 0},
+		{"the token's failure lost", "StepFunctions.SendTaskFailure", "", lost, 1, "cancelled", 0},
+		{"the signing role throttled for good", "STS.AssumeRole", "", throttled, 3, "first", 0},
+		{"the signing role lost", "STS.AssumeRole", "", lost, 1, "first", 0},
+		{"the link throttled", "Connections.Post", "X-Amz-Signature", throttled, 2, "late", 0},
+		{"the link lost", "Connections.Post", "X-Amz-Signature", lost, 1, "late", 2},
+		{"the mark of delivery lost", "DynamoDB.UpdateItem", "SET #status = :delivered", lost, 1, "first", 0},
+		{"the delivery to one who returns throttled", "StepFunctions.StartExecution", "executionArn", throttled, 1, "again", 0},
+		{"the delivery to one who returns lost", "StepFunctions.StartExecution", "executionArn", lost, 1, "again", 3},
+		{"the delivered item's end lost", "DynamoDB.DeleteItem", "", lost, 1, "again", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if strings.HasPrefix(test.operation, "STS.") { // one that has no session yet
+				set(t, "SendMessageFunction", "AGAIN", test.name)
+			}
+			left := test.times
+			p.inject(func(c call) fault {
+				if left == 0 || c.operation != test.operation || !strings.Contains(c.body, test.about) {
+					return none
+				}
+				left--
+				return test.fault
+			})
+			start := time.Now()
+			links, err := p.lives(t, test.order, "/file/64KiB/fault.bin")
+			if err != nil {
+				t.Error(err)
+			}
+			most := max(1, test.links)
+			if test.order == "again" {
+				most = max(2, test.links) // on two sockets
+			}
+			if links > most {
+				t.Errorf("heard %d links, want at most %d", links, most)
+			}
+			// What a $disconnect does comes after the client has its link.
+			within(t, 10*time.Second, "every fault to be met", func() bool { return p.count(test.operation, test.fault) == test.times })
+			p.forget()
+			t.Logf("links heard: %d; %s", links, time.Since(start).Round(10*time.Millisecond))
+		})
+	}
+
+	t.Run("at random", func(t *testing.T) {
+		const seed, each = 11, 0.15
+		dice, met := rand.New(rand.NewPCG(seed, seed)), map[string]int{}
+		p.inject(func(c call) fault {
+			// One fault a call: three would be one that failed, which is not what
+			// is tried here. The first two calls are sure to have each.
+			if c.try > 1 {
+				return none
+			}
+			met[c.operation]++
+			if met[c.operation] < 3 {
+				return fault(met[c.operation])
+			}
+			switch d := dice.Float64(); {
+			case d < each:
+				return throttled
+			case d < 2*each:
+				return lost
+			}
+			return none
+		})
+		turns := []string{"first", "late", "back", "again", "by request"}
+		var mu sync.Mutex
+		total := 0
+		crowd(t, 40, 25, func(t *testing.T, i int) error {
+			links, err := p.lives(t, turns[i%len(turns)], "/file/64KiB/faults.bin")
+			mu.Lock()
+			defer mu.Unlock()
+			total += links
+			return err
+		})
+		p.inject(nil)
+		for _, operation := range []string{
+			"DynamoDB.PutItem", "DynamoDB.GetItem", "DynamoDB.UpdateItem", "DynamoDB.DeleteItem", "DynamoDB.Query",
+			"StepFunctions.StartExecution", "StepFunctions.SendTaskSuccess", "STS.AssumeRole", "Connections.Post", "S3.HEAD", "S3.PUT",
+		} {
+			refused, reset := p.count(operation, throttled), p.count(operation, lost)
+			t.Logf("%-29s %3d calls: %2d throttled, %2d lost", operation, met[operation], refused, reset)
+			if refused == 0 || reset == 0 {
+				t.Errorf("%s: got %d throttled and %d lost, want some of each", operation, refused, reset)
+			}
+		}
+		t.Logf("seed %d: %d links heard", seed, total)
+	})
+	nothingWaits(t)
+	most := 0
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, n := range p.tries {
+		if !strings.Contains(id, "/") { // what S3 is asked for may be asked for again
+			most = max(most, n)
+		}
+	}
+	if most < 2 || most > 5 {
+		t.Errorf("a call was tried %d times at most, want some twice and none more than 5 times", most)
+	}
+}
