@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -25,7 +26,7 @@ type body struct {
 }
 
 func newBody(c *Client, ctx context.Context, cancel context.CancelCauseFunc, rc io.ReadCloser) *body {
-	b := &body{ctx: ctx, cancel: cancel, rc: rc, idle: or(c.IdleTimeout, IdleTimeout), window: or(c.FloorWindow, FloorWindow)}
+	b := &body{ctx: ctx, cancel: cancel, rc: rc, idle: cmp.Or(c.IdleTimeout, IdleTimeout), window: cmp.Or(c.FloorWindow, FloorWindow)}
 	b.timer = time.AfterFunc(b.idle, func() { cancel(errIdle) })
 	b.timer.Stop()
 	return b

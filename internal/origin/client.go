@@ -2,6 +2,7 @@ package origin
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -142,7 +143,7 @@ func (c *Client) init() {
 		// window and costs twice the CPU.
 		protocols := new(http.Protocols)
 		protocols.SetHTTP1(true)
-		n := or(c.Connections, Connections)
+		n := cmp.Or(c.Connections, Connections)
 		c.transport = &http.Transport{
 			// A proxy from the environment would be dialled in the origin's
 			// place, and the guard would see the proxy's address only.
@@ -159,7 +160,7 @@ func (c *Client) init() {
 			// Without this Go asks for gzip and decodes it: another file than
 			// the one that ETag and digest speak of.
 			DisableCompression:     true,
-			MaxConnsPerHost:        n,
+			MaxConnsPerHost:        n + 1, // one more: the first reply keeps its own until its bytes are wanted
 			MaxIdleConnsPerHost:    n,
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: 256 << 10,
@@ -196,6 +197,7 @@ func (l *Later) Unwrap() error { return l.Err }
 type transient struct {
 	failure *failure.Error
 	after   time.Duration // what the origin asked for, else 0
+	over    bool          // all tries were made
 }
 
 func (t *transient) Error() string { return t.failure.Error() }
@@ -211,22 +213,22 @@ type tries struct {
 // the error to end with.
 func (t *tries) wait(ctx context.Context, cause error) error {
 	var again *transient
-	if !errors.As(cause, &again) {
+	if !errors.As(cause, &again) || again.over {
 		return cause
 	}
 	if err := ended(ctx); err != nil {
 		return err
 	}
 	t.n++
-	if t.n >= or(t.c.Attempts, Attempts) {
-		return again.failure
+	if t.n >= cmp.Or(t.c.Attempts, Attempts) {
+		return &transient{failure: again.failure, over: true}
 	}
-	ceiling := min(or(t.c.Backoff, Backoff)<<min(t.n-1, 20), MaxBackoff)
+	ceiling := min(cmp.Or(t.c.Backoff, Backoff)<<min(t.n-1, 20), MaxBackoff)
 	pause := rand.N(ceiling + 1)
 	if again.after > 0 {
 		// Not before the origin asked for, and not all workers at that moment.
 		pause = again.after + rand.N(again.after/5+1)
-		if again.after > or(t.c.MaxSleep, MaxSleep) {
+		if again.after > cmp.Or(t.c.MaxSleep, MaxSleep) {
 			return &Later{After: pause, Err: again.failure}
 		}
 	}
@@ -424,7 +426,14 @@ func status(resp *http.Response) error {
 // error of a [File.Stream] that broke is.
 func Temporary(err error) bool {
 	var t *transient
-	return errors.As(err, &t)
+	return errors.As(err, &t) && !t.over
+}
+
+// GivenUp reports whether err is such a failure after all tries were made: the
+// origin may answer again in minutes.
+func GivenUp(err error) bool {
+	var t *transient
+	return errors.As(err, &t) && t.over
 }
 
 // CloseIdleConnections closes what is kept for the next request.

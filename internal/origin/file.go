@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func (f *File) open(ctx context.Context, firstBytes int64, whole *bool) error {
 		header.Set("Range", fmt.Sprintf("bytes=0-%d", firstBytes-1))
 	}
 	f.requests++
-	resp, at, err := f.c.send(ctx, f.url, header, or(f.c.FirstByteTimeout, FirstByteTimeout))
+	resp, at, err := f.c.send(ctx, f.url, header, cmp.Or(f.c.FirstByteTimeout, FirstByteTimeout))
 	if err != nil {
 		return err
 	}

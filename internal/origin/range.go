@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,7 +152,7 @@ func (f *File) request(ctx context.Context, start, end int64) (io.ReadCloser, er
 		"Range":    {fmt.Sprintf("bytes=%d-%d", start, end-1)},
 		"If-Match": {f.ETag},
 	}
-	resp, at, err := f.c.send(ctx, u, header, min(or(f.c.FirstByteTimeout, RangeTimeout), RangeTimeout))
+	resp, at, err := f.c.send(ctx, u, header, min(cmp.Or(f.c.FirstByteTimeout, RangeTimeout), RangeTimeout))
 	if err != nil {
 		return nil, err
 	}

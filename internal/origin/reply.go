@@ -79,7 +79,7 @@ func strongETag(h http.Header) string {
 		return ""
 	}
 	tag := tags[0]
-	if len(tag) < 3 || len(tag) > maxETag || tag[0] != '"' || tag[len(tag)-1] != '"' {
+	if len(tag) < 3 || len(tag) > maxETag || tag[0] != '"' || tag[len(tag)-1] != '"' || !utf8.ValidString(tag) { // JSON would change it
 		return ""
 	}
 	for i := 1; i < len(tag)-1; i++ {
@@ -180,11 +180,11 @@ func digest(h http.Header, whole bool) Digest {
 func fileName(h http.Header, u *url.URL) string {
 	if _, params, err := mime.ParseMediaType(h.Get("Content-Disposition")); err == nil {
 		if name := params["filename"]; name != "" {
-			// The name is a hint, and some send a whole path, with either slash.
-			name = name[strings.LastIndexAny(name, `/\`)+1:]
 			if decoded, err := new(mime.WordDecoder).DecodeHeader(name); err == nil {
 				name = decoded
 			}
+			// The name is a hint, and some send a whole path, with either slash.
+			name = name[strings.LastIndexAny(name, `/\`)+1:]
 			if utf8.ValidString(name) && name != "" {
 				return name
 			}

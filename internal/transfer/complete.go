@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
@@ -183,7 +184,7 @@ func (o object) result(head *s3.HeadObjectOutput, want Checksum) Result {
 		head.Metadata = o.metadata
 	}
 	r := FromHead(head)
-	r.Checksum.CRC64NVME = or(r.Checksum.CRC64NVME, want.CRC64NVME)
+	r.Checksum.CRC64NVME = cmp.Or(r.Checksum.CRC64NVME, want.CRC64NVME)
 	return r
 }
 

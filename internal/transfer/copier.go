@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"time"
@@ -69,8 +70,8 @@ type Copier struct {
 	streamPartSize int64
 }
 
-func (c *Copier) partSize() int64  { return or(c.PartSize, PartSize) }
-func (c *Copier) concurrency() int { return or(c.Concurrency, Concurrency) }
+func (c *Copier) partSize() int64  { return cmp.Or(c.PartSize, PartSize) }
+func (c *Copier) concurrency() int { return cmp.Or(c.Concurrency, Concurrency) }
 
 // Result is a copy that is complete. It has no secret in it.
 type Result struct {
@@ -111,8 +112,9 @@ type Work struct {
 	Plan     Plan      `json:"plan"`
 	Segments []Segment `json:"segments"`
 	// Missing counts the parts that weren't there when this was made. A round
-	// that doesn't lower it made no progress.
+	// that doesn't lower it made no progress; Idle counts those in a row.
 	Missing int `json:"missing"`
+	Idle    int `json:"idle,omitempty"`
 }
 
 // Metadata of the object, without S3's x-amz-meta- prefix.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -327,20 +328,34 @@ func TestSegmentAgain(t *testing.T) {
 // Rounds end when one of them brings nothing, with the reason.
 func TestFinishWithoutProgress(t *testing.T) {
 	data := origintest.Bytes(9, 20*small)
+	slow := func(c *Copier) { c.Run = time.Microsecond } // no origin moves a part in that
 	for name, tt := range map[string]struct {
-		then func(h *origintest.File, s *s3test.Server)
-		want failure.Code
+		set    func(c *Copier)
+		status int // that the origin answers from then on, 0 for the file
+		then   func(h *origintest.File)
+		rounds int
+		want   failure.Code
 	}{
-		"origin too slow": {func(*origintest.File, *s3test.Server) {}, failure.OriginTooSlow},
-		"file changed":    {func(h *origintest.File, _ *s3test.Server) { h.Replace(data, `"v2"`) }, failure.OriginChanged},
-		"file shrank":     {func(h *origintest.File, _ *s3test.Server) { h.Replace(data[:2*small], `"v1"`) }, failure.OriginChanged},
+		"origin too slow":     {set: slow, rounds: 1, want: failure.OriginTooSlow},
+		"no part can be kept": {rounds: idleRounds, want: failure.Storage},
+		"origin out of order": {status: 503, rounds: idleRounds, want: failure.OriginStatus},
+		"file gone":           {status: 404, rounds: 1, want: failure.OriginStatus},
+		"file changed":        {then: func(h *origintest.File) { h.Replace(data, `"v2"`) }, rounds: 1, want: failure.OriginChanged},
+		"file shrank":         {then: func(h *origintest.File) { h.Replace(data[:2*small], `"v1"`) }, rounds: 1, want: failure.OriginChanged},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newS3(t)
 			c := newCopier(t, s)
 			c.SegmentBytes = 4 * small
 			h := origintest.New(data, `"v1"`)
-			src := newSource(t, h)
+			var status atomic.Int64
+			src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if n := status.Load(); n != 0 {
+					w.WriteHeader(int(n))
+					return
+				}
+				h.ServeHTTP(w, r)
+			}))
 			out, err := c.Start(t.Context(), src, "key", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -351,9 +366,124 @@ func TestFinishWithoutProgress(t *testing.T) {
 			if out, err = c.Finish(t.Context(), src, *out.Work); err != nil {
 				t.Fatal(err)
 			}
-			tt.then(h, s)
-			_, err = c.Finish(t.Context(), src, *out.Work)
+			if tt.set != nil {
+				tt.set(c)
+			}
+			status.Store(int64(tt.status))
+			if tt.then != nil {
+				tt.then(h)
+			}
+			rounds := 0
+			for err == nil {
+				rounds++
+				out, err = c.Finish(t.Context(), src, *out.Work)
+			}
+			if rounds != tt.rounds {
+				t.Errorf("got an end after %d rounds, want %d", rounds, tt.rounds)
+			}
 			wantFailure(t, c, s, "key", err, tt.want)
+		})
+	}
+}
+
+// A round that brings nothing is made up for by the next.
+func TestOneBadRound(t *testing.T) {
+	s := newS3(t)
+	var bad atomic.Bool
+	bad.Store(true)
+	s.Fault = func(op string, n int, r *http.Request) s3test.Fault {
+		if op == "UploadPart" && r.URL.Query().Get("partNumber") == "7" && bad.Load() {
+			return s3test.Fault{Code: "InternalError", Status: 500}
+		}
+		return s3test.Fault{}
+	}
+	c := newCopier(t, s)
+	c.SegmentBytes = 2 * small
+	data := origintest.Bytes(64, 20*small)
+	src := newSource(t, origintest.New(data, `"a"`))
+	out, err := c.Start(t.Context(), src, "key", nil)
+	for round := 1; err == nil && out.Work != nil; round++ {
+		for _, segment := range out.Work.Segments {
+			_ = c.CopySegment(t.Context(), src, out.Work.Plan, segment)
+		}
+		out, err = c.Finish(t.Context(), src, *out.Work)
+		bad.Store(round < 2)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantObject(t, s, "key", data, *out.Result)
+}
+
+// One connection is enough, for a new copy and for one that is continued: the
+// first reply keeps its own until its bytes are wanted.
+func TestOneConnection(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	c.Concurrency, c.PartSize = 1, 8*mib // more than the sockets hold
+	data := origintest.Bytes(65, 5*8*mib)
+	h := origintest.New(data, `"v1"`)
+	var most atomic.Int64
+	most.Store(3)
+	ctx, cancel := context.WithCancel(t.Context())
+	src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if most.Add(-1) < 0 {
+			cancel()
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	src.Client.Connections, src.Client.FirstByteTimeout, src.Client.Attempts = 1, 2*time.Second, 1
+	if _, err := c.Start(ctx, src, "key", nil); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want the copy to be broken off", err)
+	}
+	most.Store(1000)
+	mustCopy(t, c, s, src, "key", data)
+}
+
+// timeouts answers what it is told to with the error of a dialer's time-out,
+// which errors.Is takes for the end of a context.
+type timeouts struct {
+	http.RoundTripper
+	hit func(*http.Request) bool
+}
+
+func (r timeouts) RoundTrip(req *http.Request) (*http.Response, error) {
+	if r.hit(req) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: context.DeadlineExceeded}
+	}
+	return r.RoundTripper.RoundTrip(req)
+}
+
+// A time-out of the network isn't the end of a worker's time.
+func TestNetworkTimeOut(t *testing.T) {
+	part := func(r *http.Request) bool {
+		return r.Method == http.MethodPut && r.URL.Query().Get("partNumber") != fmt.Sprint(markerPart)
+	}
+	for name, tt := range map[string]struct {
+		hit      func(*http.Request) bool
+		size     int
+		noRanges bool
+	}{
+		"a small file": {part, 100, false},
+		"ranges":       {part, 10 * small, false},
+		"a stream":     {part, 10 * small, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			c.SegmentBytes = 1 << 30
+			inner := c.S3.Options().HTTPClient.(*http.Client)
+			broken := *inner
+			broken.Transport = timeouts{inner.Transport, tt.hit}
+			c.S3 = s3.New(c.S3.Options(), func(o *s3.Options) { o.HTTPClient = &broken })
+			h := origintest.New(origintest.Bytes(66, tt.size), `"v1"`)
+			h.NoRanges = tt.noRanges
+			out, err := c.Start(t.Context(), newSource(t, h), "key", nil)
+			if out.Work != nil {
+				t.Fatalf("got work %+v, want an error", out.Work)
+			}
+			wantFailure(t, c, s, "key", err, failure.Storage)
 		})
 	}
 }

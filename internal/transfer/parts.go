@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -77,7 +78,7 @@ func (c *copying) copyParts(ctx context.Context, numbers []int32) error {
 		return context.Cause(ctx)
 	}
 	if c.late {
-		return context.DeadlineExceeded
+		return errLate
 	}
 	return nil
 }
@@ -265,5 +266,5 @@ func (c *Copier) patient(o *s3.Options) {
 
 // backoff is how long to wait before try number try+1.
 func backoff(try int, first time.Duration) time.Duration {
-	return rand.N(min(or(first, storeBackoff)<<min(max(try-1, 0), 20), storeMaxBackoff) + 1)
+	return rand.N(min(cmp.Or(first, storeBackoff)<<min(max(try-1, 0), 20), storeMaxBackoff) + 1)
 }

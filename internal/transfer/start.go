@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -20,8 +21,13 @@ const (
 	// a stream broke, or somebody aborted the upload.
 	restarts = 3
 	// digestReadBack is the largest file made of ranges whose digest is checked.
-	// It has to be read back from S3 in one stream, in one run.
-	digestReadBack = 64 << 30
+	// It has to be read back from S3 in one stream, in one run: at 20 MB/s.
+	digestReadBack = 16 << 30
+	// idleRounds is how many rounds in a row may bring no part before a copy is
+	// given up: a large one must not be lost to a bad minute of S3 or the origin.
+	idleRounds = 3
+	// workerRun is how long a worker runs at most, where nobody says.
+	workerRun = 14 * time.Minute
 	// wholeBytes is the largest file that is held in memory and stored in one
 	// request: no larger than one part by default.
 	wholeBytes = PartSize
@@ -73,7 +79,7 @@ func (c *Copier) finished(ctx context.Context, key string) (*Result, error) {
 	}
 	r := FromHead(head)
 	if err := c.checkDigest(ctx, key, origin.ParseDigest(head.Metadata[MetaDigest])); err != nil {
-		return nil, unfinished(err)
+		return nil, unfinished(ctx, err)
 	}
 	c.sweep(ctx, key)
 	return &r, nil
@@ -85,14 +91,14 @@ func (c *Copier) start(ctx context.Context, src Source, key string, meta map[str
 		first = 0
 	}
 	f, err := src.Client.Open(ctx, src.URL, first)
-	if errors.Is(err, context.DeadlineExceeded) {
+	if outOfTime(ctx, err) {
 		return Outcome{}, failure.New(failure.OriginUnreachable, "the origin gave no answer in the time that a copy has")
 	}
 	if err != nil {
 		return Outcome{}, err
 	}
 	defer f.Close()
-	if limit := or(c.MaxBytes, MaxBytes); f.Size > limit {
+	if limit := cmp.Or(c.MaxBytes, MaxBytes); f.Size > limit {
 		return Outcome{}, failure.New(failure.TooLarge, "the file has %d bytes; at most %d are taken", f.Size, limit)
 	}
 	if c.OnSize != nil {
@@ -110,7 +116,7 @@ func (c *Copier) start(ctx context.Context, src Source, key string, meta map[str
 	default:
 		r, err = c.stream(ctx, f, describe(f, key, meta), count)
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if outOfTime(ctx, err) {
 		return Outcome{}, failure.New(failure.OriginTooSlow, "the file didn't come in the time that a copy has; without ranges it can't be continued")
 	}
 	if err != nil {
@@ -123,8 +129,8 @@ func (c *Copier) start(ctx context.Context, src Source, key string, meta map[str
 
 // unfinished turns a deadline that came when all parts were there into the
 // advice to come again.
-func unfinished(err error) error {
-	if !errors.Is(err, context.DeadlineExceeded) {
+func unfinished(ctx context.Context, err error) error {
+	if !outOfTime(ctx, err) {
 		return err
 	}
 	return &origin.Later{After: time.Second, Err: failure.New(failure.Storage, "the object wasn't completed in the time that a copy has")}
@@ -207,6 +213,9 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 	}
 	all := Segment{1, plan.Parts()}
 	left := missing(all, have)
+	if len(left) == 0 || left[0] != 1 {
+		_ = f.Close() // nobody will read it
+	}
 	if c.SegmentBytes > 0 && f.Size > c.SegmentBytes && len(left) > 0 {
 		return Outcome{Work: c.work(plan, left)}, nil
 	}
@@ -220,7 +229,7 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 
 	run := &copying{c: c, f: f, plan: plan, have: have, report: count.add}
 	err = run.copyParts(ctx, left)
-	if errors.Is(err, context.DeadlineExceeded) && c.SegmentBytes > 0 {
+	if outOfTime(ctx, err) && c.SegmentBytes > 0 {
 		return Outcome{Work: c.work(plan, missing(all, have))}, nil
 	}
 	if err != nil {
@@ -228,7 +237,7 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 	}
 	r, err := c.complete(ctx, plan, have, o)
 	if err != nil {
-		return Outcome{}, unfinished(err)
+		return Outcome{}, unfinished(ctx, err)
 	}
 	r.Ranges = f.Requests()
 	return c.done(ctx, plan, r)
@@ -237,7 +246,7 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 // done is what follows the completion of an object made of parts.
 func (c *Copier) done(ctx context.Context, plan Plan, r Result) (Outcome, error) {
 	if err := c.checkDigest(ctx, plan.Key, origin.ParseDigest(plan.Digest)); err != nil {
-		return Outcome{}, unfinished(err)
+		return Outcome{}, unfinished(ctx, err)
 	}
 	c.sweep(ctx, plan.Key)
 	return Outcome{Result: &r}, nil
@@ -287,7 +296,7 @@ func (c *Copier) fastEnough(ctx context.Context, f *origin.File, plan Plan) erro
 	if _, err := io.CopyN(io.Discard, head, half); err != nil {
 		return err
 	}
-	speed := int64(float64(half) / max(time.Since(began).Seconds(), 1e-6))
+	speed := perSecond(half, time.Since(began))
 	if speed < plan.SlowestOrigin(c.Run) {
 		return failure.New(failure.OriginTooSlow, "a file of %d bytes needs %d bytes a second on each connection; the origin sends %d", f.Size, plan.SlowestOrigin(c.Run), speed)
 	}
@@ -305,7 +314,7 @@ func (c *Copier) CopySegment(ctx context.Context, src Source, plan Plan, segment
 		err = run.copyParts(ctx, missing(segment, have))
 	}
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
+	case outOfTime(ctx, err):
 		return nil
 	case isCode(err, "NoSuchUpload"):
 		// Finished by another worker while this one came late, or aborted.
@@ -332,20 +341,26 @@ func (c *Copier) Finish(ctx context.Context, src Source, work Work) (Outcome, er
 			return Outcome{}, gone(err)
 		}
 		if err != nil {
-			return Outcome{}, unfinished(err)
+			return Outcome{}, unfinished(ctx, err)
 		}
 		if left := missing(all, have); len(left) > 0 {
+			next := c.work(plan, left)
 			if len(left) >= work.Missing {
-				return Outcome{}, c.why(ctx, src, plan, left[0])
+				next.Idle = work.Idle + 1
+				err := c.why(ctx, src, plan, left[0])
+				passing := origin.GivenUp(err) || failure.CodeOf(err) == failure.Storage
+				if !passing || next.Idle == idleRounds {
+					return Outcome{}, err
+				}
 			}
-			return Outcome{Work: c.work(plan, left)}, nil
+			return Outcome{Work: next}, nil
 		}
 		r, err := c.complete(ctx, plan, have, object{key: plan.Key})
 		if isCode(err, "InvalidPart") && try < restarts {
 			continue // a late worker stored a part once more; list them again
 		}
 		if err != nil {
-			return Outcome{}, unfinished(err)
+			return Outcome{}, unfinished(ctx, err)
 		}
 		return c.done(ctx, plan, r)
 	}
@@ -354,13 +369,22 @@ func (c *Copier) Finish(ctx context.Context, src Source, work Work) (Outcome, er
 // why asks the origin for a part that no worker brought. The workers' own errors
 // were theirs to lose: a Map tolerates them.
 func (c *Copier) why(ctx context.Context, src Source, plan Plan, n int32) error {
-	start, _ := plan.Span(n)
-	r := src.Client.Reopen(src.URL, plan.Size, plan.ETag).Range(ctx, start, start+1)
+	start, end := plan.Span(n)
+	end = min(end, start+1<<20)
+	r := src.Client.Reopen(src.URL, plan.Size, plan.ETag).Range(ctx, start, end)
 	defer r.Close()
-	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
+	began := time.Now()
+	if _, err := io.Copy(io.Discard, r); err != nil {
 		return err
 	}
-	return failure.New(failure.OriginTooSlow, "no part of %d bytes came in the time that a worker has", plan.PartSize)
+	if speed := perSecond(end-start, time.Since(began)); speed < plan.SlowestOrigin(cmp.Or(c.Run, workerRun)) {
+		return failure.New(failure.OriginTooSlow, "no part of %d bytes came in the time that a worker has; the origin sends %d bytes a second", plan.PartSize, speed)
+	}
+	return failure.New(failure.Storage, "no part could be stored in several rounds, though the origin sends them")
+}
+
+func perSecond(n int64, took time.Duration) int64 {
+	return int64(float64(n) / max(took.Seconds(), 1e-6))
 }
 
 // counter adds up what is told to Progress.
@@ -404,10 +428,8 @@ func storage(ctx context.Context, err error, doing string) error {
 	return failure.Wrap(err, failure.Storage, "%s failed", doing)
 }
 
-func or[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
+// outOfTime reports whether err is the end of ctx's time. The time-outs of net and
+// net/http are context.DeadlineExceeded to errors.Is too.
+func outOfTime(ctx context.Context, err error) bool {
+	return errors.Is(err, errLate) || ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded)
 }

@@ -3,6 +3,7 @@ package transfer
 //lint:file-ignore SA1019 feature/s3/manager is asked for by name; see the README's decisions
 
 import (
+	"cmp"
 	"context"
 	"hash"
 	"io"
@@ -36,8 +37,8 @@ const (
 func (c *Copier) stream(ctx context.Context, f *origin.File, o object, count *counter) (Result, error) {
 	src := f.Stream()
 	defer src.Close()
-	r := &streamReader{ctx: ctx, src: src, size: f.Size, limit: or(c.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
-	partSize := max(or(c.streamPartSize, StreamPartSize), c.partSize())
+	r := &streamReader{ctx: ctx, src: src, size: f.Size, limit: cmp.Or(c.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
+	partSize := max(cmp.Or(c.streamPartSize, StreamPartSize), c.partSize())
 	if f.Size > 0 {
 		plan, err := NewPlan(f.Size, partSize)
 		if err != nil {

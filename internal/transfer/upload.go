@@ -146,6 +146,9 @@ func marker(u *url.URL, p Plan) []byte {
 	return b
 }
 
+// notUnderstood are the answers of stores that refuse the form of a streamed body.
+var notUnderstood = []string{"NotImplemented", "InvalidArgument", "InvalidRequest", "MalformedTrailerError", "XAmzContentSHA256Mismatch", "SignatureDoesNotMatch"}
+
 // resume finds an upload of key that was made for this plan, and its parts.
 func (c *Copier) resume(ctx context.Context, src Source, plan Plan) (Plan, map[int32]part, bool, error) {
 	if plan.Parts() >= markerPart {
@@ -159,11 +162,14 @@ func (c *Copier) resume(ctx context.Context, src Source, plan Plan) (Plan, map[i
 	s := sums{both: true}
 	_, _ = s.Write(want)
 	digest := md5.Sum(want)
+	var ended error
 	for _, id := range ids {
-		plan.UploadID = id
-		marks, err := c.parts(ctx, plan, Segment{markerPart, markerPart})
+		p := plan
+		p.UploadID = id
+		marks, err := c.parts(ctx, p, Segment{markerPart, markerPart})
 		if isCode(err, "NoSuchUpload") {
-			continue // ended meanwhile
+			ended = err
+			continue
 		}
 		if err != nil {
 			return plan, nil, false, err
@@ -174,21 +180,31 @@ func (c *Copier) resume(ctx context.Context, src Source, plan Plan) (Plan, map[i
 			continue
 		case m.has64 && m.sums.crc64 == s.crc64:
 		case m.has32 && m.sums.crc32 == s.crc32:
-			plan.Composite = true
+			p.Composite = true
 		case !m.has64 && !m.has32 && m.etag == `"`+hex.EncodeToString(digest[:])+`"`:
 		default:
 			continue
 		}
-		have, err := c.parts(ctx, plan, Segment{1, plan.Parts()})
+		have, err := c.parts(ctx, p, Segment{1, p.Parts()})
 		if err == nil && c.S3.Options().BaseEndpoint != nil {
-			plan, err = c.mark(ctx, plan, want)
+			p, err = c.mark(ctx, p, want)
 		}
 		if isCode(err, "NoSuchUpload") {
+			ended = err
 			continue
 		}
-		return plan, have, true, err
+		return p, have, true, err
 	}
-	plan.UploadID = ""
+	if ended != nil && !c.Replace {
+		// Another worker may just have finished: Start looks for the object again.
+		head, err := c.head(ctx, plan.Key)
+		if err == nil && head != nil {
+			err = ended
+		}
+		if err != nil {
+			return plan, nil, false, err
+		}
+	}
 	return plan, nil, false, nil
 }
 
@@ -222,7 +238,7 @@ func (c *Copier) mark(ctx context.Context, plan Plan, m []byte) (Plan, error) {
 				return plan, err
 			}
 		}
-		plan.Plain = err == nil || !again(err) || isCode(err, "NotImplemented")
+		plan.Plain = err == nil || isCode(err, notUnderstood...)
 	}
 	_, err := c.putPart(ctx, plan, markerPart, bytes.NewReader(m))
 	return plan, err
