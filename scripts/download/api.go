@@ -179,7 +179,9 @@ func refusal(res *http.Response, body []byte) error {
 	}
 	json.Unmarshal(body, &answer) // an answer that isn't JSON has its status
 	p := failed(answer.Error.Code, answer.Error.Message)
-	p.exit = exitRefused
+	if p.exit == exitFailed { // neither expired nor cancelled
+		p.exit = exitRefused
+	}
 	if p.code == "" {
 		p.message = fmt.Sprintf("the API answered %d %s", res.StatusCode, http.StatusText(res.StatusCode))
 		if answer.Message != "" {
@@ -203,7 +205,8 @@ const maxRetryAfter = 2 * time.Minute
 // retryAfter reads seconds or a date; 0 is none.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+	seconds, err := strconv.ParseUint(value, 10, 31)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // it comes with the largest number there is
 		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
 	}
 	if at, err := http.ParseTime(value); err == nil {

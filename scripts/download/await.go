@@ -32,6 +32,9 @@ type tempo struct {
 	poll time.Duration
 	// stall is how long a reply may stand still.
 	stall time.Duration
+	// outage is how long all replies must have stood still for the next byte to
+	// end every wait: the network is back.
+	outage time.Duration
 	// checkpoint is how often progress is made durable.
 	checkpoint time.Duration
 }
@@ -45,18 +48,23 @@ var realTempo = tempo{
 	talk:       4 * time.Minute,
 	poll:       2 * time.Second,
 	stall:      30 * time.Second,
+	outage:     5 * time.Second,
 	checkpoint: 5 * time.Second,
 }
 
-// pause waits before try+1. Full jitter keeps clients that were cut off
-// together from coming back together.
-func (t tempo) pause(ctx context.Context, try int, atLeast time.Duration) error {
+// wait is how long to wait before try+1. Full jitter keeps clients that were cut
+// off together from coming back together.
+func (t tempo) wait(try int, atLeast time.Duration) time.Duration {
 	ceiling := t.maxBackoff
 	if try < 20 {
 		ceiling = min(ceiling, t.backoff<<try)
 	}
-	wait := time.Duration(rand.Int64N(int64(ceiling)))
-	return sleep(ctx, max(wait, atLeast))
+	return max(time.Duration(rand.Int64N(int64(ceiling))), atLeast)
+}
+
+// pause waits before try+1.
+func (t tempo) pause(ctx context.Context, try int, atLeast time.Duration) error {
+	return sleep(ctx, t.wait(try, atLeast))
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

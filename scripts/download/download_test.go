@@ -285,6 +285,27 @@ func TestSecondStart(t *testing.T) {
 	}
 }
 
+// A first execution whose file is no longer kept says so by REST too.
+func TestSecondStartAfterTheFileExpired(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 20*MiB)
+	c := stopMidway(t, s)
+	left := missingBytes(c.state("x"))
+	s.onStatus = func(w http.ResponseWriter, n int) bool {
+		if n == 1 {
+			writeJSON(w, 410, map[string]any{"error": map[string]string{"code": "EXPIRED", "message": "no longer kept"}})
+		}
+		return n == 1
+	}
+	c = c.again()
+	c.runs(exitOK, "-no-socket", "-o", c.path("x"), s.url())
+	c.holds("x", s.content)
+	c.says("the earlier copy has ended (EXPIRED: no longer kept); asking for a new one")
+	if s.sent != left || len(s.asks) != 2 {
+		t.Errorf("the storage sent %d bytes after %d questions, want %d after 2", s.sent, len(s.asks), left)
+	}
+}
+
 func TestSecondStartWithoutTheFirstExecution(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -386,6 +407,35 @@ func TestSecondStartWithADamagedPart(t *testing.T) {
 	}
 }
 
+// A crash after the bytes were dropped, and before the first new ones were noted,
+// leaves no claim about those.
+func TestSecondStartAfterACrashAtTheBeginning(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 20*MiB)
+	s.checksum = nil // which would show it
+	c := stopMidway(t, s)
+	p, err := openPartial(c.path("x.part"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.state.ETag == "" {
+		t.Fatal("nothing is claimed after the stop")
+	}
+	if err := p.forget(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.file.Truncate(20 * MiB); err != nil {
+		t.Fatal(err)
+	}
+	p.leave()
+	c = c.again()
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.holds("x", s.content)
+	if s.sent != 20*MiB {
+		t.Errorf("the storage sent %d bytes to the second start, want all", s.sent)
+	}
+}
+
 func TestSecondStartWhileItIsCopied(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
@@ -419,6 +469,31 @@ func TestPartOfAnotherDownload(t *testing.T) {
 	if s.sent != 20*MiB {
 		t.Errorf("the storage sent %d bytes, want all", s.sent)
 	}
+}
+
+// NAME.part of another program, as a browser has it, stays as it is.
+func TestPartOfAnotherProgram(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	theirs := []byte("half a film")
+	if err := os.WriteFile(c.path("x.part"), theirs, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
+	c.says("x.part is not this program's")
+	c.says("move it away, or choose another name with -o")
+	c.has("x.part")
+	c.holds("x.part", theirs)
+	if len(s.asks) != 0 {
+		t.Error("a copy was started for a file that can't be written")
+	}
+	// An empty one is what a crash of this program leaves, and no loss.
+	if err := os.Truncate(c.path("x.part"), 0); err != nil {
+		t.Fatal(err)
+	}
+	c = c.again()
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.has("x")
 }
 
 // A start that comes to nothing leaves what an earlier one has fetched.
@@ -668,6 +743,7 @@ func TestBadEnds(t *testing.T) {
 		{"throttled for good", answer(429, `{"error":{"code":"THROTTLED","message":"come later"}}`), exitRefused, "THROTTLED: come later"},
 		{"failed, by status", bySatus(200, `{"status":"FAILED","error":{"code":"TOO_LARGE","message":"too large"}}`), exitFailed, "TOO_LARGE: too large"},
 		{"cancelled, by status", bySatus(200, `{"status":"CANCELLED","error":{"code":"CANCELLED","message":"stopped"}}`), exitCancelled, "CANCELLED: stopped"},
+		{"expired, by status", bySatus(410, `{"error":{"code":"EXPIRED","message":"no longer kept"}}`), exitExpired, "EXPIRED: no longer kept"},
 		{"unknown, by status", bySatus(404, `{"error":{"code":"NOT_FOUND","message":"no such execution"}}`), exitExpired, "no longer knows"},
 		{"forbidden, by status", bySatus(403, `{"message":"Forbidden"}`), exitRefused, "403"},
 		{"gone from the storage", func(s *stack) {
@@ -802,6 +878,31 @@ func TestStandstill(t *testing.T) {
 	if s.sent != 3*MiB {
 		t.Errorf("the storage sent %d bytes, want %d", s.sent, 3*MiB)
 	}
+}
+
+// After an outage the first connection that is back wakes the others.
+func TestNobodySleepsOnAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 40*MiB)
+	c.tempo.backoff, c.tempo.maxBackoff = time.Hour, time.Hour
+	back := make(chan struct{})
+	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+		switch n {
+		case 1: // holds on
+			http.ServeContent(&gatedReply{w, MiB, back, r.Context()}, r, "", time.Time{}, strings.NewReader(string(s.content)))
+		case 2: // asks for another try
+			storeError(w, 503, "SlowDown")
+		default:
+			return false
+		}
+		return true
+	}
+	c.start("-connections", "2", "-o", c.path("x"), s.url())
+	s.sees("the refusal", func() bool { return len(s.stores) == 2 })
+	time.Sleep(4 * c.tempo.outage)
+	close(back)
+	c.ends(exitOK)
+	c.holds("x", s.content)
 }
 
 func TestChecksum(t *testing.T) {
@@ -1061,6 +1162,40 @@ func TestStdoutBreaks(t *testing.T) {
 	c.stdout = brokenPipe{}
 	c.runs(exitLocal, "-o", "-", s.url())
 	c.says("write: broken pipe")
+}
+
+// fullPipe is one whose reader has stopped, and reads no more until the end of
+// the test.
+type fullPipe struct{ ended <-chan struct{} }
+
+func (p fullPipe) Write([]byte) (int, error) { <-p.ended; return 0, syscall.EPIPE }
+
+func TestCtrlCWhileNobodyReads(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, MiB)
+	c.stdout = fullPipe{t.Context().Done()}
+	c.start("-o", "-", s.url())
+	s.sees("bytes", func() bool { return s.sent > 0 })
+	c.signals <- os.Interrupt
+	c.exits(exitInterrupted)
+	c.says("stopped")
+}
+
+// Where even the display hangs, the second signal ends the program.
+func TestCtrlCTwiceWhileItHangs(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, MiB)
+	c.stdout = fullPipe{t.Context().Done()}
+	c.start("-json", "-o", c.path("x"), s.url())
+	s.sees("the question", func() bool { return len(s.asks) == 1 })
+	c.signals <- syscall.SIGTERM
+	select {
+	case <-c.exit:
+		t.Fatal("nothing hangs")
+	case <-time.After(300 * time.Millisecond):
+	}
+	c.signals <- os.Interrupt
+	c.exits(exitInterrupted)
 }
 
 func TestOverwrite(t *testing.T) {

@@ -398,6 +398,7 @@ var quick = tempo{
 	talk:       time.Minute,
 	poll:       10 * time.Millisecond,
 	stall:      10 * time.Second,
+	outage:     50 * time.Millisecond,
 	checkpoint: 200 * time.Millisecond,
 }
 

@@ -52,8 +52,9 @@ type fetcher struct {
 	todo     []span // not yet taken, in order
 	doing    []span // what is left of each connection's range
 	link     link
-	links    int       // how many there were
-	lastByte time.Time // when one last arrived
+	links    int           // how many there were
+	lastByte time.Time     // when one last arrived
+	back     chan struct{} // closed by a byte after an outage, and replaced
 }
 
 func newFetcher(l link, connections int, missing []span, etag string) *fetcher {
@@ -65,6 +66,7 @@ func newFetcher(l link, connections int, missing []span, etag string) *fetcher {
 		doing:    make([]span, connections),
 		link:     l,
 		lastByte: time.Now(),
+		back:     make(chan struct{}),
 	}
 	if etag != "" {
 		f.pinTo(etag)
@@ -155,7 +157,7 @@ func (f *fetcher) fetch(ctx context.Context, i int, buffer []byte) error {
 	old := 0 // links in a row that were refused
 	for try := 0; ; try++ {
 		f.mu.Lock()
-		s, l, links := f.doing[i], f.link, f.links
+		s, l, links, back := f.doing[i], f.link, f.links, f.back
 		f.mu.Unlock()
 		if s.length() == 0 {
 			return nil
@@ -188,10 +190,27 @@ func (f *fetcher) fetch(ctx context.Context, i int, buffer []byte) error {
 		if silence > f.tempo.patience {
 			return fail(exitNetwork, "the storage sent nothing for %v: %v", f.tempo.patience, err)
 		}
-		if err := f.tempo.pause(ctx, try, askedWait(err)); err != nil {
+		if err := f.pause(ctx, try, askedWait(err), back); err != nil {
 			return err
 		}
 	}
+}
+
+// pause is [tempo.pause], but not longer than until another connection has the
+// storage back, unless the storage itself asked for the wait.
+func (f *fetcher) pause(ctx context.Context, try int, asked time.Duration, back <-chan struct{}) error {
+	if asked > 0 {
+		back = nil
+	}
+	timer := time.NewTimer(f.tempo.wait(try, asked))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-back:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
 // renew gets a fresh link, once for all the connections that found number seen
@@ -265,6 +284,10 @@ func (f *fetcher) once(ctx context.Context, i int, s span, l link, buffer []byte
 			n += int64(got)
 			f.mu.Lock()
 			f.doing[i] = s
+			if time.Since(f.lastByte) > f.tempo.outage {
+				close(f.back)
+				f.back = make(chan struct{})
+			}
 			f.lastByte = time.Now()
 			f.mu.Unlock()
 		}

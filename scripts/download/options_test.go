@@ -160,7 +160,8 @@ func TestRetryAfter(t *testing.T) {
 		"-7":                            0,
 		"soon":                          0,
 		"999999999":                     maxRetryAfter,
-		"99999999999999999999":          0,
+		"99999999999":                   maxRetryAfter,
+		"99999999999999999999":          maxRetryAfter,
 		"Sun, 06 Nov 1994 08:49:37 GMT": 0,
 		"Fri, 31 Dec 9999 23:59:59 GMT": maxRetryAfter,
 	}

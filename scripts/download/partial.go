@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -51,7 +50,8 @@ type partial struct {
 }
 
 // openPartial takes the partial file, with the state of an earlier start when
-// there is one that can be read.
+// there is one that can be read. Other programs call their partial files the
+// same: one with bytes and without a state is theirs.
 func openPartial(path string) (*partial, error) {
 	p := &partial{path: path, lock: flock.New(path+".lock", flock.SetPermissions(0o600))}
 	locked, err := p.lock.TryLock()
@@ -70,19 +70,29 @@ func openPartial(path string) (*partial, error) {
 	}
 	p.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
-		os.Remove(path + ".lock")
-		p.lock.Unlock()
+		p.unlock()
 		return nil, fail(exitLocal, "open the partial file: %v", err)
 	}
 	text, err := os.ReadFile(path + ".json")
-	if err == nil {
-		p.found = true
-		err = json.Unmarshal(text, &p.state)
+	if err != nil {
+		if info, err := p.file.Stat(); err != nil || info.Size() > 0 || !info.Mode().IsRegular() {
+			p.file.Close()
+			p.unlock()
+			return nil, fail(exitLocal, "%s is not this program's, which keeps %[1]s.json beside its own; move it away, or choose another name with -o", printable(path))
+		}
+		return p, nil
 	}
-	if err != nil || !p.sound() {
+	p.found = true
+	if json.Unmarshal(text, &p.state) != nil || !p.sound() {
 		p.state = state{}
 	}
 	return p, nil
+}
+
+// unlock takes the lock's file away as well.
+func (p *partial) unlock() {
+	os.Remove(p.path + ".lock")
+	p.lock.Unlock()
 }
 
 // sound says whether the state can be about this file.
@@ -102,9 +112,13 @@ func (p *partial) sound() bool {
 	return err == nil && info.Size() == s.Size
 }
 
-// forget drops the bytes but not the execution.
+// forget drops the bytes but not the execution. First it takes back what is
+// claimed of them: the file will soon have the size again that sound looks at.
 func (p *partial) forget() error {
 	p.state.ETag, p.state.Missing = "", nil
+	if err := p.save(); err != nil {
+		return err
+	}
 	if err := p.file.Truncate(0); err != nil {
 		return fail(exitLocal, "empty the partial file: %v", err)
 	}
@@ -149,7 +163,20 @@ func writeDurably(path string, text []byte) error {
 		os.Remove(temp)
 		return err
 	}
-	return os.Rename(temp, path)
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	syncFolder(path)
+	return nil
+}
+
+// syncFolder makes a name durable, which it is when its folder is; some systems
+// can't sync a folder.
+func syncFolder(name string) {
+	if dir, err := os.Open(filepath.Dir(name)); err == nil {
+		dir.Sync()
+		dir.Close()
+	}
 }
 
 // leave keeps everything for a second start.
@@ -179,11 +206,7 @@ func (p *partial) publish(name string, overwrite bool) error {
 	} else if err := renameNew(p.path, name); err != nil {
 		return err
 	}
-	// The name is durable when its folder is; some systems can't sync a folder.
-	if dir, err := os.Open(filepath.Dir(name)); err == nil {
-		dir.Sync()
-		dir.Close()
-	}
+	syncFolder(name)
 	p.discard()
 	return nil
 }
@@ -209,5 +232,5 @@ func renameNew(from, to string) error {
 }
 
 func errExists(name string) error {
-	return fail(exitLocal, "%s exists; -f overwrites it", printable(fmt.Sprint(name)))
+	return fail(exitLocal, "%s exists; -f overwrites it", printable(name))
 }

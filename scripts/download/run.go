@@ -62,18 +62,28 @@ func (p *program) run(ctx context.Context, args []string) int {
 		return exitOK
 	}
 	d := p.display(o)
-	if err == nil {
-		j := &job{program: p, options: o, display: d, tempo: p.tempo}
-		j.tempo.patience = o.patience
-		var r result
-		if r, err = j.run(ctx); err == nil {
+	tell := func(r result, err error) int {
+		if err == nil {
 			d.saved(r)
 			return exitOK
 		}
+		ending := endOf(err)
+		d.ended(ending)
+		return ending.exit
 	}
-	ending := endOf(err)
-	d.ended(ending)
-	return ending.exit
+	if err != nil {
+		return tell(result{}, err)
+	}
+	j := &job{program: p, options: o, display: d, tempo: p.tempo, abandoned: make(chan struct{})}
+	j.tempo.patience = o.patience
+	exit := make(chan int, 1)
+	go func() { exit <- tell(j.run(ctx)) }()
+	select {
+	case code := <-exit:
+		return code
+	case <-j.abandoned:
+		return exitInterrupted // without a word: the display may be what it hangs in
+	}
 }
 
 // display chooses how to tell. Without options there is only an error to tell.
@@ -129,6 +139,9 @@ type job struct {
 	cancellable atomic.Pointer[execution]
 	closing     sync.WaitGroup // sockets that are being closed
 	answers     chan string    // what the person typed; nil: not asked yet
+	// abandoned is closed by a signal that comes while the download, stopped
+	// already, hangs in a write.
+	abandoned chan struct{}
 }
 
 // closeLimit is how long the program waits at its end for sockets to be closed:
@@ -139,7 +152,16 @@ func (j *job) run(ctx context.Context) (result, error) {
 	j.clients()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go j.watch(ctx, stop)
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		j.watch(ctx, stop)
+		select {
+		case <-j.signals:
+			close(j.abandoned)
+		case <-over:
+		}
+	}()
 
 	r, err := j.download(ctx)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
@@ -478,6 +500,8 @@ func (j *job) toStdout(ctx context.Context, l link, refresh func(context.Context
 		case err = <-finished:
 			done = true
 		case <-look.C:
+		case <-ctx.Done(): // f.run may be in a write that nobody reads
+			return 0, ctx.Err()
 		}
 		left, _ := f.left()
 		j.show(j.meter.measure(downloading, f.size-left, f.size))
