@@ -202,6 +202,15 @@ func TestFetch(t *testing.T) {
 			t.Errorf("got %s, want a wait of 120 s and a little", got.body)
 		}
 	})})
+	hoursAgo := time.Now().Add(48*time.Hour - 3*time.Hour).Unix()
+	add(run{title: "origin has wanted time for hours", env: busy.env(), s3: newStore(), calls: []call{getItem(map[string]any{"expiresAt": hoursAgo})},
+		check: taskError("ORIGIN_STATUS", "503")})
+	add(run{title: "origin wants time in the middle", env: busy.env(), s3: newStore(), calls: []call{getItem(map[string]any{"expiresAt": hoursAgo, "bytesCopied": 4096})},
+		check: func(t *testing.T, got invocation) {
+			if got.errorType != "" {
+				t.Errorf("got %s, want a wait", got.body)
+			}
+		}})
 	large, s := newSource(t, ranged(file)), newStore()
 	add(run{title: "too large", env: large.env("MAX_FILE_BYTES", "299999"), s3: s, calls: []call{getItem(nil)}, check: both(taskError("TOO_LARGE", "299999"), empties(s))})
 	here, s := newSource(t, ranged(file)), newStore()
@@ -332,10 +341,14 @@ func TestFinish(t *testing.T) {
 			}
 		}},
 		{title: "no part stored in a whole round", sample: "finish", env: src.env(), s3: stuck, change: work, calls: []call{getItem(nil)}, check: func(t *testing.T, got invocation) {
-			if got.errorType == "" {
-				t.Errorf("got %s, want an error: the same round would go on for ever", got.body)
+			if !strings.Contains(string(got.body), `"idle":1`) {
+				t.Errorf("got %s, want another round that knows of this one", got.body)
 			}
 		}},
+		{title: "no part stored in the third round", sample: "finish", env: src.env(), s3: stuck, change: func(e map[string]any) {
+			work(e)
+			e["work"].(map[string]any)["idle"] = 2
+		}, calls: []call{getItem(nil)}, check: taskError("STORAGE", "several rounds")},
 		{title: "cancelled", sample: "finish", s3: parts(1), change: work, calls: []call{getItem(map[string]any{"cancelled": true})}, check: taskError("CANCELLED", "")},
 	}
 

@@ -357,6 +357,13 @@ func TestDownload(t *testing.T) {
 		}, calls: []call{
 			{op: "DynamoDB.PutItem", with: map[string]string{"Item.path.S": "a/download/b"}, answer: empty}, start,
 		}, check: accepted("https://files.example.com/downloads", webSocketAPI)},
+		{title: "custom domain with the base path download", sample: "download-base", env: onAWS, change: func(e map[string]any) {
+			c := e["requestContext"].(map[string]any)
+			c["domainName"], c["path"], e["path"] = "files.example.com", "/download/download/a%20b", "/download/download/a%20b"
+			e["pathParameters"] = map[string]any{"path": "a b"}
+		}, calls: []call{
+			{op: "DynamoDB.PutItem", with: map[string]string{"Item.path.S": "a%20b"}, answer: empty}, start,
+		}, check: accepted("https://files.example.com/download", webSocketAPI)},
 		{title: "a stage called download", sample: "download-base", env: onAWS, change: func(e map[string]any) {
 			c := e["requestContext"].(map[string]any)
 			c["stage"], c["path"], e["path"] = "download", "/download/download/a", "/download/a"
@@ -471,6 +478,13 @@ func TestExecutions(t *testing.T) {
 				}
 				logged(name)(t, got)
 			}},
+		{title: "copying, some parts twice", sample: "executions", calls: []call{get(item("Item", stored(map[string]any{"bytesCopied": 9000, "bytesTotal": 8192})))},
+			check: status(http.StatusOK, `"bytesCopied":8192,"bytesTotal":8192`)},
+		{title: "cancelled, and not ended yet", sample: "executions", calls: []call{get(item("Item", stored(map[string]any{"status": "READY", "cancelled": true})))},
+			check: status(http.StatusOK, `"status":"CANCELLED"`, `"code":"CANCELLED"`)},
+		{title: "cancelled while the link is signed", sample: "executions", calls: []call{get(item("Item", stored(map[string]any{"status": "READY"}))), head(object), assume,
+			{op: connect.op, with: connect.with, answer: item("Attributes", stored(map[string]any{"status": "READY", "cancelled": true, "connectionId": "request"}))}},
+			check: status(http.StatusOK, `"status":"CANCELLED"`)},
 		{title: "ready", sample: "executions", calls: []call{get(item("Item", stored(map[string]any{"status": "READY"}))), head(object), assume, connect}, check: ready},
 		{title: "ready and waiting", sample: "executions", calls: []call{
 			get(item("Item", stored(map[string]any{"status": "READY", "taskToken": taskToken}))), head(object), assume,
@@ -827,6 +841,7 @@ func TestSendMessage(t *testing.T) {
 			status: http.StatusForbidden, header: map[string]string{"X-Amzn-Errortype": "ForbiddenException"}, body: "{}"})}, check: both(taskError("INTERNAL", ""), logged("ForbiddenException"))},
 		{title: "item gone, client known", sample: "send-message-connection", calls: []call{none, head(object), assume, post(`~{"type":"ready","url":"`, empty)}, check: ok},
 		{title: "item gone, client gone", sample: "send-message-connection", calls: []call{none, head(object), assume, post("*", gone)}, check: taskError("ConnectionGone", "")},
+		{title: "another took the client's place", sample: "send-message-connection", calls: []call{another}, check: ok},
 		{title: "item gone, as after a delivery", sample: "send-message", calls: []call{none}, check: ok},
 	})
 }

@@ -54,6 +54,10 @@ func (f *function) handle(ctx context.Context, r events.APIGatewayCustomAuthoriz
 		return none, errUnauthorized
 	}
 	verified, err := f.verifier.Verify(ctx, strings.TrimSpace(token))
+	if err != nil && strings.Contains(err.Error(), "fetching keys") { // go-oidc has no type for it
+		slog.ErrorContext(ctx, "issuer's keys not read")
+		return none, errors.New("the issuer's keys can't be read")
+	}
 	if err != nil {
 		slog.WarnContext(ctx, "refused") // the error may quote the token's claims
 		return none, errUnauthorized

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,12 +43,17 @@ func TestHandle(t *testing.T) {
 		t.Fatal(err)
 	}
 	var issuer *httptest.Server
+	var down atomic.Bool // the keys can't be had
 	issuer = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch r.URL.Path {
 		case "/.well-known/openid-configuration":
 			fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q,"id_token_signing_alg_values_supported":["RS256"]}`, issuer.URL, issuer.URL+"/keys")
 		case "/keys":
+			if down.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
 			fmt.Fprintf(w, `{"keys":[{"kty":"RSA","alg":"RS256","use":"sig","kid":"1","n":%q,"e":%q}]}`,
 				b64(key.N.Bytes()), b64(big.NewInt(int64(key.E)).Bytes()))
 		default:
@@ -98,6 +104,12 @@ func TestHandle(t *testing.T) {
 		if s.Effect != "Allow" || len(s.Resource) != 1 || s.Resource[0] != "arn:aws:execute-api:us-east-1:123456789012:abcdef1234/dev/*" {
 			t.Errorf("%s: got %+v, want Allow for the stage", test.name, s)
 		}
+	}
+
+	down.Store(true)
+	f = function{issuer: issuer.URL, audience: "files"}
+	if _, err := f.handle(t.Context(), events.APIGatewayCustomAuthorizerRequest{AuthorizationToken: "Bearer " + good}); err == nil || err.Error() == "Unauthorized" {
+		t.Errorf("keys down: got %v, want an error that is no refusal", err)
 	}
 
 	unreachable := function{issuer: "http://127.0.0.1:1", audience: "files"}

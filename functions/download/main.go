@@ -193,21 +193,30 @@ func throttled(err error) error {
 	return err
 }
 
-// around cuts a request's path at its segment "download": a stage or the base
-// path of a custom domain may stand before it, and end in the same letters.
-func around(path string) (before, after string) {
+// around cuts path, the request's or as its context has it, at the segment
+// "download" behind which the API's own path parameter stands: a stage or the
+// base path of a custom domain may stand before it, and be called so too.
+func around(r events.APIGatewayProxyRequest, path string) (before, after string) {
+	found := false
 	for i := range path {
 		rest, ok := strings.CutPrefix(path[i:], "/download")
-		if ok && (rest == "" || rest[0] == '/') {
-			return path[:i], strings.TrimPrefix(rest, "/")
+		if !ok || rest != "" && rest[0] != '/' {
+			continue
+		}
+		rest = strings.TrimPrefix(rest, "/")
+		if !found {
+			before, after, found = path[:i], rest, true
+		}
+		if decoded, err := url.PathUnescape(rest); rest == r.PathParameters["path"] || err == nil && decoded == r.PathParameters["path"] {
+			return path[:i], rest
 		}
 	}
-	return "", ""
+	return before, after
 }
 
 // pathOf returns what stands after /download/, percent-encoded as it came.
 func pathOf(r events.APIGatewayProxyRequest) string {
-	_, path := around(r.Path)
+	_, path := around(r, r.Path)
 	return path
 }
 
@@ -221,7 +230,7 @@ func (f *function) baseURL(r events.APIGatewayProxyRequest) string {
 	}
 	prefix := "/" + c.Stage
 	if !strings.Contains(c.DomainName, ".execute-api.") {
-		prefix, _ = around(c.Path)
+		prefix, _ = around(r, c.Path)
 	}
 	return "https://" + c.DomainName + prefix
 }

@@ -132,9 +132,11 @@ func (f *function) state(ctx context.Context, name, secret string, cancel bool) 
 	case cancel:
 		return f.cancel(ctx, arn)
 	case item.Status.Without():
-		return state{Status: item.Status, BytesCopied: item.BytesCopied, BytesTotal: item.BytesTotal, Error: &reason{item.Failure.Code, item.Failure.Message}}, nil
+		return state{Status: item.Status, BytesCopied: item.Copied(), BytesTotal: item.BytesTotal, Error: &reason{item.Failure.Code, item.Failure.Message}}, nil
+	case item.Cancelled && !item.Status.Ended():
+		return stopped(item), nil
 	case item.Status == meeting.Copying:
-		return state{Status: item.Status, BytesCopied: item.BytesCopied, BytesTotal: item.BytesTotal}, nil
+		return state{Status: item.Status, BytesCopied: item.Copied(), BytesTotal: item.BytesTotal}, nil
 	}
 	l, err := f.links.Sign(ctx, name)
 	if err != nil {
@@ -143,15 +145,24 @@ func (f *function) state(ctx context.Context, name, secret string, cancel bool) 
 	if item.Status == meeting.Ready {
 		// Who has the link by this answer is a client that came: the execution need
 		// not wait for another.
-		_, err = f.meeting.Connect(ctx, arn, meeting.Connection{ID: meeting.Request, At: time.Now()})
+		now, err := f.meeting.Connect(ctx, arn, meeting.Connection{ID: meeting.Request, At: time.Now()})
 		if err != nil && !errors.Is(err, meeting.ErrUnknown) {
 			return state{}, err
+		}
+		if err == nil && now.Cancelled && !now.Status.Ended() {
+			return stopped(now), nil
 		}
 		if err == nil && item.ConnectionID != meeting.Request { // for the first time, and to no socket
 			f.metrics.Record(metric.Audit(metric.Delivered, item, "", time.Now()))
 		}
 	}
 	return state{Status: meeting.Ready, BytesCopied: l.Size, BytesTotal: &l.Size, Link: &l}, nil
+}
+
+// stopped is a download whose cancel was accepted: the workflow has yet to end
+// it, and its file, if there is one, goes.
+func stopped(item meeting.Item) state {
+	return state{Status: meeting.Cancelled, BytesCopied: item.Copied(), BytesTotal: item.BytesTotal, Error: &reason{failure.Cancelled, "the download was cancelled"}}
 }
 
 // unknown is the answer to a wrong name and to a wrong ticket alike.

@@ -37,6 +37,9 @@ const (
 	margin = 20 * time.Second
 	// tick is how often bytes copied are written and a cancel is looked for.
 	tick = time.Second
+	// patience is how long an origin may put a copy off before it sends the first
+	// part. Later, what was copied is worth waiting for.
+	patience = 2 * time.Hour
 	// postTimeout drops a message about progress before the next worker may send
 	// one, so that none is overtaken.
 	postTimeout = 900 * time.Millisecond
@@ -107,6 +110,9 @@ func (f *function) handle(ctx context.Context, t task) (outcome, error) {
 	var later *origin.Later
 	f.metrics.Record(metric.Line{Message: "measured", Execution: name, Values: did.measure(out.Result, seconds, errors.As(err, &later))})
 	switch {
+	case errors.As(err, &later) && !did.began && time.Since(did.asked) > patience:
+		log.WarnContext(ctx, "told to wait for too long", "error", later.Err)
+		return outcome{}, failure.ToStepFunctions(later.Err)
 	case errors.As(err, &later):
 		log.InfoContext(ctx, "told to wait", "code", later.Err.Code, "after", later.After.String())
 		return outcome{WaitSeconds: int64(later.After.Seconds()) + 1}, nil
@@ -124,6 +130,7 @@ func (f *function) handle(ctx context.Context, t task) (outcome, error) {
 // work is what one run did.
 type work struct {
 	asked   time.Time    // when the download was asked for
+	began   bool         // some of it was there before
 	moved   atomic.Int64 // bytes
 	resumed atomic.Bool  // an earlier run had stored some
 }
@@ -165,7 +172,7 @@ func (f *function) copy(ctx context.Context, t task, name string, did *work) (tr
 	if err != nil {
 		return transfer.Outcome{}, err
 	}
-	did.asked = item.Asked()
+	did.asked, did.began = item.Asked(), item.BytesCopied > 0
 	target, err := origin.Join(f.origin.Base, item.Path, item.Query)
 	if err != nil {
 		return transfer.Outcome{}, err
@@ -274,14 +281,11 @@ func (p *progress) post(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	if item.BytesTotal != nil { // parts copied twice, by a retry or by two workers, count twice
-		item.BytesCopied = min(item.BytesCopied, *item.BytesTotal)
-	}
 	c, _ := item.Connection()
 	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
 	// A client that is gone is met by the delivery, which knows what to do.
-	_ = p.socket.Post(ctx, c, socket.Progress(item.BytesCopied, item.BytesTotal))
+	_ = p.socket.Post(ctx, c, socket.Progress(item.Copied(), item.BytesTotal))
 }
 
 func stopped(item meeting.Item) bool { return item.Cancelled || item.Status.Ended() }

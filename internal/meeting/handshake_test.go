@@ -121,8 +121,8 @@ func TestFiftyAtOnce(t *testing.T) {
 			b.given(meeting.Ready, "", token)
 			var mu sync.Mutex
 			told := map[string]int{}
-			deliver := func() {
-				err := b.Deliver(ctx, arn, meeting.Connection{}, func(_ context.Context, _ meeting.Item, c meeting.Connection) error {
+			deliver := func(to meeting.Connection) {
+				err := b.Deliver(ctx, arn, to, func(_ context.Context, _ meeting.Item, c meeting.Connection) error {
 					mu.Lock()
 					defer mu.Unlock()
 					told[c.ID]++
@@ -133,17 +133,17 @@ func TestFiftyAtOnce(t *testing.T) {
 			var wait sync.WaitGroup
 			for i := range 50 {
 				wait.Go(func() {
-					id := fmt.Sprintf("c%d", i/2) // each twice
-					i, err := b.Connect(ctx, arn, at(id))
+					c := at(fmt.Sprintf("c%d", i/2)) // each twice
+					i, err := b.Connect(ctx, arn, c)
 					wants(t, err, nil)
 					if i.Status.Ended() { // on-connect starts a delivery
-						deliver()
+						deliver(c)
 					}
 				})
 			}
 			wait.Go(func() { // the workflow goes on as soon as it has its answer
 				<-b.tokens.task(token).done
-				deliver()
+				deliver(meeting.Connection{})
 			})
 			wait.Wait()
 			if n := b.tokens.task(token).acceptances; n != 1 {
@@ -151,6 +151,11 @@ func TestFiftyAtOnce(t *testing.T) {
 			}
 			i, err := b.Current(ctx, arn)
 			wants(t, err, nil)
+			for id, n := range told {
+				if n > 2 { // the second is of its second start
+					t.Errorf("%s was told %d times, want no more than it was connected", id, n)
+				}
+			}
 			if i.Status != meeting.Delivered || i.TaskToken != "" || told[i.ConnectionID] == 0 {
 				t.Errorf("got %s, token %q and %s told %d times, want DELIVERED, no token, and told", i.Status, i.TaskToken, i.ConnectionID, told[i.ConnectionID])
 			}

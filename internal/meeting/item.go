@@ -75,6 +75,15 @@ type Failure struct {
 // Asked is when the download was asked for, to the second.
 func (i Item) Asked() time.Time { return time.Unix(i.ExpiresAt, 0).Add(-ItemLife) }
 
+// Copied is how many bytes are told to be in S3: parts that were copied twice, by
+// a retry or by two workers, count twice in BytesCopied until the end.
+func (i Item) Copied() int64 {
+	if i.BytesTotal == nil {
+		return i.BytesCopied
+	}
+	return min(i.BytesCopied, *i.BytesTotal)
+}
+
 // Waited is how long the copied file has waited for its client, at the time when
 // one came or there was none; 0 for a client that came before.
 func (i Item) Waited(until time.Time) time.Duration {

@@ -362,9 +362,9 @@ func (m *Meeting) Cancel(ctx context.Context, arn string) error {
 	return m.answered(ctx, item, err)
 }
 
-// Deliver posts the answer to the client that is here, or to fallback where the
-// item has gone and on-connect alone knows the client (fallback.ID "" is
-// nobody). post gets the item as it is now; it returns [ErrGone] for API
+// Deliver posts the answer to the client that is here. Where on-connect started
+// the delivery, fallback is the client it saw, the only one that is meant, and
+// known by nobody else where the item has gone; its ID is "" otherwise. post gets the item as it is now; it returns [ErrGone] for API
 // Gateway's 410 and may be called again with the same connection.
 //
 // Deliver returns nil once the client was answered, [ErrOpening] to be called
@@ -405,6 +405,12 @@ func (m *Meeting) deliver(ctx context.Context, arn string, fallback Connection, 
 	}
 	if !here {
 		return ErrGone
+	}
+	if known && fallback.ID != "" && c.ID != fallback.ID {
+		// Another came after the client that on-connect saw, and found that the
+		// execution had ended, as that one did: it has a delivery of its own, and
+		// would hear its answer twice.
+		return nil
 	}
 
 	if c.ID != Request { // a request is answered by the one who holds it

@@ -45,6 +45,7 @@ import (
 //	leave: the item goes when it was delivered                        TestHistories, TestEveryOrder/a_client_that_drops_unnoticed
 //	Deliver: not while cancelled                                      TestDeliver/cancelled
 //	Deliver: an item that has gone was delivered                      TestDeliver/gone,_nobody_known
+//	Deliver: another has a delivery of its own                        TestFiftyAtOnce, TestDeliver/after_the_end,_and_another_came
 //	delivered: attribute_not_exists(cancelled) in fileKept            TestHistories, TestCancelWhileTheLinkIsOnItsWay
 //	delivered: the status in fileKept                                 TestEndWhileTheLinkIsOnItsWay
 //	delivered: the item goes when its client has closed               TestDeliver/posted,_and_closed_at_once
@@ -419,18 +420,19 @@ func TestDeliver(t *testing.T) {
 		told     string
 		item     [3]string // status, connection, token
 	}{
-		"posted":                  {given: func(b *bench) { b.given(meeting.Ready, "c1", "old") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
-		"again, after delivery":   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
-		"after expiry":            {given: func(b *bench) { b.given(meeting.Expired, "c1", "") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
-		"the reason of a failure": {given: func(b *bench) { b.given(meeting.Failed, "c1", "") }, told: "c1", item: [3]string{"FAILED", "c1", ""}},
-		"the item's connection, not the one of old": {given: func(b *bench) { b.given(meeting.Delivered, "c2", "") }, fallback: "c1", told: "c2", item: [3]string{"DELIVERED", "c2", ""}},
-		"nobody here":        {given: func(b *bench) { b.given(meeting.Ready, "", "token") }, want: meeting.ErrGone, item: [3]string{"READY", "", "token"}},
-		"cancelled":          {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "cancelled") }, want: meeting.ErrGone, item: [3]string{"READY", "c1", ""}},
-		"told of a cancel":   {given: func(b *bench) { b.given(meeting.Cancelled, "c1", "", "cancelled") }, told: "c1", item: [3]string{"CANCELLED", "c1", ""}},
-		"a request":          {given: func(b *bench) { b.given(meeting.Ready, meeting.Request, "") }},
-		"a request, failed":  {given: func(b *bench) { b.given(meeting.Failed, meeting.Request, "") }, item: [3]string{"FAILED", meeting.Request, ""}},
-		"gone, client known": {given: func(*bench) {}, fallback: "c1", told: "c1"},
-		"gone, nobody known": {given: func(*bench) {}},
+		"posted":                          {given: func(b *bench) { b.given(meeting.Ready, "c1", "old") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"again, after delivery":           {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"after expiry":                    {given: func(b *bench) { b.given(meeting.Expired, "c1", "") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"the reason of a failure":         {given: func(b *bench) { b.given(meeting.Failed, "c1", "") }, told: "c1", item: [3]string{"FAILED", "c1", ""}},
+		"after the end":                   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, fallback: "c1", told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"after the end, and another came": {given: func(b *bench) { b.given(meeting.Delivered, "c2", "") }, fallback: "c1", item: [3]string{"DELIVERED", "c2", ""}},
+		"nobody here":                     {given: func(b *bench) { b.given(meeting.Ready, "", "token") }, want: meeting.ErrGone, item: [3]string{"READY", "", "token"}},
+		"cancelled":                       {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "cancelled") }, want: meeting.ErrGone, item: [3]string{"READY", "c1", ""}},
+		"told of a cancel":                {given: func(b *bench) { b.given(meeting.Cancelled, "c1", "", "cancelled") }, told: "c1", item: [3]string{"CANCELLED", "c1", ""}},
+		"a request":                       {given: func(b *bench) { b.given(meeting.Ready, meeting.Request, "") }},
+		"a request, failed":               {given: func(b *bench) { b.given(meeting.Failed, meeting.Request, "") }, item: [3]string{"FAILED", meeting.Request, ""}},
+		"gone, client known":              {given: func(*bench) {}, fallback: "c1", told: "c1"},
+		"gone, nobody known":              {given: func(*bench) {}},
 		"post breaks": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: broken, item: [3]string{"READY", "c1", ""}, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error {
 			return func(context.Context, meeting.Item, meeting.Connection) error { return broken }
 		}},

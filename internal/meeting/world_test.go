@@ -454,7 +454,7 @@ func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *m
 	if err != nil {
 		return nil, &mistake{"INTERNAL", ""}
 	}
-	return map[string]any{"work": map[string]any{"segments": []any{}}, "waitSeconds": 0.0}, nil
+	return map[string]any{"work": map[string]any{"segments": []any{}, "missing": 0.0}, "waitSeconds": 0.0}, nil
 }
 
 func (w *world) keep(object bool) {

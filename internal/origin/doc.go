@@ -14,7 +14,7 @@
 // The body that came with the first reply is used, never thrown away, unless the
 // reply can't be believed or can't be pinned.
 //
-// Retries live here and nowhere else: a range goes on from the byte it broke at.
+// Retries of requests to the origin live here and nowhere else: a range goes on from the byte it broke at.
 // What comes out is a [failure.Error] or, when the origin asks for a longer wait
 // than a running Lambda should sit out, a [Later].
 //

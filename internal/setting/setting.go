@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 )
@@ -78,6 +80,9 @@ func (r *Reader) Err() error {
 	return fmt.Errorf("environment: %s", strings.Join(r.wrong, "; "))
 }
 
+// token is what a header's name consists of: RFC 9110, 5.6.2.
+var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
 // Headers reads the headers an origin wants from a secret, a JSON object of
 // strings. No error of it holds a value.
 func Headers(ctx context.Context, client *secretsmanager.Client, secretARN string) (http.Header, error) {
@@ -91,6 +96,10 @@ func Headers(ctx context.Context, client *secretsmanager.Client, secretARN strin
 	}
 	h := http.Header{}
 	for name, value := range headers {
+		value = strings.TrimSpace(value) // an editor's newline
+		if !token.MatchString(name) || strings.ContainsFunc(value, unicode.IsControl) {
+			return nil, fmt.Errorf("the origin's secret: %q can't be a header, or its value has a control character", name)
+		}
 		h.Set(name, value)
 	}
 	return h, nil

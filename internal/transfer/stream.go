@@ -1,6 +1,6 @@
 package transfer
 
-//lint:file-ignore SA1019 feature/s3/manager is asked for by name; see the README's decisions
+//lint:file-ignore SA1019 feature/s3/manager is asked for by name; see the README's dependencies
 
 import (
 	"cmp"
