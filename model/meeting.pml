@@ -259,6 +259,7 @@ again:
 		if :: known && cancelled && !ENDED(s) -> goto gone :: else fi;
 		if
 		:: c == NOBODY && known -> goto gone
+		:: c != NOBODY && known && k <= NC && c != k -> goto succeeded   /* it has a delivery of its own */
 #ifdef NO_DELIVERED_WHEN_UNKNOWN
 		:: c == NOBODY && !known -> goto gone
 #else

@@ -151,11 +151,6 @@ func TestFiftyAtOnce(t *testing.T) {
 			}
 			i, err := b.Current(ctx, arn)
 			wants(t, err, nil)
-			for id, n := range told {
-				if n > 2 { // the second is of its second start
-					t.Errorf("%s was told %d times, want no more than it was connected", id, n)
-				}
-			}
 			if i.Status != meeting.Delivered || i.TaskToken != "" || told[i.ConnectionID] == 0 {
 				t.Errorf("got %s, token %q and %s told %d times, want DELIVERED, no token, and told", i.Status, i.TaskToken, i.ConnectionID, told[i.ConnectionID])
 			}

@@ -363,9 +363,10 @@ func (m *Meeting) Cancel(ctx context.Context, arn string) error {
 }
 
 // Deliver posts the answer to the client that is here. Where on-connect started
-// the delivery, fallback is the client it saw, the only one that is meant, and
-// known by nobody else where the item has gone; its ID is "" otherwise. post gets the item as it is now; it returns [ErrGone] for API
-// Gateway's 410 and may be called again with the same connection.
+// the delivery, fallback is the client it saw: the one that is meant, and that
+// nobody else knows once the item has gone. Its ID is "" otherwise. post gets the
+// item as it is now; it returns [ErrGone] for API Gateway's 410 and may be called
+// again with the same connection.
 //
 // Deliver returns nil once the client was answered, [ErrOpening] to be called
 // again in a second, after it has tried for some, [ErrGone] when nobody is there.

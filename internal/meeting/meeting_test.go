@@ -45,7 +45,7 @@ import (
 //	leave: the item goes when it was delivered                        TestHistories, TestEveryOrder/a_client_that_drops_unnoticed
 //	Deliver: not while cancelled                                      TestDeliver/cancelled
 //	Deliver: an item that has gone was delivered                      TestDeliver/gone,_nobody_known
-//	Deliver: another has a delivery of its own                        TestFiftyAtOnce, TestDeliver/after_the_end,_and_another_came
+//	Deliver: another has a delivery of its own                        TestDeliver/after_the_end,_and_another_came; e2e
 //	delivered: attribute_not_exists(cancelled) in fileKept            TestHistories, TestCancelWhileTheLinkIsOnItsWay
 //	delivered: the status in fileKept                                 TestEndWhileTheLinkIsOnItsWay
 //	delivered: the item goes when its client has closed               TestDeliver/posted,_and_closed_at_once
