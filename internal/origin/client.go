@@ -111,14 +111,6 @@ type Client struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-func or[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
-}
-
 func (c *Client) init() {
 	c.once.Do(func() {
 		dialer := &net.Dialer{Timeout: DialTimeout, Resolver: c.Resolver}
