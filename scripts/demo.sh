@@ -19,8 +19,8 @@ rm -rf "$STATE/downloaded"
 mkdir -p "$STATE/downloaded"
 bin/download -o "$STATE/downloaded/$file" "$API_URL"
 
-want=$(curl -fsS "http://$(cat "$STATE/origin.addr")/_sha256/")
-have=$(sha256sum "$STATE/downloaded/$file" | cut -d' ' -f1)
+want=$(get "http://$(cat "$STATE/origin.addr")/_sha256/")
+have=$(python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$STATE/downloaded/$file")
 say "origin's SHA-256 $want"
 say "file's SHA-256   $have"
 

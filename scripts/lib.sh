@@ -14,26 +14,55 @@ die() { echo "$(basename "$0" .sh): $*" >&2; exit 1; }
 start() {
   local name=$1
   shift
-  setsid "$@" >"$STATE/$name.log" 2>&1 </dev/null &
-  echo $! >"$STATE/$name.pid"
+  set -m # which gives it the group
+  "$@" >"$STATE/$name.log" 2>&1 </dev/null &
+  set +m
+  echo "$! $(boot) $(began $!)" >"$STATE/$name.pid"
+}
+
+# began PID prints when a process began, nothing if there is none.
+began() {
+  if [ -e /proc/self/stat ]; then
+    sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20 # the name before it may hold spaces and brackets
+  else
+    ps -o lstart= -p "$1" | tr ' ' _
+  fi
+}
+
+# boot names what process ids are of: this start of the machine or container.
+boot() { echo "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null):$(began 1)"; }
+
+# ours NAME says whether its id, which it sets as pid, is of what start has started, or of its group alone where that
+# has ended. After a reboot the same number is anybody's.
+ours() {
+  local booted born now
+  read -r pid booted born 2>/dev/null <"$STATE/$1.pid" || return
+  now=$(began "$pid") || true
+  [ "$booted" = "$(boot)" ] && { [ -z "$now" ] || [ "$now" = "$born" ]; }
 }
 
 running() {
-  [ -s "$STATE/$1.pid" ] && kill -0 "$(cat "$STATE/$1.pid")" 2>/dev/null
+  local pid
+  ours "$1" && kill -0 "$pid" 2>/dev/null
 }
 
 # stop NAME ends the process and all it started, politely first.
 stop() {
-  [ -s "$STATE/$1.pid" ] || return 0
   local pid
-  pid=$(cat "$STATE/$1.pid")
-  kill -TERM -- "-$pid" 2>/dev/null || true
-  for _ in $(seq 50); do
-    kill -0 -- "-$pid" 2>/dev/null || break
-    sleep 0.1
-  done
-  kill -KILL -- "-$pid" 2>/dev/null || true
+  if ours "$1"; then
+    kill -TERM -- "-$pid" 2>/dev/null || true
+    for _ in $(seq 50); do
+      kill -0 -- "-$pid" 2>/dev/null || break
+      sleep 0.1
+    done
+    kill -KILL -- "-$pid" 2>/dev/null || true
+  fi
   rm -f "$STATE/$1.pid"
+}
+
+# get URL prints what is there; for this machine's own servers, so past any proxy.
+get() {
+  python3 -c 'import sys, urllib.request as u; sys.stdout.buffer.write(u.build_opener(u.ProxyHandler({})).open(sys.argv[1], timeout=10).read())' "$1"
 }
 
 # wait_for NAME COMMAND… until the command succeeds, for half a minute or until NAME dies.

@@ -26,7 +26,7 @@ fi
 # memory prints: MiB of the emulator, of the largest function and of all functions, and how many these are.
 # A function's process is the emulator's child and called bootstrap.
 memory() {
-  ps -eo pid=,ppid=,rss=,args= | awk -v emulator="$(cat "$STATE/ministack.pid")" '
+  ps -eo pid=,ppid=,rss=,args= | awk -v emulator="$(cut -d' ' -f1 "$STATE/ministack.pid")" '
     $1 == emulator {m = $3}
     $2 == emulator && /bootstrap/ {all += $3; n++; if ($3 > most) most = $3}
     END {printf "%d %d %d %d\n", m / 1024, most / 1024, all / 1024, n}'
@@ -43,7 +43,7 @@ if [ -z "${API_URL:-}" ]; then
     large) FILE_PATH=${FILE_PATH:-file/64MiB/load.bin} ;;
     *) FILE_PATH=${FILE_PATH:-file/64KiB/load.bin} ;;
   esac
-  SHA256=${SHA256:-$(curl -fsS "http://$(cat "$STATE/origin.addr")/_sha256/$FILE_PATH")}
+  SHA256=${SHA256:-$(get "http://$(cat "$STATE/origin.addr")/_sha256/$FILE_PATH")}
   memory >"$STATE/memory"
   while sleep 5; do memory; done >>"$STATE/memory" &
   watcher=$!

@@ -32,9 +32,10 @@ for name in "${@:-venv}"; do
       cmp -s scripts/package.json .local/npm/package.json && continue
       command -v npm >/dev/null || die "npm is not installed; it brings wscat and the ASL validator"
       echo "Installing wscat and the ASL validator into .local/npm (once)"
-      rm -rf .local/npm; mkdir -p .local/npm
-      cp scripts/package.json .local/npm/package.json.new
-      (cd .local/npm && cp package.json.new package.json && npm install --no-audit --no-fund >install.log 2>&1) || { rm -f .local/npm/package.json; die "npm could not install; is there a network?"; }
+      rm -rf .local/npm .local/npm.new; mkdir -p .local/npm.new
+      cp scripts/package.json .local/npm.new
+      (cd .local/npm.new && npm install --no-audit --no-fund >install.log 2>&1) || die "npm could not install; is there a network?"
+      mv .local/npm.new .local/npm # whole, or not at all
       ;;
   esac
 done

@@ -17,7 +17,7 @@ if ! running ministack; then
   start ministack env -i PATH="$PATH" HOME="$PWD/$STATE" TMPDIR="$PWD/$STATE/tmp" \
     AWS_ENDPOINT_URL="$AWS_ENDPOINT_URL" GATEWAY_PORT="$PORT" BIND_HOST=127.0.0.1 AUTH=true \
     SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 .local/venv/bin/python scripts/local_aws.py
-  wait_for ministack curl -fsS "$AWS_ENDPOINT_URL/_ministack/ready"
+  wait_for ministack get "$AWS_ENDPOINT_URL/_ministack/ready"
 fi
 
 if [ -z "${ORIGIN_URL:-}" ]; then

@@ -1,0 +1,234 @@
+// Package scripts has the tests of the shell scripts that hold for themselves;
+// the others are run by e2e.
+package scripts
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// library runs lines of bash behind lib.sh, with STATE a folder of the test's own,
+// and returns what they print.
+func library(t *testing.T, state, lines string) string {
+	t.Helper()
+	c := exec.Command("bash", "-c", "set -euo pipefail; . scripts/lib.sh; "+lines)
+	c.Dir = ".."
+	c.Env = append(os.Environ(), "STATE="+state)
+	var said strings.Builder
+	c.Stderr = &said
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s%s", lines, err, out, &said)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+const isUp = `running it && echo up || echo down`
+
+// group starts a process in a group of its own that ends with the test, and says
+// whether it has been ended before.
+func group(t *testing.T, words ...string) (pid int, ended func() bool) {
+	t.Helper()
+	c := exec.Command(words[0], words[1:]...)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid = c.Process.Pid
+	t.Cleanup(func() {
+		syscall.Kill(-pid, syscall.SIGKILL)
+		c.Wait()
+	})
+	return pid, func() bool {
+		var status syscall.WaitStatus
+		n, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil)
+		return n == pid || err != nil
+	}
+}
+
+func TestStartAndStop(t *testing.T) {
+	state := t.TempDir()
+	if got := library(t, state, isUp); got != "down" {
+		t.Errorf("at first: got %s, want down", got)
+	}
+	var pid int
+	text := library(t, state, `start it bash -c 'sleep 300 & sleep 300'; cat "$STATE/it.pid"`)
+	if _, err := fmt.Sscan(text, &pid); err != nil {
+		t.Fatal(err)
+	}
+	if got := library(t, state, isUp); got != "up" {
+		t.Errorf("after start: got %s, want up", got)
+	}
+	if err := syscall.Kill(-pid, 0); err != nil {
+		t.Errorf("after start: the group of %d: %v", pid, err)
+	}
+	library(t, state, "stop it")
+	if err := syscall.Kill(-pid, 0); err != syscall.ESRCH {
+		t.Errorf("after stop: the group of %d: got %v, want none", pid, err)
+	}
+	if got := library(t, state, isUp); got != "down" {
+		t.Errorf("after stop: got %s, want down", got)
+	}
+}
+
+// Linux tells when a process began behind its name, which may look like more of what it tells.
+func TestBeganWithAnOddName(t *testing.T) {
+	state := t.TempDir()
+	program := filepath.Join(state, "a) 1 (b) 2")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nread line"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(program)
+	in, err := c.StdinPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Wait()
+	defer in.Close()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Process.Pid))
+	if err != nil {
+		t.Skip(err)
+	}
+	// proc_pid_stat(5): the name is field 2, the time field 22.
+	want := strings.Fields(string(stat[strings.LastIndex(string(stat), ")")+1:]))[22-3]
+	if got := library(t, state, fmt.Sprintf("began %d", c.Process.Pid)); got != want {
+		t.Errorf("got %q, want %s of %s", got, want, stat)
+	}
+}
+
+// What a process has started goes too where it has died itself.
+func TestStopWithoutTheFirst(t *testing.T) {
+	state := t.TempDir()
+	text := library(t, state, `start it bash -c 'sleep 300 & echo >"$STATE/ready"; sleep 300'
+		read -r pid _ <"$STATE/it.pid"
+		until [ -e "$STATE/ready" ]; do sleep 0.01; done
+		kill -KILL "$pid"
+		while running it; do sleep 0.01; done
+		echo "$pid"
+		stop it`)
+	var pid int
+	if _, err := fmt.Sscan(text, &pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(-pid, 0); err != syscall.ESRCH {
+		t.Errorf("the group of %d: got %v, want none", pid, err)
+	}
+}
+
+// A file that was left behind names a process by number; the number is another's by now.
+func TestStopLeavesOthersAlone(t *testing.T) {
+	state := t.TempDir()
+	library(t, state, "start it sleep 300; cp $STATE/it.pid $STATE/kept; stop it")
+	kept, err := os.ReadFile(filepath.Join(state, "kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Fields(string(kept))
+	if len(words) != 3 {
+		t.Fatalf("got %q, want the number, the boot and the beginning", kept)
+	}
+	for name, line := range map[string]string{
+		"with the number alone":                      "%d",
+		"of a process that began at another time":    "%d " + words[1] + " " + words[2],
+		"of another boot":                            "%d boot $(began %[1]d)",
+		"of another boot, whose first has died":      "%d boot " + words[2],
+		"of one that died before that could be seen": "%d " + words[1],
+	} {
+		t.Run(name, func(t *testing.T) {
+			words := []string{"sleep", "300"}
+			if strings.Contains(name, "has died") {
+				words = []string{"bash", "-c", "sleep 300 & disown; sleep 0.1"}
+			}
+			pid, ended := group(t, words...)
+			if strings.Contains(name, "has died") {
+				for !ended() {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			library(t, state, fmt.Sprintf(`echo "`+line+`" >"$STATE/it.pid"`, pid))
+			if got := library(t, state, isUp); got != "down" {
+				t.Errorf("got %s, want down", got)
+			}
+			library(t, state, "stop it")
+			if err := syscall.Kill(-pid, 0); err != nil || !strings.Contains(name, "has died") && ended() {
+				t.Errorf("an unrelated group was ended")
+			}
+			if _, err := os.Stat(filepath.Join(state, "it.pid")); !os.IsNotExist(err) {
+				t.Errorf("the file is still there: %v", err)
+			}
+		})
+	}
+}
+
+// The README asks for Go, Python, make and bash, so nothing that not every Unix has.
+func TestWithoutMoreTools(t *testing.T) {
+	more := regexp.MustCompile(`\b(curl|wget|setsid|sha256sum)\b`)
+	for _, script := range []string{"lib.sh", "setup.sh", "up.sh", "down.sh", "demo.sh"} {
+		text, err := os.ReadFile(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, line := range strings.Split(string(text), "\n") {
+			if tool := more.FindString(line); tool != "" && !strings.HasPrefix(line, "#") {
+				t.Errorf("%s:%d uses %s", script, n+1, tool)
+			}
+		}
+	}
+}
+
+// An npm that is killed half way is no install; the next start does all of it.
+func TestSetUpKilledHalfWay(t *testing.T) {
+	top := t.TempDir()
+	npm := `#!/usr/bin/env bash
+set -e
+[ "$1" = install ] && [ -f package.json ]
+mkdir -p node_modules/.bin
+[ -e ../../tried ] || { touch ../../tried; kill -KILL 0; } # all of the group
+touch node_modules/.bin/wscat
+`
+	for _, name := range []string{"scripts/setup.sh", "scripts/package.json", "go.mod"} {
+		text, err := os.ReadFile(filepath.Join("..", name))
+		if err == nil {
+			os.MkdirAll(filepath.Join(top, "scripts"), 0o755)
+			err = os.WriteFile(filepath.Join(top, name), text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(top, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(top, "bin/npm"), []byte(npm), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	setUp := func() error {
+		c := exec.Command("bash", filepath.Join(top, "scripts/setup.sh"), "wscat")
+		c.Env = append(os.Environ(), "PATH="+filepath.Join(top, "bin")+":"+os.Getenv("PATH"))
+		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		out, err := c.CombinedOutput()
+		t.Logf("%s", out)
+		return err
+	}
+	if err := setUp(); err == nil {
+		t.Fatal("nothing was killed")
+	}
+	for _, which := range []string{"second", "third"} { // which has nothing to do
+		if err := setUp(); err != nil {
+			t.Fatalf("the %s start: %v", which, err)
+		}
+		if _, err := os.Stat(filepath.Join(top, ".local/npm/node_modules/.bin/wscat")); err != nil {
+			t.Fatalf("after the %s start: %v", which, err)
+		}
+	}
+}
