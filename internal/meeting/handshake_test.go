@@ -106,6 +106,19 @@ func TestDeliveryGivesUpInTime(t *testing.T) {
 	})
 }
 
+// TestSlowTries: send-message has ten seconds, however slow AWS is.
+func TestSlowTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, begun := newBench(), time.Now()
+		b.before = func(string, string) fault { time.Sleep(time.Second); return none }
+		b.given(meeting.Ready, "c1", "")
+		wants(t, b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone }), meeting.ErrOpening)
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Errorf("tried for %v, want at most 5s", took)
+		}
+	})
+}
+
 // TestFiftyAtOnce has 50 connections made for one download that waits: its token
 // is answered once, nobody is refused for it, and the one that stays in the item
 // has been told.

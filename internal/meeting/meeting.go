@@ -371,9 +371,11 @@ func (m *Meeting) Cancel(ctx context.Context, arn string) error {
 // Deliver returns nil once the client was answered, [ErrOpening] to be called
 // again in a second, after it has tried for some, [ErrGone] when nobody is there.
 func (m *Meeting) Deliver(ctx context.Context, arn string, fallback Connection, post func(context.Context, Item, Connection) error) error {
+	begun := m.now()
 	for try := 1; ; try++ {
 		err := m.deliver(ctx, arn, fallback, post)
-		if !errors.Is(err, ErrOpening) || try == openingTries {
+		// Where AWS is slow the tries are fewer: send-message has ten seconds.
+		if !errors.Is(err, ErrOpening) || try == openingTries || m.now().Sub(begun) > openingTries*openingPause {
 			return err
 		}
 		select {
