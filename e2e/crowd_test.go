@@ -79,6 +79,7 @@ func alone(c *client) error {
 // TestFiftyAtOnce opens 50 sockets at once for one download, while it is copied
 // and while it waits: none is refused for an error, the workflow goes on once, and
 // the connection that stands in the item, so was written last, hears the link.
+// Nobody hears it twice.
 func TestFiftyAtOnce(t *testing.T) {
 	for _, when := range []string{"copying", "waiting"} {
 		t.Run(when, func(t *testing.T) {
@@ -129,8 +130,17 @@ func TestFiftyAtOnce(t *testing.T) {
 				}
 				return false
 			})
+			time.Sleep(500 * time.Millisecond) // for a message that should not be there
+			for i, c := range clients {
+				heard[i] += strings.Join(c.heard(), "\n")
+				if n := strings.Count(heard[i], `{"type":"ready"`); n > 1 {
+					t.Errorf("client %d heard %d links, want one at most", i, n)
+				}
+				c.close()
+			}
 		})
 	}
+	nothingWaits(t)
 }
 
 // TestLateClients has 50 executions wait and their clients come, one every 200 ms.
