@@ -15,7 +15,6 @@ bash scripts/check_template.sh
 
 echo "== unit tests${RACE:+, race detector, coverage}"
 # The tests in events/ run the functions' binaries: there is nothing for the race detector to see.
-# Nor in internal/meeting: its histories run in a bubble of virtual time, whose order it takes for races.
-go test ./asl ./events ./functions/... ./internal/meeting
-go test ${RACE:+-race -coverprofile=.local/coverage.out -coverpkg=./internal/...} $(go list ./internal/... ./scripts/... | grep -v -e /bench -e /meeting)
+go test ./asl ./events ./functions/... ./scripts/bench
+go test ${RACE:+-race -coverprofile=.local/coverage.out -coverpkg=./internal/...} $(go list ./internal/... ./scripts/... | grep -v /bench)
 [ -z "${RACE:-}" ] || go tool cover -func=.local/coverage.out | tail -n 1
