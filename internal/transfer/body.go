@@ -43,7 +43,7 @@ type body struct {
 	src   io.Reader
 	last  func() // told that all bytes were read
 
-	sent atomic.Bool // all of it was given to the transport
+	fate atomic.Int32 // undecided, sent or stopped
 
 	mu    sync.Mutex
 	read  int64
@@ -52,6 +52,14 @@ type body struct {
 	state int
 	err   error
 }
+
+// Whether the last byte goes out is decided once: a part whose sender has turned
+// away must not arrive.
+const (
+	undecided = iota
+	sent      // all of it was given to the transport
+	stopped   // its request ended before
+)
 
 const (
 	inHead = iota
@@ -86,7 +94,6 @@ func (b *body) Read(p []byte) (int, error) {
 			total += n
 			if b.frame = b.frame[n:]; len(b.frame) == 0 {
 				b.state++
-				b.sent.Store(b.state == atEnd)
 			}
 		case inBytes:
 			n, err := b.src.Read(p[total:min(int64(len(p)), int64(total)+b.size-b.read)])
@@ -94,6 +101,10 @@ func (b *body) Read(p []byte) (int, error) {
 			_, _ = b.sums.Write(p[total : total+n])
 			total += n
 			if b.read == b.size {
+				if !b.decide(sent) {
+					b.err = errEnded
+					return 0, b.err
+				}
 				if !b.plain {
 					b.frame = fmt.Appendf(nil, "\r\n0\r\n%s:%s\r\n\r\n", b.trailer(), b.sum())
 				}
@@ -118,6 +129,11 @@ func (b *body) Read(p []byte) (int, error) {
 	return total, nil
 }
 
+// decide reports whether f is what becomes of the body.
+func (b *body) decide(f int32) bool {
+	return b.fate.CompareAndSwap(undecided, f) || b.fate.Load() == f
+}
+
 func (b *body) trailer() string {
 	if b.sums.both {
 		return "x-amz-checksum-crc32"
@@ -137,7 +153,7 @@ const settling = time.Second
 
 // context returns the context of a request with this body.
 func (b *body) context(ctx context.Context) (context.Context, context.CancelCauseFunc) {
-	return outlasting(ctx, b.sent.Load)
+	return outlasting(ctx, func() bool { return !b.decide(stopped) })
 }
 
 // outlasting returns the context of a request that stores a part. It ends with

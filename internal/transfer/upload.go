@@ -228,10 +228,12 @@ func (c *Copier) mark(ctx context.Context, plan Plan, m []byte) (Plan, error) {
 		b := newBody(int64(len(m)), plan)
 		b.src, b.last = bytes.NewReader(m), func() {}
 		n := int32(markerPart)
-		_, err := c.S3.UploadPart(ctx, &s3.UploadPartInput{
+		call, cancel := b.context(ctx)
+		_, err := c.S3.UploadPart(call, &s3.UploadPartInput{
 			Bucket: &c.Bucket, Key: &plan.Key, UploadId: &plan.UploadID, PartNumber: &n,
 			Body: b, ContentLength: aws.Int64(int64(len(m))),
 		}, b.attach)
+		cancel(errEnded)
 		if err == nil {
 			marks, err := c.parts(ctx, plan, Segment{markerPart, markerPart})
 			if err != nil || marks[markerPart].size == int64(len(m)) {
