@@ -75,6 +75,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"STACK_NAME":                "download",
 		"ORIGIN_SECRET_ARN":         "",
 		"ALLOWED_PATHS":             "",
+		"ORIGIN_REDIRECT_HOSTS":     "",
 		"JWT_ISSUER":                "https://issuer.example",
 		"JWT_AUDIENCE":              "files",
 	}

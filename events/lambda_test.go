@@ -285,7 +285,7 @@ func TestStartUp(t *testing.T) {
 	for _, function := range functions(t) {
 		t.Run(function, func(t *testing.T) {
 			t.Parallel()
-			optional := []string{"LOCAL_ENDPOINT", "ORIGIN_SECRET_ARN", "ALLOWED_PATHS"} // empty where nobody asks for them
+			optional := []string{"LOCAL_ENDPOINT", "ORIGIN_SECRET_ARN", "ALLOWED_PATHS", "ORIGIN_REDIRECT_HOSTS"} // empty where nobody asks for them
 			if function == "authorizer" {
 				optional = append(optional, "CONNECTIONS_TABLE") // all have it; this one has no item to look at
 			}

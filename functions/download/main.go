@@ -75,9 +75,7 @@ func main() {
 		rest:         rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
 		metrics:      &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
-	if paths := env.Optional("ALLOWED_PATHS"); paths != "" {
-		f.allowed = strings.Split(paths, ",")
-	}
+	f.allowed = env.List("ALLOWED_PATHS")
 	var err error
 	f.origin, err = origin.ParseBase(env.String("ORIGIN_URL"))
 	env.Add("ORIGIN_URL", err)

@@ -68,7 +68,7 @@ func main() {
 	f := function{
 		meeting: &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
 		copier:  &transfer.Copier{Bucket: env.String("BUCKET"), MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: env.Number("SEGMENT_BYTES")},
-		origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local},
+		origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local, RedirectHosts: env.List("ORIGIN_REDIRECT_HOSTS")},
 		metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
 	var err error

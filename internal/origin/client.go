@@ -358,7 +358,7 @@ func (c *Client) follow(from *url.URL, resp *http.Response) (*url.URL, error) {
 	case from.Scheme == "https" && to.Scheme == "http":
 		return nil, failure.New(failure.BlockedAddress, "the origin redirects from https to http")
 	case !c.atHome(to) && !c.redirectAllowed(to):
-		return nil, failure.New(failure.BlockedAddress, "the origin redirects to another host")
+		return nil, failure.New(failure.BlockedAddress, "the origin redirects to another host, which is not among OriginRedirectHosts")
 	}
 	return to, nil
 }

@@ -38,6 +38,15 @@ func (r *Reader) Optional(name string) string {
 	return s
 }
 
+// List reads words separated by commas; a variable that is empty or missing has none.
+func (r *Reader) List(name string) []string {
+	s := r.Optional(name)
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
 // Number reads a whole number above 0.
 func (r *Reader) Number(name string) int64 {
 	s := r.String(name)
