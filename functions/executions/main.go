@@ -130,7 +130,7 @@ func (f *function) state(ctx context.Context, name, secret string, cancel bool) 
 	case !ticket.Opens(secret, hash, f.tickets):
 		return state{}, unknown()
 	case cancel:
-		return f.cancel(ctx, arn)
+		return f.cancel(ctx, arn, item)
 	case item.Status.Without():
 		return state{Status: item.Status, BytesCopied: item.Copied(), BytesTotal: item.BytesTotal, Error: &reason{item.Failure.Code, item.Failure.Message}}, nil
 	case item.Cancelled && !item.Status.Ended():
@@ -170,7 +170,7 @@ func unknown() error {
 	return failure.New(failure.NotFound, "no such execution, its file is no longer kept, or the ticket is another's")
 }
 
-func (f *function) cancel(ctx context.Context, arn string) (state, error) {
+func (f *function) cancel(ctx context.Context, arn string, item meeting.Item) (state, error) {
 	err := f.meeting.Cancel(ctx, arn)
 	switch {
 	case errors.Is(err, meeting.ErrEnded), errors.Is(err, meeting.ErrUnknown):
@@ -178,5 +178,5 @@ func (f *function) cancel(ctx context.Context, arn string) (state, error) {
 	case err != nil:
 		return state{}, err
 	}
-	return state{Status: meeting.Cancelled}, nil
+	return stopped(item), nil
 }

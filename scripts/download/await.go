@@ -86,6 +86,7 @@ type waiter struct {
 	tempo     tempo
 	socket    *http.Client // nil: never
 	copying   func(done int64, total *int64)
+	note      func(text string)
 
 	closing func(func()) // runs the end of a socket without waiting for it
 }
@@ -142,11 +143,15 @@ func (w *waiter) link(ctx context.Context, again bool) (link, error) {
 				lastErr = err
 			}
 			statusTry++
-			if time.Since(reached) > w.tempo.patience {
+			left := w.tempo.patience - time.Since(reached)
+			if left <= 0 {
 				return link{}, fail(exitNetwork, "neither the WebSocket nor the status URL could be reached for %v: %v", w.tempo.patience, lastErr)
 			}
+			if statusTry == 2 && lastErr != nil { // once may be a blip
+				w.note(fmt.Sprintf("the API can't be reached; trying again for %v", w.tempo.patience))
+			}
 			useSocket = w.socket != nil
-			err = w.tempo.pause(ctx, statusTry, wait)
+			err = sleep(ctx, min(w.tempo.wait(statusTry, wait), left))
 		}
 		if err != nil {
 			return link{}, err

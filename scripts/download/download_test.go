@@ -790,6 +790,13 @@ func TestNobodyThere(t *testing.T) {
 	c.has()
 }
 
+func TestNoFolder(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	c.runs(exitLocal, "-o", c.path("nodir/x"), s.url())
+	c.says("there is no folder " + c.path("nodir"))
+}
+
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	t.Run("with the API", func(t *testing.T) {
@@ -800,6 +807,7 @@ func TestPatience(t *testing.T) {
 		s.onStatus = func(w http.ResponseWriter, n int) bool { w.WriteHeader(502); return true }
 		c.start("-patience", "300ms", "-o", c.path("x"), s.url())
 		c.ends(exitNetwork)
+		c.says("the API can't be reached; trying again for 300ms")
 		c.says("neither the WebSocket nor the status URL could be reached for 300ms")
 		c.has("x.part", "x.part.json", "x.part.lock")
 	})

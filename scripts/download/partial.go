@@ -55,6 +55,9 @@ type partial struct {
 func openPartial(path string) (*partial, error) {
 	p := &partial{path: path, lock: flock.New(path+".lock", flock.SetPermissions(0o600))}
 	locked, err := p.lock.TryLock()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fail(exitLocal, "there is no folder %s", filepath.Dir(path))
+	}
 	if err != nil {
 		return nil, fail(exitLocal, "lock the partial file: %v", err)
 	}

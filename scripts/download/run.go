@@ -318,7 +318,7 @@ func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 		}
 	}
 
-	w := &waiter{api: j.api, execution: e, tempo: j.tempo, socket: j.socket, copying: j.tellCopying, closing: j.closing.Go}
+	w := &waiter{api: j.api, execution: e, tempo: j.tempo, socket: j.socket, copying: j.tellCopying, note: j.note, closing: j.closing.Go}
 	j.tellCopying(0, nil)
 	j.cancellable.Store(&e)
 	l, err := w.link(ctx, false)
