@@ -125,7 +125,7 @@ func connect() error {
 	}
 	stack.env = map[string]string{}
 	for _, line := range strings.Split(string(b), "\n") {
-		if k, v, ok := strings.Cut(strings.TrimPrefix(line, "export "), "="); ok {
+		if k, v, ok := strings.Cut(strings.TrimPrefix(line, "export "), "="); ok && k != "PATH" { // which is for people
 			stack.env[k] = v
 			os.Setenv(k, v)
 		}

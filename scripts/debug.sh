@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-function=${1:?usage: debug.sh FUNCTION [EVENT.json]}
+[ $# -ge 1 ] || die "usage: debug.sh FUNCTION [EVENT.json]"
+function=$1
 event=${2:-events/event-$function.json}
 debug_port=${DEBUG_PORT:-5858}
 [ -d "functions/$function" ] || die "there is no function $function; they are: $(ls functions | paste -sd ' ')"

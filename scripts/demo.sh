@@ -9,7 +9,7 @@ export STATE PORT
 trap 'bash scripts/down.sh' EXIT
 trap 'exit 130' INT TERM
 
-bash scripts/up.sh
+TO_STAY='' bash scripts/up.sh
 . "$STATE/env"
 go build -o bin/ ./scripts/download
 

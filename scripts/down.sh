@@ -3,5 +3,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-for name in ministack origin; do stop "$name"; done
-rm -f "$STATE/env"
+stopped=
+for name in ministack origin; do
+  if running "$name"; then stopped=1; fi
+  stop "$name"
+done
+rm -f "$STATE/env" "$STATE/port"
+[ -z "$stopped" ] || say "stopped"

@@ -1,6 +1,6 @@
 # What the scripts of the local stack share; sourced from the top folder.
 STATE=${STATE:-.local} # where process ids, logs and the build of this stack are
-PORT=${PORT:-4566}
+PORT=${PORT:-$(cat "$STATE/port" 2>/dev/null || echo 4566)} # of the stack that is up, until make down
 STACK_NAME=${STACK_NAME:-download}
 export AWS_ENDPOINT_URL=http://127.0.0.1:$PORT
 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
@@ -87,5 +87,5 @@ free_port() {
 quietly() {
   local name=$1
   shift
-  "$@" >"$STATE/$name.log" 2>&1 || { cat "$STATE/$name.log" >&2; die "$name failed"; }
+  "$@" >"$STATE/$name.log" 2>&1 || { grep -v 'File with same data already exists' "$STATE/$name.log" >&2 || true; die "$name failed"; }
 }

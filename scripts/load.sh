@@ -36,7 +36,7 @@ watcher=
 if [ -z "${API_URL:-}" ]; then
   trap '[ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true; bash scripts/down.sh' EXIT
   trap 'exit 130' INT TERM
-  bash scripts/up.sh
+  TO_STAY='' bash scripts/up.sh
   . "$STATE/env"
   export API_URL
   case ${SCENARIO:-soak} in
@@ -49,6 +49,7 @@ if [ -z "${API_URL:-}" ]; then
   watcher=$!
 fi
 
+say "against $API_URL"
 code=0
 "$k6" run --quiet --no-usage-report -e API_URL="$API_URL" -e FILE_PATH="${FILE_PATH:-}" -e SHA256="${SHA256:-}" \
   ${SCENARIO:+-e SCENARIO="$SCENARIO"} ${USERS:+-e USERS="$USERS"} ${DURATION:+-e DURATION="$DURATION"} \

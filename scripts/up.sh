@@ -1,13 +1,34 @@
 #!/usr/bin/env bash
 # Starts the local stack, builds the app and deploys it there; run again, it updates both in place.
 # Writes .local/env, a file to source. ORIGIN_URL is the origin, by default a generated file served here.
-# Any other stack parameter comes from PARAMETERS, e.g. PARAMETERS='ClientTimeoutSeconds=5 LinkExpirySeconds=60'.
+# Any other stack parameter comes from PARAMETERS, e.g. PARAMETERS='ClientTimeoutSeconds=5 LinkExpirySeconds=60';
+# what isn't named there has the template's default, also if an earlier start named it.
+# TO_STAY is empty where another script stops it again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
+if running ministack && [ -s "$STATE/port" ] && [ "$(cat "$STATE/port")" != "$PORT" ]; then
+  die "the local stack is up on $(cat "$STATE/port"); make down first"
+fi
+
 bash scripts/setup.sh venv
 mkdir -p bin "$STATE/tmp"
+# shellcheck disable=SC2086  # parameters are words
+.local/venv/bin/python - ${PARAMETERS:-} >"$STATE/parameters" <<'EOF' || exit 1
+import sys
+from samcli.yamlhelper import yaml_parse
+known = yaml_parse(open("template.yaml").read())["Parameters"]
+values = {name: str(p["Default"]) for name, p in known.items() if "Default" in p}
+for name, _, value in (word.partition("=") for word in sys.argv[1:]):
+    if name not in known:
+        sys.exit(f"up: there is no parameter {name}")
+    if known[name]["Type"] == "Number" and not value.isdigit():
+        sys.exit(f"up: {name} must be a number, not {value!r}")
+    values[name] = value
+for name, value in values.items():
+    print(f"{name}={value}" if value else f'{name}=""')
+EOF
 go build -o bin/ ./scripts/origin
 
 if ! running ministack; then
@@ -17,6 +38,7 @@ if ! running ministack; then
   start ministack env -i PATH="$PATH" HOME="$PWD/$STATE" TMPDIR="$PWD/$STATE/tmp" \
     AWS_ENDPOINT_URL="$AWS_ENDPOINT_URL" GATEWAY_PORT="$PORT" BIND_HOST=127.0.0.1 AUTH=true \
     SFTP_ENABLED=0 IOT_MTLS_ENABLED=0 .local/venv/bin/python scripts/local_aws.py
+  echo "$PORT" >"$STATE/port"
   wait_for ministack get "$AWS_ENDPOINT_URL/_ministack/ready"
 fi
 
@@ -27,6 +49,7 @@ if [ -z "${ORIGIN_URL:-}" ]; then
     wait_for origin test -s "$STATE/origin.addr"
   fi
   ORIGIN_URL=http://$(cat "$STATE/origin.addr")
+  slow_path='file/6MB/slow.bin?delay=6s' # for uat.sh
 fi
 
 say "building"
@@ -36,8 +59,8 @@ CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -tags=lambda.norpc -ldflags=-s" \
   quietly build .local/venv/bin/sam build --parallel --build-dir "$STATE/build" --parameter-overrides "Architecture=$architecture"
 
 # The emulator ignores TimeoutSecondsPath and would wait for ever; it gets the number itself.
-timeout=$(sed -n 's/.*ClientTimeoutSeconds=\([0-9]*\).*/\1/p' <<<"${PARAMETERS:-}")
-.local/venv/bin/python - "$STATE" "${timeout:-3600}" <<'EOF'
+timeout=$(sed -n 's/^ClientTimeoutSeconds=//p' "$STATE/parameters")
+.local/venv/bin/python - "$STATE" "$timeout" <<'EOF'
 import json, re, sys
 state, timeout = sys.argv[1:]
 machine = json.load(open("asl/download.asl.json"))
@@ -52,10 +75,11 @@ open(f"{state}/build/template.yaml", "w").write(template)
 EOF
 
 say "deploying"
-# shellcheck disable=SC2086  # parameters are words
+# All are named, as CloudFormation keeps the value of one that isn't; the last one that names it wins.
+# shellcheck disable=SC2046,SC2086  # parameters are words
 quietly deploy .local/venv/bin/sam deploy --template "$STATE/build/template.yaml" --stack-name "$STACK_NAME" --resolve-s3 --capabilities CAPABILITY_IAM \
   --no-confirm-changeset --no-fail-on-empty-changeset --no-progressbar --parameter-overrides \
-  "OriginUrl=$ORIGIN_URL" "LocalEndpoint=$AWS_ENDPOINT_URL" "Architecture=$architecture" ${PARAMETERS:-}
+  $(cat "$STATE/parameters") "OriginUrl=$ORIGIN_URL" "LocalEndpoint=$AWS_ENDPOINT_URL" "Architecture=$architecture" ${PARAMETERS:-}
 
 # The emulator drops the table's time to live.
 outputs=$(.local/venv/bin/aws cloudformation describe-stacks --stack-name "$STACK_NAME" --query 'Stacks[0].Outputs[].[OutputKey,OutputValue]' --output text)
@@ -75,5 +99,8 @@ export BUCKET=$(output BucketName)
 export TABLE=$(output ConnectionsTableName)
 export STATE_MACHINE_ARN=$(output DownloadStateMachineArn)
 export STACK_NAME=$STACK_NAME
+export SLOW_PATH=$(printf %q "${slow_path:-}")
+# For aws and wscat; behind all others, so that python3 stays what it is.
+export PATH="\$PATH":$(printf %q "$PWD/.local/venv/bin:$PWD/.local/npm/node_modules/.bin")
 EOF
-say "up: the origin is $ORIGIN_URL, the API $(output DownloadApiUrl); source $STATE/env"
+say "ready: the origin is $ORIGIN_URL, the API $(output DownloadApiUrl)${TO_STAY-; source $STATE/env}"
