@@ -3,18 +3,20 @@
 # stack's own bucket is emptied first, unfinished uploads included; a bucket given as BucketName is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+die() { echo "destroy: $*" >&2; exit 1; }
+[ -n "${STACK_NAME:-}" ] || die "say which stack: make destroy STACK_NAME=…"
 bash scripts/setup.sh venv
-: "${STACK_NAME:?say which stack: make destroy STACK_NAME=…}"
 export AWS_PAGER='' SAM_CLI_TELEMETRY=0
 [ -z "${AWS_REGION:-}" ] || export AWS_DEFAULT_REGION=$AWS_REGION # this command line knows only the latter
 aws=.local/venv/bin/aws
 
 bucket=$("$aws" cloudformation describe-stack-resources --stack-name "$STACK_NAME" \
   --query "StackResources[?LogicalResourceId=='Bucket'].PhysicalResourceId" --output text) ||
-  { echo "destroy: there is no stack called $STACK_NAME here" >&2; exit 1; }
+  die "there is no stack called $STACK_NAME here"
 if [ "${YES:-}" != 1 ]; then
-  read -r -p "Delete the stack $STACK_NAME${bucket:+ and everything in its bucket $bucket}? [y/N] " answer
-  [ "$answer" = y ] || [ "$answer" = Y ] || { echo "destroy: nothing was deleted" >&2; exit 1; }
+  read -r -p "Delete the stack $STACK_NAME${bucket:+ and everything in its bucket $bucket}? [y/N] " answer ||
+    die "nothing was deleted: there is nobody to ask; YES=1 answers it"
+  [ "$answer" = y ] || [ "$answer" = Y ] || die "nothing was deleted"
 fi
 if [ -n "$bucket" ] && [ "$bucket" != None ]; then
   "$aws" s3 rm "s3://$bucket" --recursive --only-show-errors
