@@ -37,6 +37,6 @@ destroy: ## empty the stack's bucket and delete the stack
 	@bash scripts/destroy.sh
 
 clean: down ## stop the local stack and remove all that was built or installed
-	rm -rf .local .aws-sam bin
+	rm -rf .local .aws-sam bin scripts/__pycache__
 
 .PHONY: help demo test check build up down bench load deploy destroy clean
