@@ -213,7 +213,9 @@ func TestFetch(t *testing.T) {
 		}})
 	elsewhere, s := newSource(t, ranged(file)), newStore()
 	other := strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1) // another host for whoever compares names
-	away := newSource(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other+r.URL.RequestURI(), http.StatusFound) })
+	away := newSource(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other+r.URL.RequestURI(), http.StatusFound)
+	})
 	add(run{title: "redirect to another host", env: away.env(), s3: newStore(), calls: []call{getItem(nil)}, check: taskError("BLOCKED_ADDRESS", "OriginRedirectHosts")})
 	add(run{title: "redirect to a host that is allowed", env: away.env("ORIGIN_REDIRECT_HOSTS", "cdn.example,"+strings.TrimPrefix(other, "http://")), s3: s,
 		calls: []call{getItem(nil), copied(len(file), isReady)}, check: both(nothingLeft, keeps(s, file, nil))})
