@@ -3,11 +3,15 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"async-download/internal/failure"
@@ -230,6 +234,45 @@ func TestCancel(t *testing.T) {
 		})
 	}
 }
+
+// A part whose copy ends before its last byte was read doesn't arrive; one whose
+// last byte was is waited for.
+func TestLastByte(t *testing.T) {
+	for name, plan := range map[string]Plan{"checksum behind": {}, "composite": {Composite: true}, "plain": {Plain: true}} {
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s late=%v", name, late), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx, cancel := context.WithCancel(t.Context())
+					end := func() { cancel(); synctest.Wait() }
+					b := newBody(10, plan)
+					b.last = func() {}
+					b.src = io.MultiReader(strings.NewReader("01234"), readerFunc(func(p []byte) (int, error) {
+						if !late {
+							end()
+						}
+						return copy(p, "56789"), nil
+					}))
+					call, done := b.context(ctx)
+					defer done(nil)
+					n, _ := io.Copy(io.Discard, b)
+					if late {
+						end()
+					}
+					began := time.Now()
+					<-call.Done()
+					took := time.Since(began)
+					if all := n == b.encodedLength(); all != late || (took == settling) != late {
+						t.Errorf("got %d of %d bytes and an end after %s, want all of them and %s only where the end is late", n, b.encodedLength(), took, settling)
+					}
+				})
+			})
+		}
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestAbortOutlastsALatePart(t *testing.T) {
 	s := newS3(t)
