@@ -132,7 +132,7 @@ func TestStrongETag(t *testing.T) {
 	for tag, want := range map[string]bool{
 		`"a"`: true, `"!#~-/+=:"`: true, `"a-gzip"`: true, "\"\xc3\xa9\"": true, `"` + strings.Repeat("x", maxETag-2) + `"`: true,
 		``: false, `""`: false, `a`: false, `W/"a"`: false, `w/"a"`: false, `"a`: false, `a"`: false, `"a"b"`: false, `"a b"`: false,
-		"\"a\n\"": false, `"a", "b"`: false, `"` + strings.Repeat("x", maxETag) + `"`: false,
+		"\"caf\xe9\"": false, "\"a\n\"": false, `"a", "b"`: false, `"` + strings.Repeat("x", maxETag) + `"`: false,
 	} {
 		if got := strongETag(http.Header{"Etag": {tag}}) != ""; got != want {
 			t.Errorf("%q: got strong %v, want %v", tag, got, want)
@@ -199,6 +199,7 @@ func TestFileName(t *testing.T) {
 		`attachment; filename="../../passwd"`: "passwd",
 		`attachment; filename="x"; filename*=UTF-8''%e2%82%ac.csv`: "€.csv",
 		`attachment; filename="=?UTF-8?B?4oKsLmNzdg==?="`:          "€.csv",
+		`attachment; filename="=?utf-8?B?Li4vLi4vZXRj?="`:          "etc",
 		`attachment; filename="/"`:                                 "b c.bin",
 		`attachment; filename=`:                                    "b c.bin",
 		`attachment; filename="a`:                                  "b c.bin",
