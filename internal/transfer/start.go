@@ -58,9 +58,10 @@ func (c *Copier) Start(ctx context.Context, src Source, key string, meta map[str
 			return outcome, err
 		case errors.Is(err, origin.ErrRangeRefused):
 			ranged = false
-		case failure.CodeOf(err) == failure.OriginChanged, origin.Temporary(err), isCode(err, "NoSuchUpload"):
+		case failure.CodeOf(err) == failure.OriginChanged, origin.Temporary(err), isCode(err, "NoSuchUpload", "InvalidPart"):
 			// The file is another one, a stream broke, or the upload is gone, most
-			// likely because another worker of this download has finished.
+			// likely because another worker of this download has finished; or parts of
+			// it are gone: it was aborted, and a late part brought it back.
 			if err := pause(ctx, try, c.storeBackoff); err != nil {
 				return Outcome{}, err
 			}

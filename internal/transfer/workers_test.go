@@ -14,6 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
 	"async-download/internal/failure"
 	"async-download/internal/origin/origintest"
 	"async-download/internal/transfer/s3test"
@@ -61,7 +64,7 @@ func TestKilled(t *testing.T) {
 // Parts of another version of the file, of another file or of other sizes are
 // left alone, however alike the uploads are.
 func TestResumeOnlyTheSame(t *testing.T) {
-	const size = 20 * small
+	const size = 40 * small
 	old, fresh := origintest.Bytes(49, size), origintest.Bytes(50, size)
 	for name, change := range map[string]func(c *Copier, h *origintest.File, src *Source){
 		"another version": func(_ *Copier, h *origintest.File, _ *Source) { h.Replace(fresh, `"v2"`) },
@@ -80,7 +83,7 @@ func TestResumeOnlyTheSame(t *testing.T) {
 			src := newSource(t, h)
 			ctx, kill := context.WithCancel(t.Context())
 			s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
-				if op == "UploadPart" && n == 12 {
+				if op == "UploadPart" && n == inFlight*c.Concurrency+5 { // by now five have ended
 					kill()
 				}
 				return s3test.Fault{}
@@ -310,17 +313,30 @@ func TestAbortOutlastsALatePart(t *testing.T) {
 	}
 }
 
-// An upload that somebody aborts while it is copied to is begun again; a
-// download that was ended for good ends by its own context or item.
+// An upload that somebody aborts while it is copied to is begun again, or gone on
+// with when a late part brought it back without the others; a download that was
+// ended for good ends by its own context or item.
 func TestUploadAbortedMidCopy(t *testing.T) {
-	s := newS3(t)
-	c := newCopier(t, s)
 	data := origintest.Bytes(45, 20*small)
-	s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
-		if op == "UploadPart" && n == 10 {
-			return s3test.Fault{Before: func() { _ = newCopier(t, s).Abort(context.Background(), "key") }}
-		}
-		return s3test.Fault{}
+	for name, fault := range map[string]func(abort func()) s3test.Fault{
+		"gone":         func(abort func()) s3test.Fault { return s3test.Fault{Before: abort} },
+		"brought back": func(abort func()) s3test.Fault { return s3test.Fault{During: abort} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+				if op != "UploadPart" || n != inFlight*c.Concurrency+5 { // by now five have ended
+					return s3test.Fault{}
+				}
+				return fault(func() {
+					_, err := c.S3.AbortMultipartUpload(context.Background(), &s3.AbortMultipartUploadInput{Bucket: &c.Bucket, Key: aws.String("key"), UploadId: &s.Open()[0]})
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			mustCopy(t, c, s, newSource(t, origintest.New(data, `"v1"`)), "key", data)
+		})
 	}
-	mustCopy(t, c, s, newSource(t, origintest.New(data, `"v1"`)), "key", data)
 }
