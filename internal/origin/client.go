@@ -104,6 +104,10 @@ type Client struct {
 	Backoff          time.Duration
 	MaxSleep         time.Duration
 
+	// Waiting, where set, is told why a request is made again, and after how
+	// long. Several goroutines may call it at once.
+	Waiting func(why *failure.Error, pause time.Duration)
+
 	once      sync.Once
 	transport *http.Transport
 	guard     *guard
@@ -223,6 +227,9 @@ func (t *tries) wait(ctx context.Context, cause error) error {
 		if again.after > cmp.Or(t.c.MaxSleep, MaxSleep) {
 			return &Later{After: pause, Err: again.failure}
 		}
+	}
+	if t.c.Waiting != nil {
+		t.c.Waiting(again.failure, pause)
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()

@@ -164,13 +164,13 @@ type tool struct {
 }
 
 var (
-	ours    = tool{name: "copyurl", command: `exec "$DIR/copyurl" -quiet "$URL" "s3://$BUCKET/$KEY" >/dev/null`}
+	ours    = tool{name: "copyurl", command: `exec "$DIR/copyurl" -q "$URL" "s3://$BUCKET/$KEY" >/dev/null`}
 	defs    = tool{name: "feature/s3/manager, defaults", command: `exec "$DIR/bench" manager "$URL" "s3://$BUCKET/$KEY"`}
 	rclone  = tool{name: "rclone copyurl " + rcloneVersion, needs: "rclone", command: `exec "$DIR/rclone" --config "" --s3-provider Other --s3-endpoint "$AWS_ENDPOINT_URL_S3" --s3-access-key-id "$AWS_ACCESS_KEY_ID" --s3-secret-access-key "$AWS_SECRET_ACCESS_KEY" --s3-no-check-bucket --s3-use-multipart-etag=false copyurl "$URL" ":s3:$BUCKET/$KEY"`}
 	s5cmd   = tool{name: "curl | s5cmd pipe", needs: "s5cmd", command: `curl -sSf "$URL" | "$DIR/s5cmd" --endpoint-url "$AWS_ENDPOINT_URL_S3" pipe "s3://$BUCKET/$KEY"`}
 	all     = []tool{ours, defs, rclone, s5cmd}
 	fetch   = tool{name: "fetch, the Lambda function", command: `exec "$DIR/bench" lambda "$DIR/fetch" "$URL" "s3://$BUCKET/$KEY"`}
-	large   = tool{name: "copyurl -part-size 525MiB", command: `exec "$DIR/copyurl" -quiet -part-size 525MiB "$URL" "s3://$BUCKET/$KEY" >/dev/null`}
+	large   = tool{name: "copyurl -part-size 525MiB", command: `exec "$DIR/copyurl" -q -part-size 525MiB "$URL" "s3://$BUCKET/$KEY" >/dev/null`}
 	givesUp = tool{name: defs.name, command: defs.command, mayFail: true}
 )
 

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -196,7 +197,7 @@ func TestUsage(t *testing.T) {
 		{}, {"http://o.example/"}, {"http://o.example/", "bucket/key"}, {"http://o.example/", "s3://bucket"}, {"http://o.example/", "s3://bucket/"},
 		{"http://o.example/", "s3:///key"}, {"ftp://o.example/", "s3://b/k"}, {"http://u:p@o.example/", "s3://b/k"},
 		{"-part-size", "1MiB", "http://o.example/", "s3://b/k"}, {"-part-size", "6GiB", "http://o.example/", "s3://b/k"}, {"-part-size", "x", "http://o.example/", "s3://b/k"},
-		{"-concurrency", "0", "http://o.example/", "s3://b/k"}, {"-concurrency", "65", "http://o.example/", "s3://b/k"}, {"-header", "planted", "http://o.example/", "s3://b/k"},
+		{"-concurrency", "0", "http://o.example/", "s3://b/k"}, {"-concurrency", "65", "http://o.example/", "s3://b/k"}, {"-H", "planted", "http://o.example/", "s3://b/k"},
 		{"-unknown", "http://o.example/", "s3://b/k"}, {"http://o.example/", "s3://b/k", "more"},
 	} {
 		code, _, stderr := program(t, args...)
@@ -211,7 +212,7 @@ func TestUsage(t *testing.T) {
 	if code != 0 {
 		t.Errorf("-h: got code %d, want 0", code)
 	}
-	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-header", "-public-only", "AWS_ENDPOINT_URL_S3", "\n  pinned "} {
+	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-H", "-public-only", "AWS_ENDPOINT_URL_S3", "\n  pinned "} {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("-h doesn't tell of %q", want)
 		}
@@ -310,7 +311,7 @@ func TestPace(t *testing.T) {
 func TestHeaderIsSent(t *testing.T) {
 	newS3(t)
 	h := origintest.New([]byte("x"), `"v1"`)
-	if code, _, stderr := program(t, "-header", "Authorization: planted", "-header", "X-A: 1", serve(t, h), target("key")); code != 0 {
+	if code, _, stderr := program(t, "-H", "Authorization: planted", "-H", "X-A: 1", serve(t, h), target("key")); code != 0 {
 		t.Fatal(stderr)
 	}
 	if r := h.Requests()[0]; r.Header.Get("Authorization") != "planted" || r.Header.Get("X-A") != "1" {
@@ -535,8 +536,34 @@ func TestCancelledWhileWaiting(t *testing.T) {
 	if code := run(ctx, []string{url, target("key")}, &o, &e); code != 1 {
 		t.Errorf("got code %d, want 1", code)
 	}
-	if out := parseLine(t, o.String()); out.Error == nil || out.Error.Code != failure.Cancelled || !strings.Contains(e.String(), "waiting 1") {
+	if out := parseLine(t, o.String()); out.Error == nil || out.Error.Code != failure.Cancelled || !strings.Contains(e.String(), "trying again in 1") {
 		t.Errorf("got %s, %s, want to be told of the wait and %s", &o, &e, failure.Cancelled)
 	}
 	wantNothing(t, s, "key")
+}
+
+// What is tried again is told, once for all ranges, unless nothing is to be said.
+func TestTriedAgain(t *testing.T) {
+	newS3(t)
+	h := origintest.New(origintest.Bytes(2, 20*mib), `"v1"`)
+	url := serve(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+		if n <= 2 {
+			http.Error(w, "planted", http.StatusBadGateway)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	code, _, stderr := program(t, url, target("key"))
+	if line := regexp.MustCompile(`^copyurl: the origin answered 502 Bad Gateway; trying again( in [0-9.]+m?s)?\n$`); code != 0 || !line.MatchString(stderr) {
+		t.Errorf("got code %d and %q, want one line of what is waited for", code, stderr)
+	}
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	time.AfterFunc(300*time.Millisecond, func() { cancel(failure.New(failure.Cancelled, "interrupted")) })
+	var o, e bytes.Buffer
+	if code := run(ctx, []string{"-q", gone.URL + "/x", target("other")}, &o, &e); code != 1 || e.String() != "copyurl: CANCELLED: interrupted\n" {
+		t.Errorf("got code %d and %q, want nothing but the error", code, &e)
+	}
 }

@@ -14,20 +14,22 @@ import (
 	"golang.org/x/term"
 )
 
-// display shows progress on a terminal, and nothing elsewhere. Its methods may
-// be called by several goroutines.
+// display shows progress on a terminal, and says everywhere what is waited for.
+// Its methods may be called by several goroutines.
 type display struct {
 	out      io.Writer
+	quiet    bool
 	progress *mpb.Progress
 
 	resumed atomic.Int64 // bytes that were there before
 
-	mu  sync.Mutex
-	bar *mpb.Bar
+	mu   sync.Mutex
+	bar  *mpb.Bar
+	said time.Time // when it was last told that something is tried again
 }
 
 func newDisplay(out io.Writer, quiet bool) *display {
-	d := &display{out: out}
+	d := &display{out: out, quiet: quiet}
 	if f, ok := out.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
 		d.progress = mpb.New(mpb.WithOutput(f), mpb.WithWidth(40))
 	}
@@ -102,6 +104,26 @@ func (d *display) note(text string) {
 		return
 	}
 	fmt.Fprintln(d.out, text)
+}
+
+// again tells that something is tried again, at most once in two seconds: all
+// ranges meet the same trouble.
+func (d *display) again(why string, pause time.Duration) {
+	d.mu.Lock()
+	now := time.Now()
+	silent := d.quiet || now.Sub(d.said) < 2*time.Second
+	if !silent {
+		d.said = now
+	}
+	d.mu.Unlock()
+	if silent {
+		return
+	}
+	text := "copyurl: " + why + "; trying again"
+	if pause = pause.Round(100 * time.Millisecond); pause > 0 {
+		text += " in " + pause.String()
+	}
+	d.note(text)
 }
 
 // close ends the display, so that nothing is written over what follows.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"async-download/internal/failure"
@@ -123,7 +124,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.Var(&o.partSize, "part-size", "`size` of the parts, 5MiB to 5GiB; grows by itself for large files")
 	flags.IntVar(&o.concurrency, "concurrency", transfer.Concurrency, "`number` of ranges that are read at once, 1 to 64")
 	badHeader := false
-	flags.Func("header", "`'Name: value'` to send to the URL's host; may be repeated", func(text string) error {
+	flags.Func("H", "`'Name: value'` to send to the URL's host; may be repeated", func(text string) error {
 		name, value, ok := strings.Cut(text, ":")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		if !ok || name == "" || strings.ContainsAny(text, "\r\n") {
@@ -133,7 +134,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return nil
 	})
 	flags.BoolVar(&o.publicOnly, "public-only", false, "refuse addresses that aren't public, as the deployed app does")
-	flags.BoolVar(&o.quiet, "quiet", false, "show no progress on a terminal")
+	flags.BoolVar(&o.quiet, "q", false, "say nothing but errors")
 	// Flags may stand before, between and after the arguments.
 	var arguments []string
 	for rest := args; ; {
@@ -154,7 +155,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		rest = flags.Args()[1:]
 	}
 	if badHeader {
-		return o, errors.New("-header: not like 'Name: value'")
+		return o, errors.New("-H: not like 'Name: value'")
 	}
 	if len(arguments) != 2 {
 		return o, errors.New("a URL and s3://BUCKET/KEY are needed")
@@ -177,7 +178,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 }
 
 func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, error) {
-	cfg, err := config.LoadDefaultConfig(ctx)
+	// The SDK's warnings, such as of a machine that isn't EC2, help nobody here.
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return transfer.Result{}, failure.Wrap(err, failure.Internal, "the AWS configuration can't be read")
 	}
@@ -185,10 +187,10 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 		cfg.Region = "us-east-1"
 	}
 	if cfg.Credentials == nil {
-		return transfer.Result{}, failure.New(failure.Storage, "no AWS credentials")
+		return transfer.Result{}, failure.New(failure.Storage, "no AWS credentials; see aws configure, AWS_PROFILE, AWS_ACCESS_KEY_ID")
 	}
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
-		return transfer.Result{}, failure.Wrap(err, failure.Storage, "no AWS credentials")
+		return transfer.Result{}, failure.Wrap(err, failure.Storage, "no AWS credentials; see aws configure, AWS_PROFILE, AWS_ACCESS_KEY_ID")
 	}
 	if limit := debug.SetMemoryLimit(-1); limit == memory {
 		// A stream in larger parts needs as much more.
@@ -208,12 +210,13 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 	src := transfer.Source{URL: o.url, Client: &origin.Client{
 		Base: o.url, Header: o.header, RedirectHosts: []string{"*"},
 		AnyAddress: !o.publicOnly, Connections: o.concurrency,
+		Waiting: func(why *failure.Error, pause time.Duration) { show.again(why.Message, pause) },
 	}}
 	for n := 0; ; n++ {
 		outcome, err := copier.Start(ctx, src, o.key, nil)
 		var later *origin.Later
 		if errors.As(err, &later) && n < waits {
-			show.note(fmt.Sprintf("%s; waiting %s", later.Err.Message, later.After.Round(time.Second)))
+			show.again(later.Err.Message, later.After)
 			if wait(ctx, later.After) {
 				continue
 			}
@@ -226,7 +229,7 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 		living, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
 		defer cancel()
 		if left := copier.Abort(living, o.key); left != nil {
-			show.note("an upload may be left open: " + left.Error())
+			show.note("copyurl: an upload may be left open: " + left.Error())
 		}
 		return transfer.Result{}, err
 	}
