@@ -121,7 +121,11 @@ func size(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
 // describe is the last line for people.
 func (r result) describe() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "saved %s: %s in %.1f s, ", printable(r.File), size(r.Bytes), r.Seconds)
+	name := printable(r.File)
+	if r.File == "-" {
+		name = "to stdout"
+	}
+	fmt.Fprintf(&text, "saved %s: %s in %.1f s, ", name, size(r.Bytes), r.Seconds)
 	if r.Checksum != "" {
 		text.WriteString("its CRC64NVME is right")
 	} else {

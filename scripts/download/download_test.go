@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -385,9 +386,8 @@ func TestSecondStartWithADamagedPart(t *testing.T) {
 			_, err = f.WriteAt(b, 1000)
 			return err
 		},
-		"too short":    func(path string) error { return os.Truncate(path, 100) },
-		"gone":         os.Remove,
-		"broken state": func(path string) error { return os.WriteFile(path+".json", []byte("{"), 0o600) },
+		"too short": func(path string) error { return os.Truncate(path, 100) },
+		"gone":      os.Remove,
 	}
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
@@ -436,6 +436,61 @@ func TestSecondStartAfterACrashAtTheBeginning(t *testing.T) {
 	}
 }
 
+// Stopped when all was fetched, and again after the second question: what the
+// first one's copy brought isn't taken for the second's.
+func TestStoppedAfterAskingAgain(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]bool{"no checksum": false, "a checksum only before": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t, 20*MiB)
+			if !first {
+				s.checksum = nil
+			}
+			c := stopMidway(t, s)
+			p, err := openPartial(c.path("x.part"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.state.Missing = nil
+			if _, err := p.file.WriteAt(s.content, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.save(); err != nil {
+				t.Fatal(err)
+			}
+			p.leave()
+			s.set(func() {
+				s.content = bytes.Repeat([]byte("new!"), 5*MiB)
+				s.checksum, s.etag = nil, `"etag-2"`
+			})
+			sockets := 0
+			s.onSocket = func(ctx context.Context, conn *websocket.Conn, _ int) {
+				ctx = s.hear(ctx, conn)
+				s.set(func() { sockets++ })
+				switch sockets {
+				case 1:
+					s.say(ctx, conn, map[string]string{"type": "failed", "code": "EXPIRED", "message": "the file is no longer kept"})
+				case 2: // the second copy takes its time
+				default:
+					s.say(ctx, conn, ready(s.newLink()))
+				}
+				<-ctx.Done()
+			}
+			c = c.again()
+			c.start("-o", c.path("x"), s.url())
+			s.sees("the second copy's socket", func() bool { return sockets == 2 })
+			c.signals <- syscall.SIGTERM
+			c.ends(exitInterrupted)
+			c = c.again()
+			c.runs(exitOK, "-o", c.path("x"), s.url())
+			c.holds("x", s.content)
+			if len(s.asks) != 2 {
+				t.Errorf("got %d questions, want 2", len(s.asks))
+			}
+		})
+	}
+}
+
 func TestSecondStartWhileItIsCopied(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
@@ -481,11 +536,27 @@ func TestPartOfAnotherProgram(t *testing.T) {
 	}
 	c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
 	c.says("x.part is not this program's")
-	c.says("move it away, or choose another name with -o")
+	c.says("move them away, or choose another name with -o")
 	c.has("x.part")
 	c.holds("x.part", theirs)
 	if len(s.asks) != 0 {
 		t.Error("a copy was started for a file that can't be written")
+	}
+	for _, name := range []string{"x.part.json", "x.part.lock"} {
+		for _, text := range []string{"{", `{"size": 11}`} {
+			if err := os.WriteFile(c.path(name), []byte(text), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			c = c.again()
+			c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
+			c.says(name + " is not this program's")
+			c.has("x.part", name)
+			c.holds("x.part", theirs)
+			c.holds(name, []byte(text))
+		}
+		if err := os.Remove(c.path(name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	// An empty one is what a crash of this program leaves, and no loss.
 	if err := os.Truncate(c.path("x.part"), 0); err != nil {

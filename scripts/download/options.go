@@ -23,8 +23,10 @@ calls the file. For an API with a name of its own, where PATH can't be told from
 the API's own path, give the two apart.
 
 Where it was stopped or cut off, the same command goes on. Until the file is
-whole it is called NAME.part (with NAME.part.json, what is known of it: keep
-that to yourself, it can fetch the file).
+whole it is called NAME.part, where the name isn't known yet download-XXXX.part;
+beside it are NAME.part.json (what is known of it: keep that to yourself, it can
+fetch the file) and NAME.part.lock (against a second process). All three go when
+the file is there.
 
 Ctrl-C while the file is copied asks whether to cancel the copy (where nobody
 can be asked, it cancels); a second Ctrl-C stops at once. Ctrl-C after that
@@ -64,7 +66,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	flags := flag.NewFlagSet("download", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is shown once, by run
 	flags.StringVar(&o.output, "o", "", "`file` to write; a folder: under the file's own name there; -: to stdout (default: the file's own name, here)")
-	flags.BoolVar(&o.overwrite, "f", false, "overwrite a file that exists")
+	flags.BoolVar(&o.overwrite, "f", false, "overwrite a file that exists, once the new one is whole; a NAME.part is gone on with all the same")
 	badHeader := false
 	flags.Func("H", "`header` for the API and its WebSocket, never sent to the storage, as 'Name: value'; may be repeated", func(line string) error {
 		name, value, found := strings.Cut(line, ":")

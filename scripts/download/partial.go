@@ -32,11 +32,9 @@ func (s *state) fits(l link, sameExecution bool) bool {
 	if s.ETag == "" || s.Size != l.Size {
 		return false
 	}
+	// One object has a checksum or has none, whenever it is asked for.
 	sum := s.Checksum[crc64nvme]
-	if sum != "" && l.Checksum[crc64nvme] != "" {
-		return sum == l.Checksum[crc64nvme]
-	}
-	return sameExecution
+	return sum == l.Checksum[crc64nvme] && (sum != "" || sameExecution)
 }
 
 // partial is a file that is not whole: NAME.part, what is known of it in
@@ -71,25 +69,39 @@ func openPartial(path string) (*partial, error) {
 		p.lock.Unlock()
 		return nil, fail(exitLocal, "%s was just finished by another download", path)
 	}
+	if mine.Size() > 0 {
+		p.lock.Unlock()
+		return nil, errForeign(path + ".lock")
+	}
 	p.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		p.unlock()
 		return nil, fail(exitLocal, "open the partial file: %v", err)
 	}
+	foreign := func(name string) (*partial, error) {
+		p.file.Close()
+		p.unlock()
+		return nil, errForeign(name)
+	}
 	text, err := os.ReadFile(path + ".json")
 	if err != nil {
 		if info, err := p.file.Stat(); err != nil || info.Size() > 0 || !info.Mode().IsRegular() {
-			p.file.Close()
-			p.unlock()
-			return nil, fail(exitLocal, "%s is not this program's, which keeps %[1]s.json beside its own; move it away, or choose another name with -o", printable(path))
+			return foreign(path)
 		}
 		return p, nil
 	}
+	if json.Unmarshal(text, &p.state) != nil || p.state.Request == "" {
+		return foreign(path + ".json") // ours is written at once or not at all
+	}
 	p.found = true
-	if json.Unmarshal(text, &p.state) != nil || !p.sound() {
+	if !p.sound() {
 		p.state = state{}
 	}
 	return p, nil
+}
+
+func errForeign(name string) error {
+	return fail(exitLocal, "%s is not this program's, whose partial files are called so, with .json and .lock; move them away, or choose another name with -o", printable(name))
 }
 
 // unlock takes the lock's file away as well.

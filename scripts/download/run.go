@@ -311,6 +311,13 @@ func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 			return result{}, err
 		}
 		if j.part != nil {
+			// What has no checksum can't be told from another copy's; killed
+			// after the save, nothing would say that it is an earlier one's.
+			if j.part.state.ETag != "" && j.part.state.Checksum[crc64nvme] == "" {
+				if err := j.part.forget(); err != nil {
+					return result{}, err
+				}
+			}
 			j.part.state.Execution = e
 			if err := j.part.save(); err != nil {
 				return result{}, err
