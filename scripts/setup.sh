@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs into .local/ what the local stack needs, once. Nothing outside this folder is touched.
+# Installs into .local/ what the local stack needs, once. Nothing outside this folder is touched
+# but the caches that pip, npm and go keep in the home folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

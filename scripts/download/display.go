@@ -90,6 +90,10 @@ func (m *meter) measure(phase string, done, total int64) progress {
 // maxLeft is the longest time left that is worth telling.
 const maxLeft = 1000 * time.Hour
 
+// spins says whether there is no share to show: of an unknown total, or before
+// the first part of a copy is whole, which takes a slow origin its time.
+func (p progress) spins() bool { return p.total < 0 || p.phase == copying && p.done < min(1, p.total) }
+
 func (p progress) counts() string {
 	if p.total < 0 {
 		return size(p.done)
@@ -286,7 +290,7 @@ func (b *bars) show(p progress) {
 	}
 	last := b.now.Load()
 	// A spinner can't become a bar.
-	if samePhase := p.phase == last.phase; !samePhase || p.total >= 0 != (last.total >= 0) {
+	if samePhase := p.phase == last.phase; !samePhase || p.spins() != last.spins() {
 		b.remove(samePhase)
 	}
 	b.now.Store(&p)
@@ -298,7 +302,7 @@ func (b *bars) show(p progress) {
 
 func (b *bars) start(p progress) {
 	var filler mpb.BarFillerBuilder = mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]")
-	if p.total < 0 {
+	if p.spins() {
 		filler = mpb.SpinnerStyle("|", "/", "-", `\`).PositionLeft()
 	}
 	b.container = mpb.New(mpb.WithOutput(b.w), mpb.WithWidth(maxWidth), mpb.WithRefreshRate(100*time.Millisecond))
@@ -311,7 +315,7 @@ func (b *bars) start(p progress) {
 		})),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 			p := b.now.Load()
-			if p.total < 0 {
+			if p.spins() {
 				return p.speed()
 			}
 			return fmt.Sprintf("%3d %%  %-*s", p.percent(), speedWidth, p.speed())
