@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+func TestSocketRefused(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	s.noSockets = true
+	s.copyTime = make(chan struct{})
+	s.onStatus = func(w http.ResponseWriter, n int) bool {
+		switch n {
+		case 1:
+			w.Header().Set("Retry-After", "1")
+		case 2:
+			close(s.copyTime)
+		}
+		return false
+	}
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.holds("x", s.content)
+	if len(s.statuses) < 2 {
+		t.Fatalf("got %d statuses, want 2", len(s.statuses))
+	}
+	if gap := s.statuses[1].Sub(s.statuses[0]); gap < time.Second {
+		t.Errorf("the second status came after %v, Retry-After said 1 s", gap)
+	}
+}
+
+func TestNoSocket(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	c.runs(exitOK, "-no-socket", "-o", c.path("x"), s.url())
+	if len(s.sockets) != 0 || len(s.statuses) != 1 {
+		t.Errorf("got %d sockets, %d statuses, want 0, 1", len(s.sockets), len(s.statuses))
+	}
+}
+
+func TestServerClosesTheSocket(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	s.copyTime = make(chan struct{})
+	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+		ctx = s.hear(ctx, conn)
+		if n < 5 {
+			s.say(ctx, conn, progressEvent(int64(n), 1000))
+			if n%2 == 0 {
+				conn.Close(websocket.StatusGoingAway, "2 hours") // as API Gateway
+			}
+			return // or cut
+		}
+		s.say(ctx, conn, ready(s.newLink()))
+		<-ctx.Done()
+	}
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.holds("x", s.content)
+	if len(s.asks) != 1 || len(s.sockets) != 5 {
+		t.Errorf("got %d questions, %d sockets, want 1, 5", len(s.asks), len(s.sockets))
+	}
+	for i, r := range s.sockets {
+		if got := r.URL.Query().Get("executionArn"); got != s.arn(1) {
+			t.Errorf("socket %d was opened for %q, want %q", i, got, s.arn(1))
+		}
+	}
+}
+
+func TestDeadSocket(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	c.tempo.pulse = 50 * time.Millisecond
+	dead := make(chan struct{})
+	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+		if n == 1 {
+			<-dead // no read, so no pong
+			return
+		}
+		ctx = s.hear(ctx, conn)
+		s.say(ctx, conn, ready(s.newLink()))
+		<-ctx.Done()
+	}
+	c.start("-o", c.path("x"), s.url())
+	s.sees("another way to the link", func() bool { return s.links == 1 })
+	close(dead)
+	c.ends(exitOK)
+	c.holds("x", s.content)
+}
+
+func TestSocketIsKeptFromBeingIdle(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	s.copyTime = make(chan struct{})
+	c.tempo.talk, c.tempo.pulse = 1300*time.Millisecond, 500*time.Millisecond
+	c.start("-o", c.path("x"), s.url())
+	s.sees("two messages", func() bool { return len(s.said) >= 2 })
+	close(s.copyTime)
+	c.ends(exitOK)
+	if s.said[0] != `{"action":"ping"}` || len(s.sockets) != 1 {
+		t.Errorf("got %q on %d sockets, want pings on one", s.said, len(s.sockets))
+	}
+}

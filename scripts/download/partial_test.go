@@ -1,0 +1,531 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// part reads what a stopped client left.
+func (c *client) state(name string) (s state) {
+	c.t.Helper()
+	text, err := os.ReadFile(c.path(name + ".part.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s
+}
+
+func missingBytes(s state) (n int64) {
+	for _, m := range s.Missing {
+		n += m.length()
+	}
+	return n
+}
+
+// hold makes the storage stop after some bytes until release is called.
+func (s *stack) hold(after int64) (release func()) {
+	gate := make(chan struct{})
+	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+		select {
+		case <-gate:
+			return false
+		default:
+		}
+		http.ServeContent(&gatedReply{w, after, gate, r.Context()}, r, "", time.Time{}, strings.NewReader(string(s.content)))
+		return true
+	}
+	return func() { close(gate) }
+}
+
+type gatedReply struct {
+	*storeReply
+	left int64
+	gate chan struct{}
+	ctx  context.Context // of the request
+}
+
+func (w *gatedReply) Write(p []byte) (int, error) {
+	total := 0
+	for len(p) > 0 {
+		if w.left == 0 {
+			http.NewResponseController(w.ResponseWriter).Flush()
+			select {
+			case <-w.gate:
+			case <-w.ctx.Done():
+				return total, w.ctx.Err()
+			}
+			w.left = -1
+		}
+		piece := p
+		if w.left > 0 {
+			piece = p[:min(int64(len(p)), w.left)]
+			w.left -= int64(len(piece))
+		}
+		n, err := w.storeReply.Write(piece)
+		total += n
+		if err != nil {
+			return total, err
+		}
+		p = p[n:]
+	}
+	return total, nil
+}
+
+// stopMidway runs a client until the storage has sent half of a file of 20 MiB,
+// and stops it.
+func stopMidway(t *testing.T, s *stack) *client {
+	t.Helper()
+	c := newClient(t, s)
+	release := s.hold(5 * MiB)
+	c.start("-o", c.path("x"), s.url())
+	s.sees("three half ranges", func() bool { return s.sent >= 14*MiB })
+	time.Sleep(100 * time.Millisecond) // for the bytes on their way
+	c.signals <- syscall.SIGTERM
+	c.ends(exitInterrupted)
+	release()
+	c.has("x.part", "x.part.json", "x.part.lock")
+	c.says("stopped; the same command goes on")
+	s.set(func() { s.onStore, s.sent, s.stores = nil, 0, nil })
+	return c
+}
+
+func TestSecondStart(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 20*MiB)
+	c := stopMidway(t, s)
+	left := missingBytes(c.state("x"))
+	if left > 8*MiB {
+		t.Errorf("got %d bytes missing after the stop, want about 6 MiB", left)
+	}
+	info, err := os.Stat(c.path("x.part.json"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("got mode %v of the state, want 0600", info.Mode())
+	}
+	c = c.again()
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.has("x")
+	c.holds("x", s.content)
+	c.says("were here from before")
+	if s.sent != left {
+		t.Errorf("the storage sent %d bytes to the second start, want the missing %d", s.sent, left)
+	}
+	if len(s.asks) != 1 {
+		t.Errorf("got %d questions, want one for both starts", len(s.asks))
+	}
+	for i, r := range s.stores {
+		if got := r.Header.Get("If-Match"); got != s.etag {
+			t.Errorf("request %d of the second start came with If-Match %q, want %q", i, got, s.etag)
+		}
+	}
+}
+
+// A first execution whose file is no longer kept says so by REST too.
+func TestSecondStartAfterTheFileExpired(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 20*MiB)
+	c := stopMidway(t, s)
+	left := missingBytes(c.state("x"))
+	s.onStatus = func(w http.ResponseWriter, n int) bool {
+		if n == 1 {
+			writeJSON(w, 410, map[string]any{"error": map[string]string{"code": "EXPIRED", "message": "no longer kept"}})
+		}
+		return n == 1
+	}
+	c = c.again()
+	c.runs(exitOK, "-no-socket", "-o", c.path("x"), s.url())
+	c.holds("x", s.content)
+	c.says("the earlier copy has ended (EXPIRED: no longer kept); asking for a new one")
+	if s.sent != left || len(s.asks) != 2 {
+		t.Errorf("the storage sent %d bytes after %d questions, want %d after 2", s.sent, len(s.asks), left)
+	}
+}
+
+func TestSecondStartWithoutTheFirstExecution(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		change  func(*stack)
+		reuses  bool
+		explain string
+	}{
+		{"the same file again", func(*stack) {}, true, "asking for a new one"},
+		{"another file", func(s *stack) {
+			s.content[0] ^= 1
+			s.checksum = map[string]string{"crc64nvme": crcText(s.content)}
+		}, false, "asking for a new one"},
+		{"a file that can't be compared", func(s *stack) { s.checksum = nil }, false, "asking for a new one"},
+		{"another size", func(s *stack) {
+			s.content = append(s.content, 1)
+			s.size++
+			s.checksum = map[string]string{"crc64nvme": crcText(s.content)}
+		}, false, "asking for a new one"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStack(t, 20*MiB)
+			c := stopMidway(t, s)
+			left := missingBytes(c.state("x"))
+			test.change(s)
+			s.etag = `"etag-2"`
+			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+				ctx = s.hear(ctx, conn)
+				if len(s.asks) == 1 {
+					s.say(ctx, conn, map[string]string{"type": "failed", "code": "EXPIRED", "message": "the file is no longer kept"})
+				} else {
+					s.say(ctx, conn, ready(s.newLink()))
+				}
+				<-ctx.Done()
+			}
+			c = c.again()
+			c.runs(exitOK, "-o", c.path("x"), s.url())
+			c.holds("x", s.content)
+			c.says(test.explain)
+			want := s.size
+			if test.reuses {
+				want = left
+			}
+			if s.sent != want || len(s.asks) != 2 {
+				t.Errorf("the storage sent %d bytes after %d questions, want %d after 2", s.sent, len(s.asks), want)
+			}
+		})
+	}
+}
+
+// A stack whose links have no checksum is believed only as far as the size goes.
+func TestSecondStartWithAnotherSize(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 20*MiB)
+	s.checksum = nil
+	c := stopMidway(t, s)
+	s.content = append(s.content, 1)
+	s.size++
+	c = c.again()
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.holds("x", s.content)
+}
+
+func TestSecondStartWithADamagedPart(t *testing.T) {
+	t.Parallel()
+	damages := map[string]func(path string) error{
+		"a wrong byte": func(path string) error {
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			b := make([]byte, 1)
+			f.ReadAt(b, 1000)
+			b[0] ^= 1
+			_, err = f.WriteAt(b, 1000)
+			return err
+		},
+		"too short": func(path string) error { return os.Truncate(path, 100) },
+		"gone":      os.Remove,
+	}
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t, 20*MiB)
+			if name != "a wrong byte" { // which only a checksum can show
+				s.checksum = nil
+			}
+			c := stopMidway(t, s)
+			if err := damage(c.path("x.part")); err != nil {
+				t.Fatal(err)
+			}
+			c = c.again()
+			c.runs(exitOK, "-o", c.path("x"), s.url())
+			c.has("x")
+			c.holds("x", s.content)
+		})
+	}
+}
+
+// A crash after the bytes were dropped, and before the first new ones were noted,
+// leaves no claim about those.
+func TestSecondStartAfterACrashAtTheBeginning(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 20*MiB)
+	s.checksum = nil // which would show it
+	c := stopMidway(t, s)
+	p, err := openPartial(c.path("x.part"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.state.ETag == "" {
+		t.Fatal("nothing is claimed after the stop")
+	}
+	if err := p.forget(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.file.Truncate(20 * MiB); err != nil {
+		t.Fatal(err)
+	}
+	p.leave()
+	c = c.again()
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.holds("x", s.content)
+	if s.sent != 20*MiB {
+		t.Errorf("the storage sent %d bytes to the second start, want all", s.sent)
+	}
+}
+
+// Stopped when all was fetched, and again after the second question: what the
+// first one's copy brought isn't taken for the second's.
+func TestStoppedAfterAskingAgain(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]bool{"no checksum": false, "a checksum only before": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t, 20*MiB)
+			if !first {
+				s.checksum = nil
+			}
+			c := stopMidway(t, s)
+			p, err := openPartial(c.path("x.part"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.state.Missing = nil
+			if _, err := p.file.WriteAt(s.content, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.save(); err != nil {
+				t.Fatal(err)
+			}
+			p.leave()
+			s.set(func() {
+				s.content = bytes.Repeat([]byte("new!"), 5*MiB)
+				s.checksum, s.etag = nil, `"etag-2"`
+			})
+			sockets := 0
+			s.onSocket = func(ctx context.Context, conn *websocket.Conn, _ int) {
+				ctx = s.hear(ctx, conn)
+				s.set(func() { sockets++ })
+				switch sockets {
+				case 1:
+					s.say(ctx, conn, map[string]string{"type": "failed", "code": "EXPIRED", "message": "the file is no longer kept"})
+				case 2: // the second copy takes its time
+				default:
+					s.say(ctx, conn, ready(s.newLink()))
+				}
+				<-ctx.Done()
+			}
+			c = c.again()
+			c.start("-o", c.path("x"), s.url())
+			s.sees("the second copy's socket", func() bool { return sockets == 2 })
+			c.signals <- syscall.SIGTERM
+			c.ends(exitInterrupted)
+			c = c.again()
+			c.runs(exitOK, "-o", c.path("x"), s.url())
+			c.holds("x", s.content)
+			if len(s.asks) != 2 {
+				t.Errorf("got %d questions, want 2", len(s.asks))
+			}
+		})
+	}
+}
+
+func TestSecondStartWhileItIsCopied(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	s.copyTime = make(chan struct{})
+	c.start(s.url(), "-o", c.dir)
+	s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+	c.signals <- syscall.SIGTERM
+	c.ends(exitInterrupted)
+	close(s.copyTime)
+	c = c.again()
+	c.runs(exitOK, s.url(), "-o", c.dir)
+	c.has("report.bin")
+	if len(s.asks) != 1 || s.sockets[1].URL.Query().Get("executionArn") != s.arn(1) {
+		t.Errorf("got %d questions, want one execution for both starts", len(s.asks))
+	}
+	// A start for another file doesn't take this one's.
+	c.again().runs(exitOK, s.url(), "other", "-o", c.path("y"))
+	if len(s.asks) != 2 {
+		t.Errorf("got %d questions, want another for another path", len(s.asks))
+	}
+}
+
+func TestPartOfAnotherDownload(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 20*MiB)
+	c := stopMidway(t, s)
+	c = c.again()
+	c.runs(exitOK, "-o", c.path("x"), s.url(), "another/path")
+	c.says("is of another download; starting anew")
+	c.holds("x", s.content)
+	if s.sent != 20*MiB {
+		t.Errorf("the storage sent %d bytes, want all", s.sent)
+	}
+}
+
+// NAME.part of another program, as a browser has it, stays as it is.
+func TestPartOfAnotherProgram(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	theirs := []byte("half a film")
+	if err := os.WriteFile(c.path("x.part"), theirs, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
+	c.says("x.part is not this program's")
+	c.says("move them away, or choose another name with -o")
+	c.has("x.part")
+	c.holds("x.part", theirs)
+	if len(s.asks) != 0 {
+		t.Error("a copy was started for a file that can't be written")
+	}
+	for _, name := range []string{"x.part.json", "x.part.lock"} {
+		for _, text := range []string{"{", `{"size": 11}`} {
+			if err := os.WriteFile(c.path(name), []byte(text), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			c = c.again()
+			c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
+			c.says(name + " is not this program's")
+			c.has("x.part", name)
+			c.holds("x.part", theirs)
+			c.holds(name, []byte(text))
+		}
+		if err := os.Remove(c.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// An empty one is what a crash of this program leaves, and no loss.
+	if err := os.Truncate(c.path("x.part"), 0); err != nil {
+		t.Fatal(err)
+	}
+	c = c.again()
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.has("x")
+}
+
+// A start that comes to nothing leaves what an earlier one has fetched.
+func TestSecondStartIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"", "another/path"} {
+		s := newStack(t, 20*MiB)
+		c := stopMidway(t, s)
+		left := missingBytes(c.state("x"))
+		s.noSockets = true
+		s.onStatus = func(w http.ResponseWriter, n int) bool {
+			if n == 1 {
+				writeJSON(w, 404, map[string]any{"error": map[string]string{"code": "NOT_FOUND", "message": "no such execution"}})
+			}
+			return n == 1
+		}
+		s.onAsk = func(w http.ResponseWriter, n int) bool {
+			if n == 2 {
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+			return n == 2
+		}
+		c = c.again()
+		c.runs(exitRefused, "-o", c.path("x"), s.url(), path)
+		s.onStatus = nil
+		c = c.again()
+		c.runs(exitOK, "-o", c.path("x"), s.url())
+		c.holds("x", s.content)
+		if s.sent != left {
+			t.Errorf("%q: the storage sent %d bytes to the last start, want the missing %d", path, s.sent, left)
+		}
+	}
+}
+
+func TestNoFolder(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	c.runs(exitLocal, "-o", c.path("nodir/x"), s.url())
+	c.says("there is no folder " + c.path("nodir"))
+}
+
+func TestOverwrite(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 1000)
+	old := []byte("old")
+	for _, output := range []string{"report.bin", ""} { // named by the user, by the link
+		c := newClient(t, s)
+		if err := os.WriteFile(c.path("report.bin"), old, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		s.asks, s.sent = nil, 0
+		c.runs(exitLocal, "-o", c.path(output), s.url())
+		c.says("exists; -f overwrites it")
+		c.holds("report.bin", old)
+		if s.sent > 0 || output != "" && len(s.asks) > 0 {
+			t.Errorf("%q: got %d questions and %d bytes for a file that can't be written", output, len(s.asks), s.sent)
+		}
+		c = c.again()
+		c.runs(exitOK, "-f", "-o", c.path(output), s.url())
+		c.has("report.bin")
+		c.holds("report.bin", s.content)
+	}
+	for _, remembered := range []bool{true, false} { // whether the API still knows the download
+		t.Run(fmt.Sprintf("appears meanwhile, remembered=%v", remembered), func(t *testing.T) {
+			s, c := setUp(t, 20*MiB)
+			s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+				os.WriteFile(c.path("x"), old, 0o666)
+				return false
+			}
+			c.runs(exitLocal, "-o", c.path("x"), s.url())
+			c.says("exists; -f overwrites it")
+			c.holds("x", old)
+			c.has("x", "x.part", "x.part.json", "x.part.lock")
+			s.onStore, s.sent = nil, 0
+			if !remembered {
+				s.etag, s.noSockets = `"etag-2"`, true
+				s.onStatus = func(w http.ResponseWriter, n int) bool {
+					if n == 1 {
+						writeJSON(w, 404, map[string]any{"error": map[string]string{"code": "NOT_FOUND", "message": "no such execution"}})
+					}
+					return n == 1
+				}
+			}
+			c = c.again()
+			c.runs(exitOK, "-f", "-o", c.path("x"), s.url())
+			c.holds("x", s.content)
+			c.has("x")
+			if s.sent != 0 {
+				t.Errorf("the storage sent %d bytes again", s.sent)
+			}
+		})
+	}
+}
+
+func TestTwoAtOnce(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 20*MiB)
+	release := s.hold(MiB)
+	c.start("-o", c.path("x"), s.url())
+	s.sees("bytes", func() bool { return s.sent > 0 })
+	second := c.again()
+	second.start("-o", c.path("x"), s.url())
+	second.exits(exitLocal)
+	second.says("is being written by another download")
+	release()
+	c.ends(exitOK)
+	c.holds("x", s.content)
+	c.has("x")
+}
+
+func TestNowhereToWrite(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	c.runs(exitLocal, "-o", c.path("no/such/folder/x"), s.url())
+	if len(s.asks) != 0 {
+		t.Error("a copy was started for a file that can't be written")
+	}
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+func TestCtrlCWithNobodyToAsk(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	s.copyTime = make(chan struct{})
+	c.start("-o", c.path("x"), s.url())
+	s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+	c.signals <- os.Interrupt
+	c.ends(exitCancelled)
+	c.has()
+	if !s.cancelled {
+		t.Error("the execution was not cancelled")
+	}
+}
+
+// What is delivered can't be cancelled, and isn't lost by the try.
+func TestCtrlCTooLate(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 20*MiB)
+	c := stopMidway(t, s)
+	left := missingBytes(c.state("x"))
+	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) { <-s.hear(ctx, conn).Done() }
+	c = c.again()
+	c.start("-o", c.path("x"), s.url())
+	s.sees("the second start's socket", func() bool { return len(s.sockets) == 2 })
+	c.signals <- os.Interrupt
+	c.ends(exitInterrupted)
+	if s.deletes != 1 || missingBytes(c.state("x")) != left {
+		t.Errorf("got %d cancels and %d bytes missing, want 1 and %d", s.deletes, missingBytes(c.state("x")), left)
+	}
+	c.has("x.part", "x.part.json", "x.part.lock")
+}
+
+func TestCtrlCAsks(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name      string
+		answer    string // "^C" is another signal
+		exit      int
+		cancelled bool
+		files     []string
+	}{
+		{"yes", "y\n", exitCancelled, true, nil},
+		{"no", "n\n", exitInterrupted, false, []string{"x.part", "x.part.json", "x.part.lock"}},
+		{"go on", "\n", exitOK, false, []string{"x"}},
+		{"Ctrl-C", "^C", exitInterrupted, false, []string{"x.part", "x.part.json", "x.part.lock"}},
+		{"end of input", "", exitInterrupted, false, []string{"x.part", "x.part.json", "x.part.lock"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s, c := setUp(t, 1000)
+			s.copyTime = make(chan struct{})
+			stdin, typed := io.Pipe()
+			defer typed.Close()
+			c.stdin, c.person = stdin, true
+			c.start("-o", c.path("x"), s.url())
+			s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+			c.signals <- os.Interrupt
+			s.sees("the question", func() bool { return strings.Contains(c.err.String(), "Cancel the copy?") })
+			switch test.answer {
+			case "^C":
+				c.signals <- os.Interrupt
+			case "":
+				typed.Close()
+			default:
+				io.WriteString(typed, test.answer)
+			}
+			if test.exit == exitOK {
+				time.Sleep(50 * time.Millisecond)
+				close(s.copyTime)
+			}
+			c.ends(test.exit)
+			c.has(test.files...)
+			if s.cancelled != test.cancelled {
+				t.Errorf("got cancelled %v, want %v", s.cancelled, test.cancelled)
+			}
+		})
+	}
+}
+
+func TestCtrlCWhileCancelling(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	s.copyTime = make(chan struct{})
+	c.start("-o", c.path("x"), s.url())
+	s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+	s.mu.Lock() // the API hangs
+	c.signals <- os.Interrupt
+	time.Sleep(100 * time.Millisecond)
+	c.signals <- os.Interrupt
+	select {
+	case got := <-c.exit:
+		if got != exitInterrupted {
+			t.Errorf("got exit code %d, want %d", got, exitInterrupted)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("still running 20 s after the second Ctrl-C")
+	}
+	s.mu.Unlock()
+	c.has("x.part", "x.part.json", "x.part.lock")
+}
+
+func TestCtrlCWhileItComes(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 20*MiB)
+	release := s.hold(MiB)
+	c.start("-o", c.path("x"), s.url())
+	s.sees("bytes", func() bool { return s.sent > 0 })
+	c.signals <- os.Interrupt
+	c.ends(exitInterrupted)
+	release()
+	c.has("x.part", "x.part.json", "x.part.lock")
+	if s.deletes != 0 {
+		t.Error("a delivered download was cancelled")
+	}
+}
+
+// fullPipe is one whose reader has stopped, and reads no more until the end of
+// the test.
+type fullPipe struct{ ended <-chan struct{} }
+
+func (p fullPipe) Write([]byte) (int, error) { <-p.ended; return 0, syscall.EPIPE }
+
+func TestCtrlCWhileNobodyReads(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, MiB)
+	c.stdout = fullPipe{t.Context().Done()}
+	c.start("-o", "-", s.url())
+	s.sees("bytes", func() bool { return s.sent > 0 })
+	c.signals <- os.Interrupt
+	c.exits(exitInterrupted)
+	c.says("stopped")
+}
+
+// Where even the display hangs, the second signal ends the program.
+func TestCtrlCTwiceWhileItHangs(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, MiB)
+	c.stdout = fullPipe{t.Context().Done()}
+	c.start("-json", "-o", c.path("x"), s.url())
+	s.sees("the question", func() bool { return len(s.asks) == 1 })
+	c.signals <- syscall.SIGTERM
+	select {
+	case <-c.exit:
+		t.Fatal("nothing hangs")
+	case <-time.After(300 * time.Millisecond):
+	}
+	c.signals <- os.Interrupt
+	c.exits(exitInterrupted)
+}
