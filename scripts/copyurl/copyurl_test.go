@@ -248,7 +248,10 @@ func TestBucket(t *testing.T) {
 	defer elsewhere.Close()
 	gone := httptest.NewServer(nil)
 	gone.Close()
+	bad := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
+	defer bad.Close()
 	for name, tt := range map[string]struct{ endpoint, target, want string }{
+		"expired":        {bad.URL, "s3://bucket/key", "STORAGE: bucket can't be a bucket's name, or the AWS credentials are no longer good\n"},
 		"none":           {"", "s3://other/key", "STORAGE: there is no bucket other\n"},
 		"another region": {elsewhere.URL, "s3://bucket/key", "STORAGE: the bucket bucket is in eu-west-1, not in us-east-1; see AWS_REGION\n"},
 		"nobody there":   {gone.URL, "s3://bucket/key", "STORAGE: S3 can't be reached\n"},

@@ -253,8 +253,11 @@ func checkBucket(ctx context.Context, store *s3.Client, bucket string) error {
 	if region, ours := answer.Response.Header.Get("X-Amz-Bucket-Region"), store.Options().Region; region != "" && region != ours {
 		return failure.New(failure.Storage, "the bucket %s is in %s, not in %s; see AWS_REGION", bucket, region, ours)
 	}
-	if answer.HTTPStatusCode() == http.StatusNotFound {
+	switch answer.HTTPStatusCode() {
+	case http.StatusNotFound:
 		return failure.New(failure.Storage, "there is no bucket %s", bucket)
+	case http.StatusBadRequest: // a HEAD's answer has no body to say more
+		return failure.New(failure.Storage, "%s can't be a bucket's name, or the AWS credentials are no longer good", bucket)
 	}
 	return nil
 }
