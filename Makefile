@@ -5,7 +5,7 @@ SHELL := /bin/bash
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-demo: ## download a file through the whole app on this machine, from nothing
+demo: ## download a file through the whole app on this machine, from nothing; PORT=4566
 	@bash scripts/demo.sh
 
 test: ## everything CI runs, set-up included
@@ -18,7 +18,7 @@ build: ## build the command line tools into bin/
 	@mkdir -p bin
 	go build -trimpath -o bin/ ./scripts/...
 
-up: ## start the local stack and deploy there (again: update); ORIGIN_URL=… PARAMETERS='Name=value …'
+up: ## start the local stack and deploy there (again: update); PORT=4566 ORIGIN_URL=… PARAMETERS='Name=value …'
 	@bash scripts/up.sh
 
 down: ## stop the local stack
@@ -33,7 +33,7 @@ load: ## load test; against the local stack or, with API_URL set, that one
 deploy: ## build and deploy to AWS, asking for the parameters (sam deploy --guided)
 	@bash scripts/deploy.sh
 
-destroy: ## empty the stack's bucket and delete the stack
+destroy: ## empty the stack's bucket and delete the stack; STACK_NAME=… YES=1
 	@bash scripts/destroy.sh
 
 clean: down ## stop the local stack and remove all that was built or installed

@@ -8,5 +8,5 @@ for name in ministack origin; do
   if running "$name"; then stopped=1; fi
   stop "$name"
 done
-rm -f "$STATE/env" "$STATE/port"
+rm -f "$STATE/env" "$STATE/port" "$STATE/origin.addr"
 [ -z "$stopped" ] || say "stopped"

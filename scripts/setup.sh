@@ -16,7 +16,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || die "Python 3.1
 # venv FOLDER REQUIREMENTS makes a virtual environment, unless it has just these requirements already.
 venv() {
   cmp -s "$2" ".local/$1/requirements.txt" && return
-  echo "Installing $(grep -oE '^[a-z][^=[]*' "$2" | paste -sd, | sed 's/,/, /g') into .local/$1 (once)"
+  echo "Installing $(grep -oE '^[a-z][^=[]*' "$2" | paste -sd, | sed 's/,/, /g') into .local/$1 (once, about a minute)"
   rm -rf ".local/$1"
   python3 -m venv ".local/$1" 2>".local/$1.log" || die "python3 can't make a virtual environment: $(tail -n 1 ".local/$1.log")"
   ".local/$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2" >".local/$1.log" 2>&1 ||

@@ -390,3 +390,44 @@ touch node_modules/.bin/wscat
 		}
 	}
 }
+
+// TestClean runs make clean in a folder like this one: it removes what is built
+// and nothing else.
+func TestClean(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"Makefile", "scripts/lib.sh", "scripts/down.sh"} {
+		text, err := os.ReadFile("../" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		os.Mkdir(filepath.Join(dir, filepath.Dir(name)), 0o755)
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, _ := filepath.Glob(dir + "/*")
+	for _, name := range []string{".local/venv", ".aws-sam/build", "bin/download"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := exec.Command("make", "--no-print-directory", "clean")
+	c.Dir, c.Env = dir, append(os.Environ(), "STATE=.local")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("make clean: %v\n%s", err, out)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != len(before) {
+		t.Errorf("got %v, %v, want %q", entries, err, before)
+	}
+}
+
+// What can't be taken is told before anything is installed or built.
+func TestUpRefuses(t *testing.T) {
+	c := exec.Command("bash", "scripts/up.sh")
+	c.Dir, c.Env = "..", append(os.Environ(), "STATE="+t.TempDir(), "PORT=abc")
+	out, err := c.CombinedOutput()
+	if want := "up: PORT must be a number, not abc\n"; err == nil || string(out) != want {
+		t.Errorf("got %q, %v, want %q", out, err, want)
+	}
+}

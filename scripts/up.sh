@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
+[[ $PORT =~ ^[0-9]+$ ]] || die "PORT must be a number, not $PORT"
 if running ministack && [ -s "$STATE/port" ] && [ "$(cat "$STATE/port")" != "$PORT" ]; then
   die "the local stack is up on $(cat "$STATE/port"); make down first"
 fi
@@ -20,7 +21,9 @@ import sys
 from samcli.yamlhelper import yaml_parse
 known = yaml_parse(open("template.yaml").read())["Parameters"]
 values = {name: str(p["Default"]) for name, p in known.items() if "Default" in p}
-for name, _, value in (word.partition("=") for word in sys.argv[1:]):
+for name, equals, value in (word.partition("=") for word in sys.argv[1:]):
+    if not equals:
+        sys.exit(f"up: PARAMETERS has {name!r}, want Name=value")
     if name not in known:
         sys.exit(f"up: there is no parameter {name}")
     if known[name]["Type"] == "Number" and not value.isdigit():

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -31,6 +32,9 @@ func main() {
 	default:
 		err = bench(ctx, args)
 	}
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -43,6 +47,10 @@ func bench(ctx context.Context, args []string) error {
 	only := flags.String("only", "", "run only the scenarios whose name contains this")
 	out := flags.String("o", "BENCH.md", "the file to write")
 	dir := flags.String("dir", ".local/bench", "where the tools are built")
+	flags.Usage = func() {
+		fmt.Fprint(os.Stderr, "Usage: bench [flags]\n\nMeasures copyurl against other tools, which it builds. The machine\nshould do nothing else meanwhile.\n\nFlags:\n")
+		flags.PrintDefaults()
+	}
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -19,6 +20,7 @@ type api struct {
 	headers http.Header // the user's own
 	ask     *url.URL    // API_URL/download[/path][?query]
 	pause   func(ctx context.Context, try int, atLeast time.Duration) error
+	note    func(text string)
 }
 
 // execution is the answer to the question: one download.
@@ -29,6 +31,9 @@ type execution struct {
 	// Ticket is a secret that proves who asked, where the stack gives one.
 	Ticket string `json:"ticket,omitempty"`
 }
+
+// name is what the stack's logs know it by.
+func (e execution) name() string { return e.ARN[strings.LastIndexByte(e.ARN, ':')+1:] }
 
 // link is the copied file: the ready event, and the status once READY.
 type link struct {
@@ -69,6 +74,9 @@ func (a *api) start(ctx context.Context) (execution, error) {
 		}
 		if !isTransient(err) || try == startTries {
 			return execution{}, err
+		}
+		if try == 1 {
+			a.note(endOf(err).Error() + "; trying again")
 		}
 		if err := a.pause(ctx, try, askedWait(err)); err != nil {
 			return execution{}, err
@@ -184,8 +192,14 @@ func refusal(res *http.Response, body []byte) error {
 	}
 	if p.code == "" {
 		p.message = fmt.Sprintf("the API answered %d %s", res.StatusCode, http.StatusText(res.StatusCode))
-		if answer.Message != "" {
+		if answer.Message != "" && answer.Message != http.StatusText(res.StatusCode) {
 			p.message += ": " + printable(answer.Message)
+		}
+		switch res.StatusCode {
+		case http.StatusUnauthorized, http.StatusForbidden:
+			p.message += "; is there a header that the API wants (-H)?"
+		case http.StatusNotFound:
+			p.message += "; is the API's URL the stack's DownloadApiUrl?"
 		}
 	}
 	if p.code == "NOT_FOUND" {

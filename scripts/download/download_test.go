@@ -179,12 +179,12 @@ func TestBadEnds(t *testing.T) {
 		exit int
 		says string
 	}{
-		{"origin's 404", event("ORIGIN_STATUS", "the origin answered 404"), exitFailed, "download: ORIGIN_STATUS: the origin answered 404\n"},
-		{"a message that plays with the terminal", event("STORAGE", "a\x1b[2Jb\r\u202ec"), exitFailed, "STORAGE: a[2Jbc\n"},
+		{"origin's 404", event("ORIGIN_STATUS", "the origin answered 404"), exitFailed, "download: ORIGIN_STATUS: the origin answered 404 (execution 00000000000000000000000000000001)\n"},
+		{"a message that plays with the terminal", event("STORAGE", "a\x1b[2Jb\r\u202ec"), exitFailed, "STORAGE: a[2Jbc (execution "},
 		{"expired", event("EXPIRED", "nobody came"), exitExpired, "EXPIRED: nobody came"},
 		{"cancelled by another", event("CANCELLED", "it was cancelled"), exitCancelled, "CANCELLED"},
 		{"refused", answer(400, `{"error":{"code":"INVALID_PATH","message":"change the path"}}`), exitRefused, "INVALID_PATH: change the path"},
-		{"API Gateway's refusal", answer(403, `{"message":"Forbidden"}`), exitRefused, "the API answered 403 Forbidden: Forbidden"},
+		{"API Gateway's refusal", answer(403, `{"message":"Forbidden"}`), exitRefused, "the API answered 403 Forbidden; is there a header that the API wants (-H)?"},
 		{"no API", answer(200, `<html>`), exitRefused, "not that of a download API"},
 		{"another API", answer(200, `{"hello":1}`), exitRefused, "not that of a download API"},
 		{"a redirect", func(s *stack) {
@@ -233,6 +233,7 @@ func TestThrottledAtFirst(t *testing.T) {
 		return n == 1
 	}
 	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.says("THROTTLED: later; trying again\n")
 }
 
 func TestNobodyThere(t *testing.T) {

@@ -65,7 +65,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 	o := &options{headers: make(http.Header)}
 	flags := flag.NewFlagSet("download", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is shown once, by run
-	flags.StringVar(&o.output, "o", "", "`file` to write; a folder: under the file's own name there; -: to stdout (default: the file's own name, here)")
+	flags.StringVar(&o.output, "o", "", "`file` to write; a folder: under the file's own name there; -: to stdout (default: the file's own name, here; of one without: download)")
 	flags.BoolVar(&o.overwrite, "f", false, "overwrite a file that exists, once the new one is whole; a NAME.part is gone on with all the same")
 	badHeader := false
 	flags.Func("H", "`header` for the API and its WebSocket, never sent to the storage, as 'Name: value'; may be repeated", func(line string) error {

@@ -464,6 +464,7 @@ func TestOverwrite(t *testing.T) {
 		s.asks, s.sent = nil, 0
 		c.runs(exitLocal, "-o", c.path(output), s.url())
 		c.says("exists; -f overwrites it")
+		c.has("report.bin")
 		c.holds("report.bin", old)
 		if s.sent > 0 || output != "" && len(s.asks) > 0 {
 			t.Errorf("%q: got %d questions and %d bytes for a file that can't be written", output, len(s.asks), s.sent)

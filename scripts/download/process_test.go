@@ -301,6 +301,16 @@ saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`
 	}
 }
 
+// Nobody wants a file's bytes on a terminal, nor a copy made for them.
+func TestNoFileOnATerminal(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	got := atTerminal(t, c, "-o", "-", s.url()).ends(exitUsage)
+	if want := "download: -o - would fill the terminal"; !strings.Contains(got.String(), want) || len(s.asks) > 0 {
+		t.Errorf("got %d questions and %q, want none and %q", len(s.asks), got, want)
+	}
+}
+
 const asked = "Cancel the copy? y: cancel it, n: stop here but let it run, Enter: go on:"
 
 func TestTerminalQuestion(t *testing.T) {

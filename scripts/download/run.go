@@ -71,6 +71,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 		d.ended(ending)
 		return ending.exit
 	}
+	if err == nil && o.output == "-" && isTerminal(p.stdout) {
+		err = fail(exitUsage, "-o - would fill the terminal; redirect stdout, or give -o FILE")
+	}
 	if err != nil {
 		return tell(result{}, err)
 	}
@@ -134,6 +137,9 @@ type job struct {
 	socket  *http.Client
 	storage *http.Client
 	part    *partial // nil: to stdout
+	// unwanted says that the file can't have its name, and that no byte of it
+	// is here.
+	unwanted bool
 
 	// cancellable is the execution while there is a copy to cancel.
 	cancellable atomic.Pointer[execution]
@@ -185,7 +191,7 @@ func (j *job) settle(err error) {
 	case exitFailed, exitExpired, exitCancelled, exitChecksum:
 		j.part.discard()
 	default:
-		if j.part.state.Execution.ARN == "" && !j.part.found {
+		if j.unwanted || j.part.state.Execution.ARN == "" && !j.part.found {
 			j.part.discard() // nothing came of it
 			return
 		}
@@ -207,7 +213,7 @@ func (j *job) clients() {
 	if !j.noSocket {
 		j.socket = &http.Client{Transport: transport, CheckRedirect: stay}
 	}
-	j.api = &api{http: rest, headers: j.headers, ask: j.ask, pause: j.tempo.pause}
+	j.api = &api{http: rest, headers: j.headers, ask: j.ask, pause: j.tempo.pause, note: j.note}
 
 	// No time-out here would be right for every size; the fetcher watches for
 	// standstill instead.
@@ -330,6 +336,10 @@ func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 	j.cancellable.Store(&e)
 	l, err := w.link(ctx, false)
 	j.cancellable.Store(nil)
+	var failed *problem
+	if errors.As(err, &failed) && failed.exit == exitFailed {
+		return result{}, &problem{failed.exit, failed.code, failed.message + " (execution " + printable(e.name()) + ")"}
+	}
 	if err != nil {
 		return result{}, err
 	}
@@ -342,6 +352,7 @@ func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 	if j.part != nil && isFolder(j.output) {
 		target = filepath.Join(j.output, nameOf(l, j.ask))
 		if err := j.free(target); err != nil {
+			j.unwanted = j.part.state.ETag == ""
 			return result{}, err
 		}
 	}
