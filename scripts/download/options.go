@@ -94,7 +94,7 @@ func parseOptions(args []string, stderr io.Writer) (*options, error) {
 			return nil, err
 		}
 		if err != nil {
-			return nil, fail(exitUsage, "%v", err)
+			return nil, fail(exitUsage, "%v; -h explains", err)
 		}
 		if flags.NArg() == 0 {
 			break
