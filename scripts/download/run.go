@@ -77,7 +77,8 @@ func (p *program) run(ctx context.Context, args []string) int {
 	if err != nil {
 		return tell(result{}, err)
 	}
-	j := &job{program: p, options: o, display: d, tempo: p.tempo, abandoned: make(chan struct{})}
+	j := &job{program: p, options: o, display: d, tempo: p.tempo, abandoned: make(chan struct{}), over: make(chan struct{})}
+	defer close(j.over)
 	j.tempo.patience = o.patience
 	exit := make(chan int, 1)
 	go func() { exit <- tell(j.run(ctx)) }()
@@ -145,9 +146,9 @@ type job struct {
 	cancellable atomic.Pointer[execution]
 	closing     sync.WaitGroup // sockets that are being closed
 	answers     chan string    // what the person typed; nil: not asked yet
-	// abandoned is closed by a signal that comes while the download, stopped
-	// already, hangs in a write.
-	abandoned chan struct{}
+	// abandoned is closed by a signal that comes while the download, stopped or
+	// ended already, hangs in a write; over is closed when all is told.
+	abandoned, over chan struct{}
 }
 
 // closeLimit is how long the program waits at its end for sockets to be closed:
@@ -158,14 +159,12 @@ func (j *job) run(ctx context.Context) (result, error) {
 	j.clients()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	over := make(chan struct{})
-	defer close(over)
 	go func() {
 		j.watch(ctx, stop)
 		select {
 		case <-j.signals:
 			close(j.abandoned)
-		case <-over:
+		case <-j.over:
 		}
 	}()
 

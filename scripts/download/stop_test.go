@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -148,16 +149,26 @@ func TestCtrlCWhileNobodyReads(t *testing.T) {
 // Where even the display hangs, the second signal ends the program.
 func TestCtrlCTwiceWhileItHangs(t *testing.T) {
 	t.Parallel()
-	s, c := setUp(t, MiB)
-	c.stdout = fullPipe{t.Context().Done()}
-	c.start("-json", "-o", c.path("x"), s.url())
-	s.sees("the question", func() bool { return len(s.asks) == 1 })
-	c.signals <- syscall.SIGTERM
-	select {
-	case <-c.exit:
-		t.Fatal("nothing hangs")
-	case <-time.After(300 * time.Millisecond):
+	for name, answered := range map[string]bool{"telling how far it is": true, "telling how it ended": false} {
+		t.Run(name, func(t *testing.T) {
+			s, c := setUp(t, MiB)
+			c.stdout = fullPipe{t.Context().Done()}
+			if !answered {
+				s.onAsk = func(http.ResponseWriter, int) bool { <-t.Context().Done(); return true }
+			}
+			c.start("-json", "-o", c.path("x"), s.url())
+			s.sees("the question", func() bool { return len(s.asks) == 1 })
+			if answered {
+				s.sees("the answer noted", func() bool { _, err := os.Stat(c.path("x.part.json")); return err == nil })
+			}
+			c.signals <- syscall.SIGTERM
+			select {
+			case <-c.exit:
+				t.Fatal("nothing hangs")
+			case <-time.After(300 * time.Millisecond):
+			}
+			c.signals <- os.Interrupt
+			c.exits(exitInterrupted)
+		})
 	}
-	c.signals <- os.Interrupt
-	c.exits(exitInterrupted)
 }
