@@ -81,6 +81,19 @@ func TestProgressInLines(t *testing.T) {
 	}
 }
 
+// A bar needs a total and something of it.
+func TestSpins(t *testing.T) {
+	t.Parallel()
+	for p, want := range map[progress]bool{
+		{phase: copying, total: -1}: true, {phase: copying, done: 5, total: -1}: true, {phase: copying, total: 9}: true,
+		{phase: copying, done: 5, total: 9}: false, {phase: copying}: false, {phase: downloading, total: 9}: false,
+	} {
+		if got := p.spins(); got != want {
+			t.Errorf("%+v: got %v, want %v", p, got, want)
+		}
+	}
+}
+
 func TestQuiet(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 3*MiB)
@@ -184,6 +197,7 @@ func TestBadEnds(t *testing.T) {
 		{"expired", event("EXPIRED", "nobody came"), exitExpired, "EXPIRED: nobody came"},
 		{"cancelled by another", event("CANCELLED", "it was cancelled"), exitCancelled, "CANCELLED"},
 		{"refused", answer(400, `{"error":{"code":"INVALID_PATH","message":"change the path"}}`), exitRefused, "INVALID_PATH: change the path"},
+		{"no such API", answer(404, `{"message":"Not Found"}`), exitRefused, "the API answered 404 Not Found; is the API's URL the stack's DownloadApiUrl?"},
 		{"API Gateway's refusal", answer(403, `{"message":"Forbidden"}`), exitRefused, "the API answered 403 Forbidden; is there a header that the API wants (-H)?"},
 		{"no API", answer(200, `<html>`), exitRefused, "not that of a download API"},
 		{"another API", answer(200, `{"hello":1}`), exitRefused, "not that of a download API"},

@@ -102,6 +102,16 @@ func stopMidway(t *testing.T, s *stack) *client {
 	return c
 }
 
+// refusedOnce answers the first status question with an error.
+func refusedOnce(status int, code, message string) func(http.ResponseWriter, int) bool {
+	return func(w http.ResponseWriter, n int) bool {
+		if n == 1 {
+			writeJSON(w, status, map[string]any{"error": map[string]string{"code": code, "message": message}})
+		}
+		return n == 1
+	}
+}
+
 func TestSecondStart(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 20*MiB)
@@ -138,12 +148,7 @@ func TestSecondStartAfterTheFileExpired(t *testing.T) {
 	s := newStack(t, 20*MiB)
 	c := stopMidway(t, s)
 	left := missingBytes(c.state("x"))
-	s.onStatus = func(w http.ResponseWriter, n int) bool {
-		if n == 1 {
-			writeJSON(w, 410, map[string]any{"error": map[string]string{"code": "EXPIRED", "message": "no longer kept"}})
-		}
-		return n == 1
-	}
+	s.onStatus = refusedOnce(410, "EXPIRED", "no longer kept")
 	c = c.again()
 	c.runs(exitOK, "-no-socket", "-o", c.path("x"), s.url())
 	c.holds("x", s.content)
@@ -421,12 +426,7 @@ func TestSecondStartIsRefused(t *testing.T) {
 		c := stopMidway(t, s)
 		left := missingBytes(c.state("x"))
 		s.noSockets = true
-		s.onStatus = func(w http.ResponseWriter, n int) bool {
-			if n == 1 {
-				writeJSON(w, 404, map[string]any{"error": map[string]string{"code": "NOT_FOUND", "message": "no such execution"}})
-			}
-			return n == 1
-		}
+		s.onStatus = refusedOnce(404, "NOT_FOUND", "no such execution")
 		s.onAsk = func(w http.ResponseWriter, n int) bool {
 			if n == 2 {
 				w.WriteHeader(http.StatusUnauthorized)
@@ -488,12 +488,7 @@ func TestOverwrite(t *testing.T) {
 			s.onStore, s.sent = nil, 0
 			if !remembered {
 				s.etag, s.noSockets = `"etag-2"`, true
-				s.onStatus = func(w http.ResponseWriter, n int) bool {
-					if n == 1 {
-						writeJSON(w, 404, map[string]any{"error": map[string]string{"code": "NOT_FOUND", "message": "no such execution"}})
-					}
-					return n == 1
-				}
+				s.onStatus = refusedOnce(404, "NOT_FOUND", "no such execution")
 			}
 			c = c.again()
 			c.runs(exitOK, "-f", "-o", c.path("x"), s.url())
