@@ -280,6 +280,14 @@ func TestStdout(t *testing.T) {
 	}
 }
 
+func TestStdoutIsNamed(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 10)
+	c.stdout = io.Discard
+	c.runs(exitOK, "-o", "-", s.url())
+	c.says("\nsaved to stdout: 10 B in ")
+}
+
 func TestPipeIsWrittenInOrder(t *testing.T) {
 	t.Parallel()
 	p := &pipe{w: io.Discard}
