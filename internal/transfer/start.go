@@ -58,6 +58,7 @@ func (c *Copier) Start(ctx context.Context, src Source, key string, meta map[str
 			return outcome, err
 		case errors.Is(err, origin.ErrRangeRefused):
 			ranged = false
+		case errors.Is(err, errOvertaken): // the object is the result
 		case failure.CodeOf(err) == failure.OriginChanged, origin.Temporary(err), isCode(err, "NoSuchUpload", "InvalidPart"):
 			// The file is another one, a stream broke, or the upload is gone, most
 			// likely because another worker of this download has finished; or parts of

@@ -149,10 +149,16 @@ func marker(u *url.URL, p Plan) []byte {
 // notUnderstood are the answers of stores that refuse the form of a streamed body.
 var notUnderstood = []string{"NotImplemented", "InvalidArgument", "InvalidRequest", "MalformedTrailerError", "XAmzContentSHA256Mismatch", "SignatureDoesNotMatch"}
 
-// resume finds an upload of key that was made for this plan, and its parts.
+// errOvertaken says that the object came after it had been looked for: another
+// worker's completion was on its way.
+var errOvertaken = failure.New(failure.Storage, "another worker's object came, and went")
+
+// resume finds an upload of key that was made for this plan, and its parts. Where
+// there is none the object is looked for once more: an upload that was completed
+// since the first look is in no list, and its parts need no second copy.
 func (c *Copier) resume(ctx context.Context, src Source, plan Plan) (Plan, map[int32]part, bool, error) {
 	if plan.Parts() >= markerPart {
-		return plan, nil, false, nil
+		return plan, nil, false, c.overtaken(ctx, plan)
 	}
 	ids, err := c.uploads(ctx, plan.Key)
 	if err != nil {
@@ -162,13 +168,11 @@ func (c *Copier) resume(ctx context.Context, src Source, plan Plan) (Plan, map[i
 	s := sums{both: true}
 	_, _ = s.Write(want)
 	digest := md5.Sum(want)
-	var ended error
 	for _, id := range ids {
 		p := plan
 		p.UploadID = id
 		marks, err := c.parts(ctx, p, Segment{markerPart, markerPart})
 		if isCode(err, "NoSuchUpload") {
-			ended = err
 			continue
 		}
 		if err != nil {
@@ -190,22 +194,22 @@ func (c *Copier) resume(ctx context.Context, src Source, plan Plan) (Plan, map[i
 			p, err = c.mark(ctx, p, want)
 		}
 		if isCode(err, "NoSuchUpload") {
-			ended = err
 			continue
 		}
 		return p, have, true, err
 	}
-	if ended != nil && !c.Replace {
-		// Another worker may just have finished: Start looks for the object again.
-		head, err := c.head(ctx, plan.Key)
-		if err == nil && head != nil {
-			err = ended
-		}
-		if err != nil {
-			return plan, nil, false, err
-		}
+	return plan, nil, false, c.overtaken(ctx, plan)
+}
+
+func (c *Copier) overtaken(ctx context.Context, plan Plan) error {
+	if c.Replace {
+		return nil
 	}
-	return plan, nil, false, nil
+	head, err := c.head(ctx, plan.Key)
+	if err == nil && head != nil {
+		err = errOvertaken
+	}
+	return err
 }
 
 // begin makes the upload for plan and stores its marker.

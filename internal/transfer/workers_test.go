@@ -127,6 +127,28 @@ func TestAnotherWorkerWasFirst(t *testing.T) {
 	}
 }
 
+// A completion that was on its way when the worker was killed comes between the
+// look for the object and the one for its upload: nothing is copied again.
+func TestFinishedMeanwhile(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	data := origintest.Bytes(53, 10*small)
+	s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+		if n == 1 && op == "ListMultipartUploads" {
+			return s3test.Fault{Before: func() { s.Put("key", data) }}
+		}
+		return s3test.Fault{}
+	}
+	h := origintest.New(data, `"v1"`)
+	mustCopy(t, c, s, newSource(t, h), "key", data)
+	if got := len(h.Requests()); got != 1 {
+		t.Errorf("got %d requests at the origin, want the first one's alone", got)
+	}
+	if got := s.Calls("CreateMultipartUpload"); got != 0 {
+		t.Errorf("got %d uploads, want none", got)
+	}
+}
+
 // Two workers on one download, begun together or one after the other.
 func TestTwoWorkers(t *testing.T) {
 	data := origintest.Bytes(41, 20*small)
