@@ -35,13 +35,13 @@ func TestWhatADownloadAsksFor(t *testing.T) {
 		// A multipart upload has one part more, the marker of its file's version.
 		{"16 parts", "/file/128MiB/cost.bin", true, 0, 8, map[string]int{
 			"dynamodb:PutItem": 1, "dynamodb:GetItem": 3, "dynamodb:UpdateItem": 6, "dynamodb:Query": 1, "dynamodb:DeleteItem": 1,
-			"s3:UploadPart": 16 + 1, "s3:HeadObject": 3, "s3:ListMultipartUploads": 2, "s3:ListParts": 1,
+			"s3:UploadPart": 16 + 1, "s3:HeadObject": 4, "s3:ListMultipartUploads": 2, "s3:ListParts": 1,
 			"s3:CreateMultipartUpload": 1, "s3:CompleteMultipartUpload": 1,
 		}},
 		// Each segment reads the item and lists its parts; finish reads and lists too.
 		{"16 parts in 4 segments", "/file/128MiB/cost.bin", true, 4 * part, 11, map[string]int{
 			"dynamodb:PutItem": 1, "dynamodb:GetItem": 3 + 4 + 1, "dynamodb:UpdateItem": 6, "dynamodb:Query": 1, "dynamodb:DeleteItem": 1,
-			"s3:UploadPart": 16 + 1, "s3:HeadObject": 3, "s3:ListMultipartUploads": 2, "s3:ListParts": 1 + 4 + 2,
+			"s3:UploadPart": 16 + 1, "s3:HeadObject": 4, "s3:ListMultipartUploads": 2, "s3:ListParts": 1 + 4 + 2,
 			"s3:CreateMultipartUpload": 1, "s3:CompleteMultipartUpload": 1,
 		}},
 	} {

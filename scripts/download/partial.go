@@ -18,23 +18,29 @@ func (s span) length() int64 { return s.To - s.From }
 // state is what a second start needs to go on. It holds a ticket and URLs that
 // act for the user, so its file is the user's alone.
 type state struct {
-	Request   string            `json:"request"` // hash of the API's URL, path and query
-	Execution execution         `json:"execution"`
-	Size      int64             `json:"size"`
-	ETag      string            `json:"etag,omitempty"` // of the object that the bytes are from
-	Checksum  map[string]string `json:"checksum,omitempty"`
-	Missing   []span            `json:"missing,omitempty"` // in order
+	Request   string    `json:"request"` // hash of the API's URL, path and query
+	Execution execution `json:"execution"`
+	// What follows is of the bytes. They may be those of an earlier execution's
+	// object: Of is the ARN of theirs.
+	Of       string            `json:"of,omitempty"`
+	Size     int64             `json:"size"`
+	ETag     string            `json:"etag,omitempty"` // "": there are none
+	Checksum map[string]string `json:"checksum,omitempty"`
+	Missing  []span            `json:"missing,omitempty"` // in order
 }
 
-// fits says whether bytes of the state's object may stand beside bytes of l's:
-// the object is the same, or another copy proven to have the same content.
-func (s *state) fits(l link, sameExecution bool) bool {
+// ours says whether the bytes are of the execution's own object.
+func (s *state) ours() bool { return s.ETag != "" && s.Of == s.Execution.ARN }
+
+// fits says whether the bytes may stand beside bytes of l, the execution's link:
+// they are of the same object, or of another copy proven to have the same content.
+func (s *state) fits(l link) bool {
 	if s.ETag == "" || s.Size != l.Size {
 		return false
 	}
 	// One object has a checksum or has none, whenever it is asked for.
 	sum := s.Checksum[crc64nvme]
-	return sum == l.Checksum[crc64nvme] && (sum != "" || sameExecution)
+	return sum == l.Checksum[crc64nvme] && (sum != "" || s.ours())
 }
 
 // partial is a file that is not whole: NAME.part, what is known of it in

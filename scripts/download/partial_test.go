@@ -287,33 +287,46 @@ func TestSecondStartAfterACrashAtTheBeginning(t *testing.T) {
 	}
 }
 
-// Stopped when all was fetched, and again after the second question: what the
-// first one's copy brought isn't taken for the second's.
+// Stopped with bytes of the first copy, and again after the second question:
+// they are taken for the second copy's where a checksum proves it, and only there.
 func TestStoppedAfterAskingAgain(t *testing.T) {
 	t.Parallel()
-	for name, first := range map[string]bool{"no checksum": false, "a checksum only before": true} {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		before, after bool // the links have a checksum
+		same          bool // the second copy is of the same file
+	}{
+		{name: "no checksum"},
+		{name: "a checksum only before", before: true},
+		{name: "the same file under another ETag", before: true, after: true, same: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			s := newStack(t, 20*MiB)
-			if !first {
+			if !test.before {
 				s.checksum = nil
 			}
 			c := stopMidway(t, s)
-			p, err := openPartial(c.path("x.part"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			p.state.Missing = nil
-			if _, err := p.file.WriteAt(s.content, 0); err != nil {
-				t.Fatal(err)
-			}
-			if err := p.save(); err != nil {
-				t.Fatal(err)
-			}
-			p.leave()
-			s.set(func() {
+			left := missingBytes(c.state("x"))
+			if !test.same {
+				p, err := openPartial(c.path("x.part"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.state.Missing = nil
+				if _, err := p.file.WriteAt(s.content, 0); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.save(); err != nil {
+					t.Fatal(err)
+				}
+				p.leave()
 				s.content = bytes.Repeat([]byte("new!"), 5*MiB)
-				s.checksum, s.etag = nil, `"etag-2"`
-			})
+				left = s.size
+			}
+			s.etag = `"etag-2"`
+			if !test.after {
+				s.checksum = nil
+			}
 			sockets := 0
 			s.onSocket = func(ctx context.Context, conn *websocket.Conn, _ int) {
 				ctx = s.hear(ctx, conn)
@@ -335,8 +348,8 @@ func TestStoppedAfterAskingAgain(t *testing.T) {
 			c = c.again()
 			c.runs(exitOK, "-o", c.path("x"), s.url())
 			c.holds("x", s.content)
-			if len(s.asks) != 2 {
-				t.Errorf("got %d questions, want 2", len(s.asks))
+			if len(s.asks) != 2 || s.sent != left {
+				t.Errorf("got %d questions, and %d bytes of the second copy, want 2 and %d", len(s.asks), s.sent, left)
 			}
 		})
 	}

@@ -316,13 +316,6 @@ func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 			return result{}, err
 		}
 		if j.part != nil {
-			// What has no checksum can't be told from another copy's; killed
-			// after the save, nothing would say that it is an earlier one's.
-			if j.part.state.ETag != "" && j.part.state.Checksum[crc64nvme] == "" {
-				if err := j.part.forget(); err != nil {
-					return result{}, err
-				}
-			}
 			j.part.state.Execution = e
 			if err := j.part.save(); err != nil {
 				return result{}, err
@@ -351,7 +344,7 @@ func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 	if j.part != nil && isFolder(j.output) {
 		target = filepath.Join(j.output, nameOf(l, j.ask))
 		if err := j.free(target); err != nil {
-			j.unwanted = j.part.state.ETag == ""
+			j.unwanted = !j.part.state.fits(l)
 			return result{}, err
 		}
 	}
@@ -369,7 +362,7 @@ func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 	if j.part == nil {
 		got, err = j.toStdout(ctx, l, refresh)
 	} else {
-		got, err = j.toFile(ctx, l, resumed, refresh, &r)
+		got, err = j.toFile(ctx, l, refresh, &r)
 	}
 	if err != nil {
 		return r, err
@@ -405,13 +398,13 @@ func (j *job) tellCopying(done int64, total *int64) {
 }
 
 // toFile fetches what is missing and returns the CRC64NVME of the whole.
-func (j *job) toFile(ctx context.Context, l link, resumed bool, refresh func(context.Context) (link, error), r *result) (uint64, error) {
+func (j *job) toFile(ctx context.Context, l link, refresh func(context.Context) (link, error), r *result) (uint64, error) {
 	s := &j.part.state
 	missing, etag := []span{{0, l.Size}}, ""
-	if s.fits(l, resumed) {
+	if s.fits(l) {
 		missing = s.Missing
-		if resumed {
-			etag = s.ETag
+		if s.ours() || len(missing) == 0 {
+			etag = s.ETag // else of another copy, whose ETag the first reply has
 		}
 		r.Reused = l.Size
 		for _, m := range missing {
@@ -428,9 +421,6 @@ func (j *job) toFile(ctx context.Context, l link, resumed bool, refresh func(con
 		return 0, nil // a range of nothing can't be asked for
 	}
 
-	if len(missing) == 0 && etag == "" {
-		etag = s.ETag // of another copy, but no byte of this one is needed
-	}
 	f := newFetcher(l, j.connections, missing, etag)
 	f.http, f.tempo, f.sink, f.refresh = j.storage, j.tempo, j.part.file, refresh
 	var sum uint64
@@ -494,7 +484,8 @@ func (j *job) checkpoint(f *fetcher) error {
 	if err := j.part.sync(); err != nil {
 		return err
 	}
-	j.part.state.ETag, j.part.state.Missing = f.etag, missing
+	s := &j.part.state
+	s.Of, s.ETag, s.Missing = s.Execution.ARN, f.etag, missing
 	return j.part.save()
 }
 
