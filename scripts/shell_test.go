@@ -3,6 +3,7 @@
 package scripts
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -424,8 +425,12 @@ func TestClean(t *testing.T) {
 
 // What can't be taken is told before anything is installed or built.
 func TestUpRefuses(t *testing.T) {
-	c := exec.Command("bash", "scripts/up.sh")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, "bash", "scripts/up.sh")
 	c.Dir, c.Env = "..", append(os.Environ(), "STATE="+t.TempDir(), "PORT=abc")
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what it would go on to start ends with it
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	out, err := c.CombinedOutput()
 	if want := "up: PORT must be a number, not abc\n"; err == nil || string(out) != want {
 		t.Errorf("got %q, %v, want %q", out, err, want)
