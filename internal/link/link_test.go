@@ -59,7 +59,7 @@ func TestSign(t *testing.T) {
 	if q := u.Query(); q.Get("X-Amz-Expires") != "600" || q.Get("X-Amz-Security-Token") != "session" || q.Get("X-Amz-Credential")[:8] != "assumed/" {
 		t.Errorf("got %s, want 600 s signed by the assumed role", l.URL)
 	}
-	if left := time.Until(l.ExpiresAt); left > 600*time.Second || left < 595*time.Second {
+	if left := time.Until(l.ExpiresAt); left > 600*time.Second || left < 570*time.Second {
 		t.Errorf("got a life of %s, want 600 s", left)
 	}
 	if l.Size != 7 || l.ContentType != "text/csv" || l.FileName != "ä.csv" || l.Checksum["crc64nvme"] != "AAAAAAAAAAA=" || !l.Verified {
@@ -110,7 +110,7 @@ func TestSession(t *testing.T) {
 			t.Errorf("session of %s: %v", test.session, err)
 			continue
 		}
-		if left := time.Until(l.ExpiresAt); left > test.want || left < test.want-3*time.Second {
+		if left := time.Until(l.ExpiresAt); left > test.want || left < test.want-30*time.Second {
 			t.Errorf("session of %s: got %s, want %s", test.session, left, test.want)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -433,7 +434,7 @@ func TestOneConnection(t *testing.T) {
 		}
 		h.ServeHTTP(w, r)
 	}))
-	src.Client.Connections, src.Client.FirstByteTimeout, src.Client.Attempts = 1, 2*time.Second, 1
+	src.Client.Connections, src.Client.FirstByteTimeout, src.Client.Attempts = 1, 20*time.Second, 1
 	if _, err := c.Start(ctx, src, "key", nil); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want the copy to be broken off", err)
 	}
@@ -495,25 +496,32 @@ func TestDeadlineLeavesWork(t *testing.T) {
 	c.SegmentBytes = mib
 	data := origintest.Bytes(10, 40*small)
 	h := origintest.New(data, `"v1"`)
+	ctx := newDue(time.Hour)
+	pass := sync.OnceFunc(func() { close(ctx.passed) })
 	slow := origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
 		if n > 20 {
+			// The marker is a part too.
+			for open := s.Open(); len(s.Parts(open[0])) < 1+15; {
+				time.Sleep(time.Millisecond)
+			}
+			pass()
 			select {
-			case <-time.After(50 * time.Millisecond):
+			case <-time.After(time.Minute):
 			case <-r.Context().Done():
+				return
 			}
 		}
 		h.ServeHTTP(w, r)
 	})
 	src := newSource(t, slow)
-	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
-	defer cancel()
 	out, err := c.Start(ctx, src, "key", nil)
 	if err != nil || out.Work == nil {
 		t.Fatalf("got %+v, %v, want work", out, err)
 	}
-	if out.Work.Missing == 0 || out.Work.Missing >= 40-10 {
-		t.Errorf("got %d parts missing, want some and not most", out.Work.Missing)
+	if out.Work.Missing < 40-20 || out.Work.Missing > 40-15 {
+		t.Errorf("got %d parts missing, want 20 to 25", out.Work.Missing)
 	}
+	src = newSource(t, h)
 	for _, segment := range out.Work.Segments {
 		if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
 			t.Fatal(err)
@@ -531,16 +539,18 @@ func TestDeadlineWithoutWork(t *testing.T) {
 	t.Run("no answer", func(t *testing.T) {
 		s := newS3(t)
 		c := newCopier(t, s)
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		_, err := c.Start(ctx, newSource(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })), "key", nil)
+		ctx := newDue(time.Hour)
+		_, err := c.Start(ctx, newSource(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(ctx.passed)
+			<-r.Context().Done()
+		})), "key", nil)
 		wantFailure(t, c, s, "key", err, failure.OriginUnreachable)
 	})
 	t.Run("a small file that stalls", func(t *testing.T) {
 		s := newS3(t)
 		c := newCopier(t, s)
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
+		ctx := newDue(time.Hour)
+		c.OnSize = func(int64) { close(ctx.passed) } // it has answered
 		h := origintest.New(data[:small], `"v1"`)
 		_, err := c.Start(ctx, newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			origintest.Slow(h, w, r, 100, func(sent int) bool {
@@ -552,7 +562,7 @@ func TestDeadlineWithoutWork(t *testing.T) {
 		})), "key", nil)
 		wantFailure(t, c, s, "key", err, failure.OriginTooSlow)
 	})
-	for _, op := range []string{"CompleteMultipartUpload", "GetObject"} {
+	for _, op := range []string{"HeadObject", "ListMultipartUploads", "CreateMultipartUpload", "CompleteMultipartUpload", "GetObject"} {
 		t.Run("in "+op, func(t *testing.T) {
 			s := newS3(t)
 			c := newCopier(t, s)
@@ -560,11 +570,10 @@ func TestDeadlineWithoutWork(t *testing.T) {
 			h := origintest.New(data, `"v1"`)
 			h.Header = http.Header{"Repr-Digest": {sha256Header(data)}}
 			src := newSource(t, h)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
+			ctx := newDue(time.Hour)
 			s.Fault = func(called string, n int, r *http.Request) s3test.Fault {
 				if called == op && n == 1 {
-					return s3test.Fault{Drop: true, Before: func() { <-ctx.Done() }}
+					return s3test.Fault{Drop: true, Before: func() { close(ctx.passed) }}
 				}
 				return s3test.Fault{}
 			}
@@ -575,7 +584,8 @@ func TestDeadlineWithoutWork(t *testing.T) {
 			}
 			before := len(h.Requests())
 			mustCopy(t, c, s, src, "key", data)
-			if again := len(h.Requests()) - before; again > 1 {
+			again := len(h.Requests()) - before
+			if copied := op == "CompleteMultipartUpload" || op == "GetObject"; copied && again > 1 {
 				t.Errorf("got %d ranges read again, want the probe at most", again)
 			}
 		})
@@ -608,14 +618,12 @@ func TestNoPartBegunTooLate(t *testing.T) {
 	c.SegmentBytes, c.Concurrency = mib, 1
 	h := origintest.New(origintest.Bytes(11, 100*small), `"v1"`)
 	src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(1200 * time.Millisecond)
 		h.ServeHTTP(w, r)
 	}))
-	ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
-	defer cancel()
-	out, err := c.Start(ctx, src, "key", nil)
-	if err != nil || out.Work == nil || out.Work.Missing == 0 {
-		t.Fatalf("got %+v, %v, want work", out, err)
+	out, err := c.Start(newDue(time.Second), src, "key", nil)
+	if err != nil || out.Work == nil || out.Work.Missing < 95 {
+		t.Fatalf("got %+v, %v, want work of nearly all parts", out, err)
 	}
 }
 
@@ -627,8 +635,8 @@ func TestOriginTooSlow(t *testing.T) {
 		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			origintest.Slow(h, w, r, 1000, func(int) bool { time.Sleep(10 * time.Millisecond); return r.Context().Err() == nil })
 		}))
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		defer cancel()
+		ctx := newDue(time.Hour)
+		c.OnSize = func(int64) { close(ctx.passed) } // it has answered
 		_, err := c.Start(ctx, src, "key", nil)
 		wantFailure(t, c, s, "key", err, failure.OriginTooSlow)
 	})
@@ -648,7 +656,7 @@ func TestOriginTooSlow(t *testing.T) {
 	t.Run("part that can't be moved in one run", func(t *testing.T) {
 		s := newS3(t)
 		c := newCopier(t, s)
-		c.SegmentBytes, c.Run = small, time.Second
+		c.SegmentBytes, c.Run = small, time.Minute
 		h := origintest.New(origintest.Bytes(13, 64*kib), `"v1"`)
 		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			origintest.Slow(h, w, r, 512, func(int) bool { time.Sleep(5 * time.Millisecond); return true })
@@ -713,7 +721,7 @@ func TestLater(t *testing.T) {
 	if failure.CodeOf(err) != failure.OriginStatus {
 		t.Errorf("got code %s, want %s", failure.CodeOf(err), failure.OriginStatus)
 	}
-	if d := time.Since(began); d > 5*time.Second {
+	if d := time.Since(began); d > 30*time.Second {
 		t.Errorf("it was slept for %s here", d)
 	}
 	busy.Store(false)

@@ -133,8 +133,8 @@ func TestStalledBody(t *testing.T) {
 	src.Client.IdleTimeout = 100 * time.Millisecond
 	began := time.Now()
 	mustCopy(t, c, s, src, "key", data)
-	if d := time.Since(began); d < 100*time.Millisecond || d > 2*time.Second {
-		t.Errorf("got %s, want the idle limit of 100 ms and little more", d)
+	if d := time.Since(began); d < 100*time.Millisecond || d > 20*time.Second {
+		t.Errorf("got %s, want the idle limit of 100 ms and no more than a busy machine adds", d)
 	}
 }
 

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"bytes"
+	"context"
 	"crypto/md5"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -61,6 +62,30 @@ func newCopier(t testing.TB, s *s3test.Server) *Copier {
 		S3:     client,
 		Bucket: s3test.Bucket, PartSize: small, Concurrency: 4,
 		storeBackoff: time.Millisecond, streamPartSize: 5 * mib,
+	}
+}
+
+// due is a context whose deadline is said to be away from any moment, and comes
+// when a test closes passed: the order of things doesn't hang on a machine's speed.
+type due struct {
+	context.Context
+	away   time.Duration
+	passed chan struct{}
+}
+
+func newDue(away time.Duration) due {
+	return due{context.Background(), away, make(chan struct{})}
+}
+
+func (d due) Deadline() (time.Time, bool) { return time.Now().Add(d.away), true }
+func (d due) Done() <-chan struct{}       { return d.passed }
+
+func (d due) Err() error {
+	select {
+	case <-d.passed:
+		return context.DeadlineExceeded
+	default:
+		return nil
 	}
 }
 

@@ -48,7 +48,7 @@ func (c *Copier) Start(ctx context.Context, src Source, key string, meta map[str
 	for try := 1; ; try++ {
 		if !c.Replace {
 			if r, err := c.finished(ctx, key); err != nil || r != nil {
-				return Outcome{Result: r}, err
+				return Outcome{Result: r}, unfinished(ctx, err)
 			}
 		}
 		count.restart()
@@ -81,7 +81,7 @@ func (c *Copier) finished(ctx context.Context, key string) (*Result, error) {
 	}
 	r := FromHead(head)
 	if err := c.checkDigest(ctx, key, origin.ParseDigest(head.Metadata[MetaDigest])); err != nil {
-		return nil, unfinished(ctx, err)
+		return nil, err
 	}
 	c.sweep(ctx, key)
 	return &r, nil
@@ -129,13 +129,13 @@ func (c *Copier) start(ctx context.Context, src Source, key string, meta map[str
 	return Outcome{Result: &r}, nil
 }
 
-// unfinished turns a deadline that came when all parts were there into the
-// advice to come again.
+// unfinished turns a deadline that came while S3 was asked, before the first part
+// or behind the last, into the advice to come again.
 func unfinished(ctx context.Context, err error) error {
 	if !outOfTime(ctx, err) {
 		return err
 	}
-	return &origin.Later{After: time.Second, Err: failure.New(failure.Storage, "the object wasn't completed in the time that a copy has")}
+	return &origin.Later{After: time.Second, Err: failure.New(failure.Storage, "S3 wasn't done in the time that a copy has")}
 }
 
 // whole copies a small file in one request, from memory.
@@ -195,7 +195,7 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 	plan.Key, plan.ETag, plan.Digest = o.key, f.ETag, f.Digest.String()
 	plan, have, found, err := c.resume(ctx, src, plan)
 	if err != nil {
-		return Outcome{}, err
+		return Outcome{}, unfinished(ctx, err)
 	}
 	if !found {
 		have = map[int32]part{}
@@ -205,7 +205,7 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 			}
 		}
 		if plan, err = c.begin(ctx, src, plan, o); err != nil {
-			return Outcome{}, err
+			return Outcome{}, unfinished(ctx, err)
 		}
 	}
 	if c.OnUpload != nil {
@@ -338,7 +338,7 @@ func (c *Copier) Finish(ctx context.Context, src Source, work Work) (Outcome, er
 		if isCode(err, "NoSuchUpload") {
 			// Another worker completed it and its answer was lost, or it was aborted.
 			if r, err := c.finished(ctx, plan.Key); err != nil || r != nil {
-				return Outcome{Result: r}, err
+				return Outcome{Result: r}, unfinished(ctx, err)
 			}
 			return Outcome{}, gone(err)
 		}

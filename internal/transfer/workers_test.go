@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -184,41 +185,54 @@ func TestTwoWorkers(t *testing.T) {
 	}
 }
 
-// A worker that fails doesn't take the other's upload with it.
+// A worker that fails or is cancelled doesn't take the other's upload with it.
 func TestLoserLeavesTheWinnerAlone(t *testing.T) {
-	s := newS3(t)
 	data := origintest.Bytes(42, 20*small)
-	h := origintest.New(data, `"v1"`)
-	winner, loser := newCopier(t, s), newCopier(t, s)
-	src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(2 * time.Millisecond)
-		h.ServeHTTP(w, r)
-	}))
-	broken := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
-		if n > 4 {
-			w.WriteHeader(404)
-			return
-		}
-		h.ServeHTTP(w, r)
-	}))
-	broken.URL = src.URL // the same file, by another client whose origin is broken
-	broken.Client.Base = src.URL
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		out, err := winner.Start(t.Context(), src, "key", nil)
-		if err != nil {
-			t.Errorf("the winner: %v", err)
-			return
-		}
-		wantObject(t, s, "key", data, *out.Result)
-	})
-	ctx, cancel := context.WithCancelCause(t.Context())
-	wg.Go(func() {
-		time.Sleep(5 * time.Millisecond)
-		cancel(failure.New(failure.Cancelled, "timed out"))
-	})
-	_, _ = loser.Start(ctx, src, "key", nil)
-	wg.Wait()
+	for name, lose := range map[string]func(w http.ResponseWriter, cancel context.CancelCauseFunc){
+		"fails": func(w http.ResponseWriter, _ context.CancelCauseFunc) { w.WriteHeader(http.StatusNotFound) },
+		"is cancelled": func(_ http.ResponseWriter, cancel context.CancelCauseFunc) {
+			cancel(failure.New(failure.Cancelled, "timed out"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			winner, loser := newCopier(t, s), newCopier(t, s)
+			h := origintest.New(data, `"v1"`)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			begun := make(chan struct{})
+			var lost atomic.Int64
+			src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Loser") != "" {
+					switch n := lost.Add(1); {
+					case n == 4:
+						close(begun) // its upload is open
+					case n > 4:
+						lose(w, cancel)
+						return
+					}
+				}
+				h.ServeHTTP(w, r)
+			}))
+			same := sourceOf(t, src.URL.String())
+			same.Client.Header = http.Header{"Loser": {"yes"}}
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				<-begun
+				if _, err := winner.Start(t.Context(), src, "key", nil); err != nil {
+					t.Errorf("the winner: %v", err)
+				}
+			})
+			_, _ = loser.Start(ctx, same, "key", nil)
+			wg.Wait()
+			if o := s.Object("key"); o == nil || !bytes.Equal(o.Data, data) {
+				t.Errorf("got %v, want the file", o)
+			}
+			if err := winner.Abort(t.Context(), "key"); err != nil { // what the loser had under way
+				t.Fatal(err)
+			}
+			wantNoUpload(t, s)
+		})
+	}
 }
 
 // A cancel is what comes out, at once, and nothing is left after the abort, not
@@ -249,8 +263,8 @@ func TestCancel(t *testing.T) {
 			cancelled := make(chan time.Time, 1)
 			context.AfterFunc(ctx, func() { cancelled <- time.Now() })
 			_, err := c.Start(ctx, src, "key", nil)
-			if d := time.Since(<-cancelled); d > 2*time.Second {
-				t.Errorf("got %s until it stopped, want at most 2 s", d)
+			if d := time.Since(<-cancelled); d > 10*time.Second {
+				t.Errorf("got %s until it stopped, want 1 s and little more", d)
 			}
 			if open := s.Open(); name == "stream" && len(open) > 0 {
 				t.Errorf("got open uploads %v of a stream, which nobody can continue", open)
@@ -303,10 +317,12 @@ func TestAbortOutlastsALatePart(t *testing.T) {
 	s := newS3(t)
 	c := newCopier(t, s)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	release, stored := make(chan struct{}), make(chan struct{})
+	release := make(chan struct{})
 	late := sync.OnceFunc(func() {
 		close(release)
-		<-stored
+		for len(s.Parts("upload-1")) == 0 { // the abort took all others
+			time.Sleep(time.Millisecond)
+		}
 	})
 	s.Fault = func(op string, n int, r *http.Request) s3test.Fault {
 		switch {
@@ -315,7 +331,6 @@ func TestAbortOutlastsALatePart(t *testing.T) {
 			return s3test.Fault{During: func() {
 				cancel(failure.New(failure.Cancelled, "stopped"))
 				<-release
-				time.AfterFunc(20*time.Millisecond, func() { close(stored) })
 			}}
 		case op == "ListParts" && s.Calls("AbortMultipartUpload") == 1:
 			late()
