@@ -240,9 +240,16 @@ func (term *terminal) String() string {
 
 func (term *terminal) shows(text string) {
 	term.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(term.String(), text); time.Sleep(5 * time.Millisecond) {
+	term.matches(regexp.QuoteMeta(text))
+}
+
+// matches waits until the pattern is somewhere in what was written.
+func (term *terminal) matches(pattern string) {
+	term.t.Helper()
+	want := regexp.MustCompile(pattern)
+	for deadline := time.Now().Add(20 * time.Second); !want.MatchString(term.String()); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			term.t.Fatalf("%q is not shown after 20 s:\n%s", text, term)
+			term.t.Fatalf("%q is not shown after 20 s:\n%s", pattern, term)
 		}
 	}
 }
@@ -274,20 +281,28 @@ func (term *terminal) ends(want int) *screen {
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 20*MiB)
+	steps := make(chan map[string]any, 1)
 	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
 		ctx = s.hear(ctx, conn)
-		s.say(ctx, conn, progressEvent(MiB, nil))
-		time.Sleep(300 * time.Millisecond)
-		for i := range int64(3) {
-			s.say(ctx, conn, progressEvent((i+1)*5*MiB, 20*MiB))
-			time.Sleep(600 * time.Millisecond)
+		for step := range steps {
+			s.say(ctx, conn, step)
 		}
 		s.say(ctx, conn, ready(s.newLink()))
 		<-ctx.Done()
 	}
 	term := atTerminal(t, c, s.url())
-	term.shows("copying     1.0 MiB")                   // a spinner
-	term.shows("copying     10 MiB of 20 MiB     [===") // a bar
+	// Each step waits for the one before to be shown.
+	steps <- progressEvent(MiB, nil)
+	term.shows("copying     1.0 MiB") // a spinner
+	steps <- progressEvent(5*MiB, 20*MiB)
+	term.shows("copying     5.0 MiB of 20 MiB    [===") // a bar
+	time.Sleep(600 * time.Millisecond)                  // more than meterStep: there is a rate
+	steps <- progressEvent(10*MiB, 20*MiB)
+	term.shows("copying     10 MiB of 20 MiB     [===")
+	time.Sleep(600 * time.Millisecond)
+	steps <- progressEvent(15*MiB, 20*MiB)
+	term.matches(`copying     15 MiB of 20 MiB     \[=+> +\]  75 %  (1\d MiB|\d\.\d MiB|\d+ KiB)/s, \d+s left`)
+	close(steps)
 	got := term.ends(exitOK)
 	c.holds("report.bin", s.content)
 	want := `^copying     20 MiB of 20 MiB     \[=+\] 100 %.*
@@ -295,9 +310,6 @@ downloading 20 MiB of 20 MiB     \[=+\] 100 %.*
 saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`
 	if !regexp.MustCompile(want).MatchString(got.String()) {
 		t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, want)
-	}
-	if running := regexp.MustCompile(`copying     15 MiB of 20 MiB     \[=+> +\]  75 %  (1\d|[2-9]\.\d) MiB/s, \ds left`); !running.MatchString(term.String()) {
-		t.Errorf("got:\n%s\nwant somewhere in it: %s", term, running)
 	}
 }
 
@@ -336,12 +348,11 @@ func TestTerminalQuestion(t *testing.T) {
 				ctx = s.hear(ctx, conn)
 				s.say(ctx, conn, progressEvent(10, 1000))
 				<-more
-				s.say(ctx, conn, progressEvent(500, 1000))
-				select {
-				case <-s.copyTime:
-					s.say(ctx, conn, ready(s.newLink()))
-				case <-ctx.Done():
+				for !s.copied() && ctx.Err() == nil {
+					s.say(ctx, conn, progressEvent(600, 1000))
+					time.Sleep(50 * time.Millisecond)
 				}
+				s.say(ctx, conn, ready(s.newLink()))
 				<-ctx.Done()
 			}
 			term := atTerminal(t, c, s.url())
@@ -356,7 +367,7 @@ func TestTerminalQuestion(t *testing.T) {
 			}
 			term.types(test.keys)
 			if test.exit == exitOK {
-				time.Sleep(100 * time.Millisecond)
+				term.shows("copying     600 B of 1000 B") // the answer was taken
 				s.set(func() { close(s.copyTime) })
 			}
 			if got := term.ends(test.exit).String(); !regexp.MustCompile(test.screen).MatchString(got) {
@@ -382,13 +393,9 @@ func TestTerminalQuestionTwice(t *testing.T) {
 	term.types("\x03")
 	term.shows(asked)
 	term.types("\r")
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(2 * time.Second) // nothing tells that the answer was taken
 	term.types("\x03")
-	for deadline := time.Now().Add(20 * time.Second); strings.Count(term.String(), asked) < 2; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not asked again after 20 s:\n%s", term)
-		}
-	}
+	term.matches("(?s)" + regexp.QuoteMeta(asked) + ".*" + regexp.QuoteMeta(asked))
 	term.types("n\r")
 	if got, want := term.ends(exitInterrupted).String(), asked+"\n"+asked+" n\ndownload: stopped; the same command goes on"; got != want {
 		t.Errorf("got screen:\n%s\nwant:\n%s", got, want)
