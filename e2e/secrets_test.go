@@ -79,23 +79,31 @@ func leaks() ([]string, error) {
 		return nil, err
 	}
 	texts := map[string]string{"the functions' logs": string(log)}
-	pages := sfn.NewListExecutionsPaginator(stack.stepFuncs, &sfn.ListExecutionsInput{StateMachineArn: &stack.stateMachine})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range page.Executions {
-			history, err := stack.stepFuncs.GetExecutionHistory(ctx, &sfn.GetExecutionHistoryInput{ExecutionArn: e.ExecutionArn})
+	machines, err := stack.stepFuncs.ListStateMachines(ctx, &sfn.ListStateMachinesInput{})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range machines.StateMachines { // an express one's histories are kept here, too
+		before := len(texts)
+		pages := sfn.NewListExecutionsPaginator(stack.stepFuncs, &sfn.ListExecutionsInput{StateMachineArn: m.StateMachineArn})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
 			if err != nil {
 				return nil, err
 			}
-			b, err := json.Marshal(history.Events)
-			if err != nil {
-				return nil, err
+			for _, e := range page.Executions {
+				history, err := stack.stepFuncs.GetExecutionHistory(ctx, &sfn.GetExecutionHistoryInput{ExecutionArn: e.ExecutionArn})
+				if err != nil {
+					return nil, err
+				}
+				b, err := json.Marshal(history.Events)
+				if err != nil {
+					return nil, err
+				}
+				texts["the history of "+*e.ExecutionArn] = string(b)
 			}
-			texts["the history of "+*e.ExecutionArn] = string(b)
 		}
+		fmt.Println("looked for secrets in", len(texts)-before, "executions of", *m.Name)
 	}
 	if len(log) == 0 || len(texts) < 2 {
 		return nil, errors.New("there is nothing to look through")
