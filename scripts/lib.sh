@@ -46,16 +46,22 @@ running() {
   ours "$1" && kill -0 "$pid" 2>/dev/null
 }
 
+# gone SECONDS ID waits until no process of the group is left.
+gone() {
+  for _ in $(seq $(($1 * 10))); do
+    kill -0 -- "-$2" 2>/dev/null || return 0
+    sleep 0.1
+  done
+  return 1
+}
+
 # stop NAME ends the process and all it started, politely first.
 stop() {
   local pid
   if ours "$1"; then
     kill -TERM -- "-$pid" 2>/dev/null || true
-    for _ in $(seq 50); do
-      kill -0 -- "-$pid" 2>/dev/null || break
-      sleep 0.1
-    done
-    kill -KILL -- "-$pid" 2>/dev/null || true
+    gone 15 "$pid" || kill -KILL -- "-$pid" 2>/dev/null || true
+    gone 5 "$pid" || true # what was killed holds its port a moment longer
   fi
   rm -f "$STATE/$1.pid"
 }

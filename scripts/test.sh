@@ -7,6 +7,6 @@ RACE=1 bash scripts/check.sh
 echo "== checkov, gosec"
 bash scripts/security.sh
 echo "== the protocol's model"
-go test -count=1 -v ./model
+go test -count=1 -timeout 30m -v ./model
 echo "== end to end, on the local stack"
-go test -count=1 -timeout 20m -v ./e2e
+go test -count=1 -timeout 45m -v ./e2e

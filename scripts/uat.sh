@@ -83,12 +83,14 @@ hang_up() {
 has() { [ "$(attribute "$1")" != None ]; }
 lacks() { [ "$(attribute "$1")" = None ]; }
 
+whole='X-Amz-Signature=[0-9a-f]{64}' # a link's end: it may come in more than one piece
+
 # receive waits for the link, checks the item before and after the client closes, and fetches the file.
 receive() {
   has connectionId || die "the item has no connectionId while the client is connected"
   ok "the item carries connectionId $(attribute connectionId)"
-  until_true "${WAIT_SECONDS:-60}" shows 'https?://|error:' || true
-  shows 'https?://' || die "no link came: $(told)"
+  until_true "${WAIT_SECONDS:-60}" shows "$whole|error:" || true
+  shows "$whole" || die "no link came: $(told)"
   url=$(shown | grep -oE 'https?://[^[:space:]]+' | head -n 1)
   [ "$(shown | grep -cE 'https?://')" = 1 ] || die "more than one link came"
   ok "the signed URL, as the only message: ${url%%\?*}?…"
