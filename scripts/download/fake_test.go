@@ -33,6 +33,10 @@ const (
 	secretHeader    = "SECRETHEADER"
 )
 
+// nobody is an address where nothing listens: a port that was given back may be
+// another test's by now.
+const nobody = "127.0.0.1:1"
+
 // stack is a REST API, a WebSocket API and a storage in process, with one file.
 // It is strict: what a real one would refuse fails the test.
 type stack struct {

@@ -111,10 +111,10 @@ func TestPatience(t *testing.T) {
 			s.set(func() { s.noSockets = true })
 		}
 		s.onStatus = func(w http.ResponseWriter, n int) bool { w.WriteHeader(502); return true }
-		c.start("-patience", "300ms", "-o", c.path("x"), s.url())
+		c.start("-patience", "3s", "-o", c.path("x"), s.url())
 		c.ends(exitNetwork)
-		c.says("the API can't be reached; trying again for 300ms")
-		c.says("neither the WebSocket nor the status URL could be reached for 300ms")
+		c.says("the API can't be reached; trying again for 3s")
+		c.says("neither the WebSocket nor the status URL could be reached for 3s")
 		c.has("x.part", "x.part.json", "x.part.lock")
 	})
 	t.Run("with the storage", func(t *testing.T) {
@@ -127,8 +127,8 @@ func TestPatience(t *testing.T) {
 			storeError(w, 503, "SlowDown")
 			return true
 		}
-		c.runs(exitNetwork, "-patience", "300ms", "-o", c.path("x"), s.url())
-		c.says("the storage sent nothing for 300ms: the storage answered 503 SlowDown")
+		c.runs(exitNetwork, "-patience", "3s", "-o", c.path("x"), s.url())
+		c.says("the storage sent nothing for 3s: the storage answered 503 SlowDown")
 		s.onStore, s.sent = nil, 0
 		c = c.again()
 		c.runs(exitOK, "-o", c.path("x"), s.url())
@@ -144,7 +144,7 @@ func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	t.Run("storage", func(t *testing.T) {
 		s, c := setUp(t, 1000)
-		s.storage.Close()
+		s.linkURL = "http://" + nobody + "/object?X-Amz-Signature=" + secretSignature
 		c.runs(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
 		c.says("the storage sent nothing for 200ms: dial tcp")
 	})
@@ -153,7 +153,7 @@ func TestUnreachable(t *testing.T) {
 		s.onAsk = func(w http.ResponseWriter, n int) bool {
 			writeJSON(w, 200, map[string]string{
 				"executionArn": "arn",
-				"webSocketUrl": "ws" + strings.TrimPrefix(s.storage.URL, "http") + "/?executionArn=arn",
+				"webSocketUrl": "ws://" + nobody + "/?executionArn=arn",
 				"statusUrl":    s.url() + "/executions/1",
 				"ticket":       secretTicket,
 			})
@@ -164,7 +164,6 @@ func TestUnreachable(t *testing.T) {
 			w.WriteHeader(503)
 			return true
 		}
-		s.storage.Close()
 		c.runs(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
 		c.says("could be reached for 200ms: dial tcp")
 	})
@@ -173,7 +172,7 @@ func TestUnreachable(t *testing.T) {
 func TestStandstill(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 3*MiB)
-	c.tempo.stall = time.Second // a busy machine stands still for less
+	c.tempo.stall = time.Second // a busy machine seldom stands still for longer
 	gate := make(chan struct{})
 	defer close(gate)
 	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
@@ -189,7 +188,8 @@ func TestStandstill(t *testing.T) {
 	}
 	c.runs(exitOK, "-o", c.path("x"), s.url())
 	c.holds("x", s.content)
-	if s.sent != 3*MiB {
+	// A machine that stood still for longer has asked again, and lost some bytes.
+	if len(s.stores) == 3 && s.sent != 3*MiB {
 		t.Errorf("the storage sent %d bytes, want %d", s.sent, 3*MiB)
 	}
 }
@@ -213,6 +213,7 @@ func TestNobodySleepsOnAfterAnOutage(t *testing.T) {
 	}
 	c.start("-connections", "2", "-o", c.path("x"), s.url())
 	s.sees("the refusal", func() bool { return len(s.stores) == 2 })
+	c.notes("x", 39*MiB)
 	time.Sleep(4 * c.tempo.outage)
 	close(back)
 	c.ends(exitOK)
