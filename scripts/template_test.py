@@ -318,6 +318,12 @@ class Kept(unittest.TestCase):
         index, = p["GlobalSecondaryIndexes"]
         self.assertEqual((index["IndexName"], index["KeySchema"][0]["AttributeName"]), ("connectionId", "connectionId"))
 
+    def test_workers_leave_the_item_room(self):
+        """Each worker writes to the item once a second (tick in functions/fetch), in two units when it has grown over
+        1 KB; a key takes 1,000 units a second, and connecting, cancelling and the end need some of them.
+        https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html"""
+        self.assertLessEqual(2 * SOURCE["Parameters"]["MaxConcurrentSegments"]["MaxValue"], 800)
+
     def test_bucket(self):
         p = OWN["Bucket"]["Properties"]
         self.assertEqual(p["PublicAccessBlockConfiguration"], {

@@ -81,7 +81,7 @@ func (f *function) handle(ctx context.Context, e events.CloudWatchEvent) error {
 	if err != nil {
 		log.ErrorContext(ctx, "not cleaned up", "error", failure.As(err))
 		f.metrics.Record(metric.Line{Message: "measured", Execution: execution.NameOf(c.ExecutionARN), Values: map[metric.Name]float64{metric.NotDiscarded: 1}})
-		return err // EventBridge repeats it
+		return err // Lambda repeats it, twice
 	}
 	log.InfoContext(ctx, "cleaned up", "item", item.Status)
 	if outcome, code := outcome(c, item); outcome != "" {

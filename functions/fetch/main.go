@@ -105,7 +105,7 @@ func (f *function) handle(ctx context.Context, t task) (outcome, error) {
 	log := slog.With("execution", name, "segment", t.Segment)
 	var did work
 	start := time.Now()
-	out, err := f.copy(ctx, t, name, &did)
+	out, err := f.copy(ctx, t, &did)
 	seconds := time.Since(start).Seconds()
 	var later *origin.Later
 	f.metrics.Record(metric.Line{Message: "measured", Execution: name, Values: did.measure(out.Result, seconds, errors.As(err, &later))})
@@ -164,7 +164,7 @@ func (w *work) measure(whole *transfer.Result, seconds float64, told bool) map[m
 	return values
 }
 
-func (f *function) copy(ctx context.Context, t task, name string, did *work) (transfer.Outcome, error) {
+func (f *function) copy(ctx context.Context, t task, did *work) (transfer.Outcome, error) {
 	item, err := f.meeting.Current(ctx, t.ExecutionARN)
 	if errors.Is(err, meeting.ErrUnknown) || err == nil && stopped(item) {
 		return transfer.Outcome{}, cancelled()
@@ -181,14 +181,16 @@ func (f *function) copy(ctx context.Context, t task, name string, did *work) (tr
 	if item.TicketHash != "" {
 		meta[ticket.Meta] = item.TicketHash
 	}
-	return f.run(ctx, t, name, target, meta, did)
+	return f.run(ctx, t, item, target, meta, did)
 }
 
 // run copies while a second goroutine tells how far it is and watches for a cancel.
-func (f *function) run(ctx context.Context, t task, name string, target *url.URL, meta map[string]string, did *work) (transfer.Outcome, error) {
+func (f *function) run(ctx context.Context, t task, item meeting.Item, target *url.URL, meta map[string]string, did *work) (transfer.Outcome, error) {
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	copier := f.copier
+	copier.Told = item.BytesCopied
+	key := link.Key(execution.NameOf(t.ExecutionARN))
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		working, cancel = context.WithDeadline(working, deadline.Add(-margin))
@@ -211,7 +213,7 @@ func (f *function) run(ctx context.Context, t task, name string, target *url.URL
 		p.write(ctx)
 		return transfer.Outcome{}, err
 	}
-	out, err := copier.Start(working, source, link.Key(name), meta)
+	out, err := copier.Start(working, source, key, meta)
 	stop(nil)
 	telling.Wait()
 	if err != nil || out.Result == nil {
@@ -221,7 +223,7 @@ func (f *function) run(ctx context.Context, t task, name string, target *url.URL
 	if err := f.meeting.Copied(ctx, t.ExecutionARN, out.Result.Bytes); err != nil {
 		// It was ended while the last bytes went through; nobody will ask for them.
 		if errors.Is(err, meeting.ErrEnded) {
-			err = errors.Join(cancelled(), copier.Discard(ctx, link.Key(name)))
+			err = errors.Join(cancelled(), copier.Discard(ctx, key))
 		}
 		return out, err
 	}
@@ -254,7 +256,9 @@ func (p *progress) tell(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if item, ok := p.write(ctx); ok && item.Format == socket.JSON {
+		// Among many workers most see that another has just told it, and spare the
+		// item, which bears 1,000 writes a second, an attempt of theirs.
+		if item, ok := p.write(ctx); ok && item.Format == socket.JSON && p.meeting.Due(item) {
 			p.post(ctx)
 		}
 	}

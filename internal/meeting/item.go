@@ -57,8 +57,9 @@ type Item struct {
 
 	UploadID    string `dynamodbav:"uploadId"`
 	BytesCopied int64  `dynamodbav:"bytesCopied"`
-	BytesTotal  *int64 `dynamodbav:"bytesTotal"` // nil: the origin didn't say
-	CopiedAt    int64  `dynamodbav:"copiedAt"`   // Unix time, ms; 0: not yet
+	BytesTotal  *int64 `dynamodbav:"bytesTotal"`  // nil: the origin didn't say
+	CopiedAt    int64  `dynamodbav:"copiedAt"`    // Unix time, ms; 0: not yet
+	AnnouncedAt int64  `dynamodbav:"announcedAt"` // when progress was last told, Unix time, ms
 
 	Failure   *Failure `dynamodbav:"failure"`
 	Cancelled bool     `dynamodbav:"cancelled"`

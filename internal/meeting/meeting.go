@@ -311,6 +311,14 @@ func (m *Meeting) Uploading(ctx context.Context, arn, uploadID string) error {
 	return err
 }
 
+// Due reports whether progress may be told again, by what item says.
+func (m *Meeting) Due(item Item) bool {
+	return item.AnnouncedAt <= m.now().UnixMilli()-announceEvery.Milliseconds()
+}
+
+// announceEvery is the time between two messages about progress, at least.
+const announceEvery = time.Second
+
 // Announce claims the right to tell the client how far the copy is, for one
 // worker at a time and once a second, whatever number of them copy. It returns
 // the item as it was claimed, so that what is told never goes backwards, or
@@ -319,7 +327,7 @@ func (m *Meeting) Announce(ctx context.Context, arn string) (Item, error) {
 	now := m.now().UnixMilli()
 	item, err := m.update(ctx, arn, "SET announcedAt = :now",
 		"attribute_exists(connectionId) AND #status = :copying AND (attribute_not_exists(announcedAt) OR announcedAt <= :before)",
-		values{":now": now, ":before": now - time.Second.Milliseconds(), ":copying": Copying})
+		values{":now": now, ":before": now - announceEvery.Milliseconds(), ":copying": Copying})
 	if errors.Is(err, ErrUnknown) {
 		return item, ErrEnded
 	}

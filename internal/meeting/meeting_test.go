@@ -618,11 +618,17 @@ func TestCopy(t *testing.T) {
 		},
 		"one announces in a second": func(t *testing.T, b *bench) {
 			b.given(meeting.Copying, "c1", "")
-			_, err := b.Announce(ctx, arn)
+			i, err := b.Announce(ctx, arn)
 			wants(t, err, nil)
 			_, err = b.Announce(ctx, arn)
 			wants(t, err, meeting.ErrEnded)
+			if b.Due(i) {
+				t.Error("due at once")
+			}
 			time.Sleep(time.Second)
+			if !b.Due(i) {
+				t.Error("not due after a second")
+			}
 			_, err = b.Announce(ctx, arn)
 			wants(t, err, nil)
 		},

@@ -64,10 +64,14 @@ type Copier struct {
 	// Progress is told of bytes that are safe in S3, part by part. It is called
 	// from several goroutines and must not block.
 	Progress func(n int64)
+	// Told is how many bytes earlier runs have told to Progress. A copy that has
+	// to begin again tells only what goes beyond them.
+	Told int64
 
 	// These replace the constants of the same name in tests.
 	storeBackoff   time.Duration
 	streamPartSize int64
+	digestReadBack int64
 }
 
 func (c *Copier) partSize() int64  { return cmp.Or(c.PartSize, PartSize) }
@@ -83,7 +87,8 @@ type Result struct {
 	// Pinned: every byte is of one version of the file, by its ETag.
 	Pinned bool `json:"pinned"`
 	// Digest is the origin's digest that the bytes were found to have
-	// ("sha-256"), "" if it offered none.
+	// ("sha-256"), "" if it offered none, or one of ranges too large to be read
+	// back.
 	Digest      string `json:"digest,omitempty"`
 	ContentType string `json:"contentType,omitempty"`
 	// Parts is how many parts the object was made of, 0 if it came in one

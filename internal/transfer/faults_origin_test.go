@@ -447,6 +447,22 @@ func TestDigests(t *testing.T) {
 			})
 		}
 	}
+	// A digest is of bytes in their order: a file made of ranges is read back for
+	// it, and from some size on that takes more than one run has.
+	t.Run("too large to be read back", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		data := origintest.Bytes(32, 10*small)
+		c.digestReadBack = int64(len(data)) - 1
+		h := origintest.New(data, `"v1"`)
+		h.Header = http.Header{"Repr-Digest": {sha256Header(flipped(data))}}
+		if r := mustCopy(t, c, s, newSource(t, h), "key", data); r.Digest != "" {
+			t.Errorf("got digest %q, want none claimed", r.Digest)
+		}
+		c.digestReadBack++
+		_, err := c.Start(t.Context(), newSource(t, h), "bad", nil)
+		wantFailure(t, c, s, "bad", err, failure.DigestMismatch)
+	})
 	t.Run("none", func(t *testing.T) {
 		s := newS3(t)
 		data := origintest.Bytes(31, 10*small)

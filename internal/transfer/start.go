@@ -43,7 +43,7 @@ const (
 func (c *Copier) Start(ctx context.Context, src Source, key string, meta map[string]string) (Outcome, error) {
 	// Bytes are counted again when a copy begins again; what was told to
 	// Progress is not told twice.
-	count := &counter{tell: c.Progress}
+	count := &counter{tell: c.Progress, highest: c.Told}
 	ranged := true
 	for try := 1; ; try++ {
 		if !c.Replace {
@@ -51,7 +51,7 @@ func (c *Copier) Start(ctx context.Context, src Source, key string, meta map[str
 				return Outcome{Result: r}, unfinished(ctx, err)
 			}
 		}
-		count.restart()
+		count.restart(0)
 		outcome, err := c.start(ctx, src, key, meta, ranged, count)
 		switch {
 		case err == nil || ctx.Err() != nil || try > restarts:
@@ -111,7 +111,7 @@ func (c *Copier) start(ctx context.Context, src Source, key string, meta map[str
 	case f.Size >= 0 && f.Size <= min(wholeBytes, c.partSize()):
 		r, err = c.whole(ctx, f, describe(f, key, meta), count)
 	case f.Ranged:
-		if f.Size > digestReadBack {
+		if f.Size > cmp.Or(c.digestReadBack, digestReadBack) {
 			f.Digest = origin.Digest{}
 		}
 		return c.ranges(ctx, src, f, describe(f, key, meta), count)
@@ -221,12 +221,15 @@ func (c *Copier) ranges(ctx context.Context, src Source, f *origin.File, o objec
 	if c.SegmentBytes > 0 && f.Size > c.SegmentBytes && len(left) > 0 {
 		return Outcome{Work: c.work(plan, left)}, nil
 	}
-	if c.Resumed != nil && len(have) > 0 {
+	if len(have) > 0 {
 		var n int64
 		for _, p := range have {
 			n += p.size
 		}
-		c.Resumed(n)
+		count.restart(n)
+		if c.Resumed != nil {
+			c.Resumed(n)
+		}
 	}
 
 	run := &copying{c: c, f: f, plan: plan, have: have, report: count.add}
@@ -408,9 +411,10 @@ func (c *counter) add(n int64) {
 	}
 }
 
-func (c *counter) restart() {
+// restart begins to count again at n bytes that are there, and known to be.
+func (c *counter) restart(n int64) {
 	c.mu.Lock()
-	c.n = 0
+	c.n, c.highest = n, max(c.highest, n)
 	c.mu.Unlock()
 }
 

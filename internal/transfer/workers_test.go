@@ -150,6 +150,38 @@ func TestFinishedMeanwhile(t *testing.T) {
 	}
 }
 
+// What was told of a copy is not told again by the run that continues it, nor by
+// one that has to begin anew: progress never goes beyond the file.
+func TestProgressOfASecondRun(t *testing.T) {
+	for name, size := range map[string]int64{"ranges": 40*small - 1, "stream": 30*mib - 1} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			ctx, kill := context.WithCancel(t.Context())
+			var told atomic.Int64
+			c.Progress = func(n int64) {
+				if told.Add(n) >= size/4 {
+					kill()
+				}
+			}
+			h := origintest.New(origintest.Bytes(54, int(size)), `"v1"`)
+			h.NoRanges, h.Chunked = name == "stream", name == "stream"
+			src := newSource(t, h)
+			if _, err := c.Start(ctx, src, "key", nil); err == nil {
+				t.Fatal("got no error from a copy that was killed")
+			}
+			c.Told = told.Load()
+			if _, err := c.Start(t.Context(), src, "key", nil); err != nil {
+				t.Fatal(err)
+			}
+			// Parts that came to be stored while the first run ended were told by nobody.
+			if got := told.Load(); got > size || got <= c.Told || name == "stream" && got != size {
+				t.Errorf("got %d bytes told of %d, %d of them by the first run", got, size, c.Told)
+			}
+		})
+	}
+}
+
 // Two workers on one download, begun together or one after the other.
 func TestTwoWorkers(t *testing.T) {
 	data := origintest.Bytes(41, 20*small)
