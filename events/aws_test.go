@@ -128,6 +128,9 @@ func (a *aws) match(got request) answer {
 	if next.op != got.op || len(wrong) > 0 {
 		for _, c := range a.repeats {
 			if c.op == got.op && len(differences(got.params, c.with)) == 0 {
+				if c.then != nil {
+					c.then(got.params)
+				}
 				return c.answer
 			}
 		}
@@ -144,6 +147,13 @@ func (a *aws) match(got request) answer {
 		next.then(got.params)
 	}
 	return next.answer
+}
+
+// left returns how many calls were not made.
+func (a *aws) left() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.expected)
 }
 
 // finish reports the calls that were not made.

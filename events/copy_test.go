@@ -255,13 +255,19 @@ func TestFetch(t *testing.T) {
 	add(run{title: "cancelled while it copies", env: stuck.env(), s3: s, calls: []call{getItem(nil)}, repeats: []call{progress(map[string]any{"cancelled": true}), uploading},
 		check: both(taskError("CANCELLED", ""), empties(s))})
 	listening := connected(map[string]any{"format": "json", "bytesCopied": 4096, "bytesTotal": len(file)})
-	said := make(chan struct{})
+	said, turns := make(chan struct{}), 0 // turns to speak that were given and not taken
+	hush := sync.OnceFunc(func() { close(said) })
 	told, s := newSource(t, halting(said)), newStore()
-	tell := call{op: "Connections.Post", with: map[string]string{"ConnectionId": connection, "Data": fmt.Sprintf(`{"type":"progress","bytesCopied":4096,"bytesTotal":%d}`, len(file))}, answer: empty, then: func(map[string]any) { close(said) }}
-	announce := call{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "SET announcedAt = :now", "ConditionExpression": "~attribute_exists(connectionId)"}), answer: item("Attributes", stored(listening))}
-	add(run{title: "a client hears how far it is", env: told.env(), s3: s, calls: []call{getItem(nil), announce, tell, copied(len(file), isReady)},
-		repeats: []call{progress(listening), uploading, {op: announce.op, with: announce.with, answer: conditionFailed}}, // not its turn again
-		check:   both(nothingLeft, keeps(s, file, nil))})
+	tell := call{op: "Connections.Post", with: map[string]string{"ConnectionId": connection, "Data": fmt.Sprintf(`{"type":"progress","bytesCopied":4096,"bytesTotal":%d}`, len(file))}, answer: empty, then: func(map[string]any) { turns--; hush() }}
+	announce := call{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "SET announcedAt = :now", "ConditionExpression": "~attribute_exists(connectionId)"}), answer: item("Attributes", stored(listening)), then: func(map[string]any) { turns++ }}
+	// The origin goes on once the client was told, so it was; a post that a slow machine drops is made up for by the next.
+	add(run{title: "a client hears how far it is", env: told.env(), s3: s, calls: []call{getItem(nil), copied(len(file), isReady)},
+		repeats: []call{progress(listening), uploading, announce, tell},
+		check: both(nothingLeft, keeps(s, file, nil), func(t *testing.T, _ invocation) {
+			if turns < 0 {
+				t.Errorf("told %d times more than it was its turn", -turns)
+			}
+		})})
 	runAll(t, "fetch", runs)
 }
 

@@ -293,10 +293,11 @@ func TestStartUp(t *testing.T) {
 				t.Errorf("got %s %s, want an exit", r.Method, r.URL.Path)
 			}))
 			defer api.Close()
+			program := executable(t, function)
 			start := func(env map[string]string) string {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
-				cmd := exec.CommandContext(ctx, executable(t, function))
+				cmd := exec.CommandContext(ctx, program)
 				cmd.Env = lambdaEnvironment(function, api.Listener.Addr().String(), env)
 				out, err := cmd.CombinedOutput()
 				var exit *exec.ExitError
