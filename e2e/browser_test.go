@@ -33,7 +33,7 @@ func startChromium(t *testing.T) context.Context {
 		t.Fatal("Chromium is needed for the page: apt-get install chromium")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(program), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.ExecPath(program), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(2*time.Minute),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(stop)
@@ -202,7 +202,7 @@ func (p *tab) files() []string {
 // saved waits until the browser has saved a file, compares its SHA-256 and removes it.
 func (p *tab) saved(name, want string) {
 	p.t.Helper()
-	within(p.t, 90*time.Second, name, func() bool { return slices.Contains(p.files(), name) })
+	within(p.t, 120*time.Second, name, func() bool { return slices.Contains(p.files(), name) })
 	f, err := os.Open(filepath.Join(p.downloads, name))
 	if err != nil {
 		p.t.Fatal(err)
