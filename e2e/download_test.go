@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,7 +42,7 @@ func sum(t *testing.T, path string) string {
 // TestAcceptance is the original sample's user acceptance test, with curl and wscat.
 func TestAcceptance(t *testing.T) {
 	c := exec.Command("bash", "scripts/uat.sh", stack.env["API_URL"])
-	c.Env = append(os.Environ(), "ORIGIN_URL="+stack.originURL, "FILE_PATH=file/1MiB/a.bin", "SLOW_PATH=file/6MB/b.bin?delay=6s")
+	c.Env = append(os.Environ(), "ORIGIN_URL="+stack.originURL, "FILE_PATH=file/1MiB/a.bin", "SLOW_PATH=file/6MB/b.bin?delay=20s")
 	out, err := c.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
@@ -51,10 +52,10 @@ func TestAcceptance(t *testing.T) {
 
 // TestOrders meets the client before, during and after the copy.
 func TestOrders(t *testing.T) {
-	const path = "/file/6MB/orders.bin?delay=2s"
+	const path = "/file/6MB/orders.bin?delay=10s"
 	want := sum(t, path)
 	link := func(t *testing.T, c *client) {
-		m := c.next(20 * time.Second)
+		m := c.next(time.Minute)
 		if _, got, _ := fetch(t, m); got != want {
 			t.Errorf("SHA-256: got %s, want %s", got, want)
 		}
@@ -77,7 +78,7 @@ func TestOrders(t *testing.T) {
 	t.Run("workflow first", func(t *testing.T) {
 		t.Parallel()
 		arn := ask(t, path)
-		within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+		within(t, time.Minute, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
 		link(t, dial(t, arn, ""))
 		ended(t, arn, 10*time.Second)
 		want := []string{"Copy the file", "Are there segments?", "Look for the client", "Is the client here?", "Wait for the client", "Send the link", "Was the link sent?", "Delivered"}
@@ -106,12 +107,12 @@ func TestGoneAndBack(t *testing.T) {
 	t.Parallel()
 	arn := ask(t, "/file/1MiB?delay=3s")
 	dial(t, arn, "").close()
-	within(t, 10*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+	within(t, time.Minute, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
 	c := dial(t, arn, "json")
-	if m := c.next(10 * time.Second); m != `{"type":"progress","bytesCopied":1048576,"bytesTotal":1048576}` {
+	if m := c.next(30 * time.Second); m != `{"type":"progress","bytesCopied":1048576,"bytesTotal":1048576}` {
 		t.Errorf("got %s, want the last progress event", m)
 	}
-	m := c.next(10 * time.Second)
+	m := c.next(30 * time.Second)
 	var e struct {
 		Type, URL, FileName, ContentType string
 		Size                             int64
@@ -130,7 +131,7 @@ func TestGoneAndBack(t *testing.T) {
 // as it does after 2 hours, or 10 idle minutes: the next one goes on from there.
 func TestClosedByTheServer(t *testing.T) {
 	t.Parallel()
-	const path = "/file/64MiB/closed.bin?rate=1MiB"
+	const path = "/file/64MiB/closed.bin?rate=256KiB"
 	arn := ask(t, path)
 	var copied int64
 	event := func(c *client) (url string) {
@@ -172,10 +173,15 @@ func TestClosedByTheServer(t *testing.T) {
 	}
 }
 
+// TestProgress hears of a copy that is at it soon, and then at most once a second.
 func TestProgress(t *testing.T) {
 	t.Parallel()
-	c := dial(t, ask(t, "/file/64MiB/p.bin?rate=4MiB"), "json")
+	arn := ask(t, "/file/64MiB/p.bin?rate=512KiB")
+	copying(t, arn)
+	c := dial(t, arn, "json")
+	connected := time.Now()
 	copied, events := int64(-1), 0
+	var first, last time.Time
 	for {
 		var e struct {
 			Type        string
@@ -189,6 +195,9 @@ func TestProgress(t *testing.T) {
 		if e.Type == "ready" {
 			break
 		}
+		if last = time.Now(); events == 0 {
+			first = last
+		}
 		events++
 		if e.Type != "progress" || e.BytesCopied < copied || e.BytesTotal == nil || *e.BytesTotal != 64<<20 {
 			t.Fatalf("got %s after %d bytes", m, copied)
@@ -198,17 +207,28 @@ func TestProgress(t *testing.T) {
 	if events < 2 || copied != 64<<20 {
 		t.Errorf("got %d progress events, the last at %d bytes", events, copied)
 	}
+	t.Logf("%d progress events in %s, the first %s after connecting", events, last.Sub(first).Round(time.Millisecond), first.Sub(connected).Round(time.Millisecond))
+	// Promised are 2 s; 3 more are for two processors that run the whole stack.
+	if got := first.Sub(connected); got > (2+3)*time.Second {
+		t.Errorf("the first progress event came %s after connecting", got)
+	}
+	// One may come late, and the next in time, so no gap is held to the second but all
+	// of them: one to begin with, one a second, the last with the link, and one for
+	// the second by which the first may have been late.
+	if most := last.Sub(first).Seconds() + 3; float64(events) > most {
+		t.Errorf("got %d progress events in %s, want at most one a second", events, last.Sub(first))
+	}
+}
+
+// copying waits until a worker has asked the origin, and written how long the file is.
+func copying(t *testing.T, arn string) {
+	t.Helper()
+	within(t, time.Minute, "the copy to begin", func() bool { i, _ := item(t, arn); return i.BytesTotal != nil })
 }
 
 // TestFailures lets the origin fail in every way a client is told of, with the
 // client there before it happens and coming after.
 func TestFailures(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	refused := "http://" + closed.Addr().String()
-	closed.Close()
 	tests := []struct {
 		name, origin, path, code string
 	}{
@@ -216,7 +236,7 @@ func TestFailures(t *testing.T) {
 		{"server error", "", "/file/1MiB?status=500&delay=100ms", "ORIGIN_STATUS"},
 		{"cut", "", "/file/6MB?cut=100000&noranges", "ORIGIN_TRUNCATED"},
 		{"too large", "", "/file/3GiB?delay=1s", "TOO_LARGE"},
-		{"refused", refused, "/x", "ORIGIN_UNREACHABLE"},
+		{"refused", "http://127.0.0.1:1", "/x", "ORIGIN_UNREACHABLE"},
 		{"no such host", "http://no-such-host.invalid", "/x", "ORIGIN_UNREACHABLE"},
 		{"link-local", "http://169.254.169.254", "/x", "BLOCKED_ADDRESS"},
 		{"private", "http://10.0.0.1", "/x", "BLOCKED_ADDRESS"},
@@ -251,12 +271,12 @@ func TestFailures(t *testing.T) {
 func TestNobodyComes(t *testing.T) {
 	t.Parallel()
 	arn := ask(t, "/file/1MiB/alone.bin")
-	out := ended(t, arn, clientTimeout+20*time.Second)
+	out := ended(t, arn, clientTimeout+time.Minute)
 	if out.Status != "FAILED" || *out.Error != "EXPIRED" {
 		t.Errorf("end: got %s %v, want FAILED EXPIRED", out.Status, out.Error)
 	}
-	if got := out.StopDate.Sub(entered(t, arn, "Wait for the client")); got < clientTimeout-2*time.Second || got > clientTimeout+2*time.Second {
-		t.Errorf("expired after a wait of %s, want %s and 2 s more or less", got, clientTimeout)
+	if got := out.StopDate.Sub(entered(t, arn, "Wait for the client")); got < clientTimeout-2*time.Second || got > 2*clientTimeout {
+		t.Errorf("expired after a wait of %s, want %s", got, clientTimeout)
 	}
 	if i, _ := item(t, arn); i.TaskToken != "" || i.Status != meeting.Expired || i.ExpiresAt == 0 {
 		t.Errorf("item: got %+v, want EXPIRED, no token, a time to live", i)
@@ -279,6 +299,7 @@ func TestRefusedHandshake(t *testing.T) {
 	within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, waiting); return i.TaskToken != "" })
 	before, rows := func() meeting.Item { i, _ := item(t, waiting); return i }(), items(t)
 	stateMachine := stack.stateMachine
+	var tries sync.WaitGroup // all at once, as the other doesn't wait for long
 	for name, arn := range map[string]string{
 		"none":            "",
 		"malformed":       "not-an-arn",
@@ -290,13 +311,16 @@ func TestRefusedHandshake(t *testing.T) {
 		"longer":          waiting + "0",
 		"upper case":      strings.ToUpper(waiting),
 	} {
-		if c, status := tryDial(t, http.Header{"X-Statemachine-Executionarn": {arn}}, ""); c != nil || status != http.StatusForbidden {
-			t.Errorf("%s: status %d, want 403", name, status)
-		}
-		if c, status := tryDial(t, nil, "?executionArn="+url.QueryEscape(arn)); c != nil || status != http.StatusForbidden {
-			t.Errorf("%s, by query: status %d, want 403", name, status)
-		}
+		tries.Go(func() {
+			if c, status := tryDial(t, http.Header{"X-Statemachine-Executionarn": {arn}}, ""); c != nil || status != http.StatusForbidden {
+				t.Errorf("%s: status %d, want 403", name, status)
+			}
+			if c, status := tryDial(t, nil, "?executionArn="+url.QueryEscape(arn)); c != nil || status != http.StatusForbidden {
+				t.Errorf("%s, by query: status %d, want 403", name, status)
+			}
+		})
 	}
+	tries.Wait()
 	if got := items(t); got != rows {
 		t.Errorf("rows: got %d, want %d", got, rows)
 	}
@@ -327,13 +351,13 @@ func TestStatusAndCancel(t *testing.T) {
 		return resp.StatusCode, resp.Header, body
 	}
 	t.Run("fetched by status", func(t *testing.T) {
-		_, a := get(t, "/file/1MiB/s.bin?delay=3s")
+		_, a := get(t, "/file/1MiB/s.bin?delay=10s")
 		status, header, body := call("GET", a.StatusURL)
 		if status != 200 || body["status"] != "COPYING" || header.Get("Retry-After") == "" || header.Get("Cache-Control") != "no-store" {
 			t.Errorf("while copying: got %d %v %v", status, header, body)
 		}
-		within(t, 20*time.Second, "a link", func() bool { _, _, body = call("GET", a.StatusURL); return body["status"] == "READY" })
-		if _, got, _ := fetch(t, body["url"].(string)); got != sum(t, "/file/1MiB/s.bin?delay=3s") {
+		within(t, time.Minute, "a link", func() bool { _, _, body = call("GET", a.StatusURL); return body["status"] == "READY" })
+		if _, got, _ := fetch(t, body["url"].(string)); got != sum(t, "/file/1MiB/s.bin?delay=10s") {
 			t.Error("the link gives other bytes")
 		}
 		if got := ended(t, a.ExecutionARN, 10*time.Second).Status; got != "SUCCEEDED" {
@@ -346,7 +370,7 @@ func TestStatusAndCancel(t *testing.T) {
 	})
 	cancelled := func(t *testing.T, a answer, c *client) {
 		t.Helper()
-		if m := c.next(15 * time.Second); !strings.HasPrefix(m, "error: CANCELLED ") {
+		if m := c.next(30 * time.Second); !strings.HasPrefix(m, "error: CANCELLED ") {
 			t.Errorf("got %q, want error: CANCELLED", m)
 		}
 		if out := ended(t, a.ExecutionARN, 10*time.Second); out.Status != "FAILED" || *out.Error != "CANCELLED" {
@@ -358,25 +382,25 @@ func TestStatusAndCancel(t *testing.T) {
 		}
 	}
 	t.Run("cancelled by DELETE while copying", func(t *testing.T) {
-		_, a := get(t, "/file/64MiB/c.bin?rate=1MiB")
+		_, a := get(t, "/file/64MiB/c.bin?rate=128KiB")
 		c := dial(t, a.ExecutionARN, "")
-		time.Sleep(2 * time.Second)
+		copying(t, a.ExecutionARN)
 		start := time.Now()
 		if status, _, body := call("DELETE", a.StatusURL); status != http.StatusAccepted {
 			t.Fatalf("DELETE: got %d %v, want 202", status, body)
 		}
 		cancelled(t, a, c)
-		if got := time.Since(start); got > 8*time.Second {
+		if got := time.Since(start); got > 30*time.Second { // of 64
 			t.Errorf("it took %s", got)
 		}
 	})
 	t.Run("cancelled by message while copying", func(t *testing.T) {
-		_, a := get(t, "/file/64MiB/c.bin?rate=1MiB")
+		_, a := get(t, "/file/64MiB/c.bin?rate=128KiB")
 		c := dial(t, a.ExecutionARN, "")
 		if err := c.conn.Write(context.Background(), 1, []byte(`{"action":"jump"}`)); err != nil {
 			t.Fatal(err)
 		}
-		if m := c.next(10 * time.Second); !strings.HasPrefix(m, "error: NOT_FOUND ") {
+		if m := c.next(30 * time.Second); !strings.HasPrefix(m, "error: NOT_FOUND ") {
 			t.Errorf("got %q, want error: NOT_FOUND", m)
 		}
 		if err := c.conn.Write(context.Background(), 1, []byte(`{"action":"cancel"}`)); err != nil {
@@ -405,24 +429,28 @@ func TestStatusAndCancel(t *testing.T) {
 }
 
 // TestSegments copies a file of 16 segments, one part each, from an origin that
-// gives each connection 1 MiB a second: a Distributed Map of 16 workers carries
-// 16 times what one connection does.
+// gives each connection 256 KiB a second: a Distributed Map of 16 workers carries
+// almost 16 times what one connection does. So slow an origin, and not the machine,
+// decides what it takes.
 func TestSegments(t *testing.T) {
-	const part, perConnection = 8 << 20, 1 << 20
+	const part, perConnection = 8 << 20, 256 << 10
 	for _, id := range []string{"FetchFunction", "FinishFunction"} {
 		before := set(t, id, "SEGMENT_BYTES", fmt.Sprint(part))
 		defer set(t, id, "SEGMENT_BYTES", before)
 	}
-	const path = "/file/128MiB/segments.bin?rate=1MiB"
+	const path = "/file/128MiB/segments.bin?rate=256KiB"
 	c := dial(t, ask(t, path), "")
 	start := time.Now()
-	m := c.next(2 * time.Minute)
+	m := c.next(3 * time.Minute)
 	took := time.Since(start)
 	if _, got, n := fetch(t, m); got != sum(t, path) || n != 128<<20 {
 		t.Errorf("got %d bytes with SHA-256 %s, want %d with %s", n, got, 128<<20, sum(t, path))
 	}
-	t.Logf("16 segments took %s; one connection takes %s: %.1f times as fast", took.Round(10*time.Millisecond), 16*part/perConnection*time.Second,
-		float64(16*part/perConnection)/took.Seconds())
+	factor := float64(16*part/perConnection) / took.Seconds()
+	t.Logf("16 segments took %s; one connection takes %s: %.1f times as fast", took.Round(10*time.Millisecond), 16*part/perConnection*time.Second, factor)
+	if factor < 10 {
+		t.Errorf("16 segments are %.1f times as fast as one connection, want 10 or more", factor)
+	}
 }
 
 // TestTicket asks of a stack that wants more than the ARN.
@@ -482,7 +510,7 @@ func TestStopped(t *testing.T) {
 	for _, when := range []string{"copying", "waiting"} {
 		t.Run(when, func(t *testing.T) {
 			t.Parallel()
-			path := "/file/64MiB/stopped.bin?rate=1MiB"
+			path := "/file/64MiB/stopped.bin?rate=128KiB"
 			if when == "waiting" {
 				path = "/file/1MiB/stopped.bin"
 			}
@@ -490,7 +518,7 @@ func TestStopped(t *testing.T) {
 			var c *client
 			if when == "copying" {
 				c = dial(t, arn, "")
-				time.Sleep(2 * time.Second)
+				copying(t, arn)
 			} else {
 				within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
 			}
@@ -501,13 +529,29 @@ func TestStopped(t *testing.T) {
 				within(t, 20*time.Second, "the item to end", func() bool { i, _ := item(t, arn); return i.Status.Ended() })
 				c = dial(t, arn, "")
 			}
-			if m := c.next(20 * time.Second); !strings.HasPrefix(m, "error: CANCELLED ") {
+			if m := c.next(30 * time.Second); !strings.HasPrefix(m, "error: CANCELLED ") {
 				t.Errorf("got %q, want error: CANCELLED", m)
 			}
-			time.Sleep(4 * time.Second) // a worker that was at it has noticed by now
+			within(t, time.Minute, "what was stored to go", func() bool { return stored(t, arn) == 0 })
+			time.Sleep(15 * time.Second) // a worker that was at it has noticed by now
 			nothingStored(t, arn)
 		})
 	}
+}
+
+// stored counts the objects and uploads of an execution.
+func stored(t *testing.T, arn string) int {
+	t.Helper()
+	bucket, key := stack.env["BUCKET"], "downloads/"+execution.NameOf(arn)
+	objects, err := stack.s3.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	uploads, err := stack.s3.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: &key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(objects.Contents) + len(uploads.Uploads)
 }
 
 // nginx serves a folder and returns its URL and its log.
@@ -526,8 +570,13 @@ func nginx(t *testing.T, folder string) (string, func() string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer listen.Close()
+	socket, err := listen.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
 	address := listen.Addr().String()
-	listen.Close()
 	conf := fmt.Sprintf(`
 daemon off; error_log %[1]s/error.log; pid %[1]s/pid; worker_processes 1;
 events {}
@@ -541,7 +590,9 @@ http {
 	if err := os.WriteFile(filepath.Join(work, "conf"), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	serve(t, address, exec.Command(program, "-c", filepath.Join(work, "conf"), "-e", filepath.Join(work, "error.log"), "-p", work))
+	c := exec.Command(program, "-c", filepath.Join(work, "conf"), "-e", filepath.Join(work, "error.log"), "-p", work)
+	c.ExtraFiles, c.Env = []*os.File{socket}, append(os.Environ(), "NGINX=3;") // it listens there already, so nobody takes the port
+	serve(t, c)
 	return "http://" + address, func() string {
 		b, _ := os.ReadFile(filepath.Join(work, "access.log"))
 		return string(b)
@@ -549,23 +600,14 @@ http {
 }
 
 // serve runs a server until the test ends.
-func serve(t *testing.T, address string, c *exec.Cmd) {
+func serve(t *testing.T, c *exec.Cmd) {
 	t.Helper()
-	var out bytes.Buffer
-	c.Stdout, c.Stderr = &out, &out
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		c.Process.Signal(os.Interrupt)
 		c.Wait()
-	})
-	within(t, 10*time.Second, "the origin to listen", func() bool {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
 	})
 }
 
@@ -600,15 +642,18 @@ func TestOrigins(t *testing.T) {
 		out.Close()
 	}
 	python := func(t *testing.T, folder string) string {
-		listen, err := net.Listen("tcp", "127.0.0.1:0")
+		c := exec.Command("python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, "0")
+		out, err := c.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		address := listen.Addr().String()
-		listen.Close()
-		_, port, _ := net.SplitHostPort(address)
-		serve(t, address, exec.Command("python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, port))
-		return "http://" + address
+		serve(t, c)
+		line, err := bufio.NewReader(out).ReadString('\n') // it listens, and says where
+		var port int
+		if _, bad := fmt.Sscanf(line, "Serving HTTP on 127.0.0.1 port %d", &port); bad != nil {
+			t.Fatalf("python3 -m http.server: got %q, %v", line, err)
+		}
+		return fmt.Sprintf("http://127.0.0.1:%d", port)
 	}
 	for _, server := range []string{"nginx", "python3 -m http.server"} {
 		t.Run(server, func(t *testing.T) {
