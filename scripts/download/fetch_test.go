@@ -199,12 +199,16 @@ func TestNobodySleepsOnAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 40*MiB)
 	c.tempo.backoff, c.tempo.maxBackoff = time.Hour, time.Hour
-	back := make(chan struct{})
+	refusal, back := make(chan struct{}), make(chan struct{})
 	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
 		switch n {
 		case 1: // holds on
 			http.ServeContent(&gatedReply{w, MiB, back, r.Context()}, r, "", time.Time{}, strings.NewReader(string(s.content)))
 		case 2: // asks for another try
+			select {
+			case <-refusal:
+			case <-r.Context().Done():
+			}
 			storeError(w, 503, "SlowDown")
 		default:
 			return false
@@ -212,8 +216,8 @@ func TestNobodySleepsOnAfterAnOutage(t *testing.T) {
 		return true
 	}
 	c.start("-connections", "2", "-o", c.path("x"), s.url())
-	s.sees("the refusal", func() bool { return len(s.stores) == 2 })
-	c.notes("x", 39*MiB)
+	c.notes("x", 39*MiB) // a byte still on its way would end the outage
+	close(refusal)
 	time.Sleep(4 * c.tempo.outage)
 	close(back)
 	c.ends(exitOK)
