@@ -92,6 +92,11 @@ func (a *aws) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusNotImplemented)
 		return
 	}
+	// The SDK hands the trace on by itself where it runs in Lambda: by this Step
+	// Functions' segments join the function's.
+	if got := r.Header.Get("X-Amzn-Trace-Id"); got != traceID {
+		a.t.Errorf("got trace %q, want %q", got, traceID)
+	}
 	reply := a.match(got)
 	for name, value := range reply.header {
 		w.Header().Set(name, value)

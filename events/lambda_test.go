@@ -191,7 +191,7 @@ func invoke(t *testing.T, function string, env map[string]string, event []byte, 
 		w.Header().Set("Lambda-Runtime-Aws-Request-Id", requestID)
 		w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(timeout).UnixMilli(), 10))
 		w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:"+region+":"+account+":function:"+function)
-		w.Header().Set("Lambda-Runtime-Trace-Id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1")
+		w.Header().Set("Lambda-Runtime-Trace-Id", traceID)
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(event)
 	})
@@ -252,6 +252,8 @@ func invoke(t *testing.T, function string, env map[string]string, event []byte, 
 	got.logs = logs.String()
 	return got
 }
+
+const traceID = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1"
 
 // lambdaEnvironment is what Lambda sets, and the function's own variables.
 func lambdaEnvironment(function, runtimeAPI string, env map[string]string) []string {
