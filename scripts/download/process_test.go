@@ -343,13 +343,19 @@ func TestTerminalQuestion(t *testing.T) {
 		t.Run(fmt.Sprintf("%q", test.keys), func(t *testing.T) {
 			s, c := setUp(t, 1000)
 			s.copyTime = make(chan struct{})
-			more := make(chan struct{})
+			more, heard := make(chan struct{}), false
 			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
 				ctx = s.hear(ctx, conn)
 				s.say(ctx, conn, progressEvent(10, 1000))
 				<-more
+				s.say(ctx, conn, progressEvent(600, 1000))
+				if conn.Ping(ctx) == nil { // what was said before it was heard
+					s.set(func() { heard = true })
+				}
 				for !s.copied() && ctx.Err() == nil {
-					s.say(ctx, conn, progressEvent(600, 1000))
+					if test.exit == exitOK { // it may be shown once an answer was taken
+						s.say(ctx, conn, progressEvent(600, 1000))
+					}
 					time.Sleep(50 * time.Millisecond)
 				}
 				s.say(ctx, conn, ready(s.newLink()))
@@ -360,7 +366,8 @@ func TestTerminalQuestion(t *testing.T) {
 			term.types("\x03")
 			term.shows(asked)
 			close(more)
-			time.Sleep(300 * time.Millisecond)
+			s.sees("progress heard", func() bool { return heard })
+			time.Sleep(300 * time.Millisecond) // for a bar to be drawn
 			now := &screen{}
 			if err := now.write(term.String()); err != nil || now.String() != asked {
 				t.Errorf("got screen (error %v):\n%s\nwant the question alone", err, now)
