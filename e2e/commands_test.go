@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +17,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"async-download/internal/origin/origintest"
 )
 
 // command runs one of the README's with more in its environment, and returns what it printed.
@@ -48,19 +53,34 @@ func TestDemo(t *testing.T) {
 }
 
 // TestDeployAndDestroy deploys the template as it stands, by make deploy and a
-// samconfig.toml, as a second stack, and takes it away with what it holds.
+// samconfig.toml, as a second stack, and takes it away with what it holds. Its
+// origin answers nobody without the headers of OriginSecretArn, which is found
+// nowhere afterwards.
 func TestDeployAndDestroy(t *testing.T) {
+	const credential = "Bearer planted-credential"
+	data := origintest.Bytes(7, 20<<20)
+	file := origintest.New(data, `"v1"`)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != credential {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		file.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	secret := strings.TrimSpace(command(t, nil, ".local/venv/bin/aws", "secretsmanager", "create-secret", "--name", "origin",
+		"--secret-string", `{"Authorization":"`+credential+`"}`, "--query", "ARN", "--output", "text"))
 	config := filepath.Join(t.TempDir(), "samconfig.toml")
 	architecture := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[runtime.GOARCH]
 	err := os.WriteFile(config, fmt.Appendf(nil, `version = 0.1
 [default.global.parameters]
-parameter_overrides = ["OriginUrl=%s", "LocalEndpoint=%s", "Architecture=%s"]
+parameter_overrides = ["OriginUrl=%s", "LocalEndpoint=%s", "Architecture=%s", "OriginSecretArn=%s", "OpenToAnyone=true", "SegmentBytes=8388608"]
 [default.deploy.parameters]
 stack_name = "deployed"
 region = "us-east-1"
 resolve_s3 = true
 capabilities = "CAPABILITY_IAM"
-`, stack.originURL, stack.env["AWS_ENDPOINT_URL"], architecture), 0o644)
+`, server.URL, stack.env["AWS_ENDPOINT_URL"], architecture, secret), 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,10 +99,35 @@ capabilities = "CAPABILITY_IAM"
 		t.Errorf("GET /download: got %s, want 200", resp.Status)
 	}
 	bucket := regexp.MustCompile(`deployed-bucket-\w+`).FindString(out)
-	within(t, 20*time.Second, "the file", func() bool {
+	var key *string
+	within(t, time.Minute, "the file", func() bool {
 		objects, err := stack.s3.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &bucket})
-		return err == nil && len(objects.Contents) == 1
+		if err != nil || len(objects.Contents) != 1 {
+			return false
+		}
+		key = objects.Contents[0].Key
+		return true
 	})
+	object, err := stack.s3.GetObject(t.Context(), &s3.GetObjectInput{Bucket: &bucket, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer object.Body.Close()
+	if got, err := io.ReadAll(object.Body); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("got %d bytes, %v, want the file", len(got), err)
+	}
+	texts, err := histories("deployed-")
+	if err != nil || len(texts) == 0 {
+		t.Fatalf("got %d histories, %v", len(texts), err)
+	}
+	lines, err := functionLogs("deployed")
+	if err != nil || len(lines) == 0 {
+		t.Fatalf("got %d lines of logs, %v", len(lines), err)
+	}
+	texts["the functions' logs"] = strings.Join(lines, "\n")
+	for _, leak := range among(texts, []string{credential}) {
+		t.Error("the credential is in", leak)
+	}
 
 	out = command(t, []string{"YES=1"}, "make", "--no-print-directory", "destroy", "STACK_NAME=deployed")
 	if !strings.Contains(out, "destroy: deployed is gone") {

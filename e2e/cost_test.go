@@ -10,9 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
-
 	"async-download/internal/execution"
 )
 
@@ -90,20 +87,17 @@ func TestWhatADownloadAsksFor(t *testing.T) {
 // gone returns how many messages of an execution were answered with 410, as its metric has it.
 func gone(t *testing.T, arn string) (n int) {
 	t.Helper()
-	pages := cloudwatchlogs.NewFilterLogEventsPaginator(stack.logs, &cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("/aws/lambda/e2e")})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	lines, err := functionLogs("e2e")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range lines {
+		var line struct {
+			Execution string
+			Gone      int
 		}
-		for _, e := range page.Events {
-			var line struct {
-				Execution string
-				Gone      int
-			}
-			if json.Unmarshal([]byte(*e.Message), &line) == nil && line.Execution == execution.NameOf(arn) {
-				n += line.Gone
-			}
+		if json.Unmarshal([]byte(l), &line) == nil && line.Execution == execution.NameOf(arn) {
+			n += line.Gone
 		}
 	}
 	return n

@@ -539,21 +539,6 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-// stored counts the objects and uploads of an execution.
-func stored(t *testing.T, arn string) int {
-	t.Helper()
-	bucket, key := stack.env["BUCKET"], "downloads/"+execution.NameOf(arn)
-	objects, err := stack.s3.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	uploads, err := stack.s3.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: &key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(objects.Contents) + len(uploads.Uploads)
-}
-
 // nginx serves a folder and returns its URL and its log.
 func nginx(t *testing.T, folder string) (string, func() string) {
 	t.Helper()

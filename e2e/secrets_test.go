@@ -73,17 +73,34 @@ var plantedSecrets = []string{"X-Amz-Signature", "X-Amz-Security-Token"}
 // leaks returns where a secret is found in what this whole run has left: the
 // functions' logs and every execution's history.
 func leaks() ([]string, error) {
-	ctx := context.Background()
 	log, err := os.ReadFile(filepath.Join(state, "functions.log"))
 	if err != nil {
 		return nil, err
 	}
-	texts := map[string]string{"the functions' logs": string(log)}
+	texts, err := histories("")
+	if err != nil {
+		return nil, err
+	}
+	if len(log) == 0 || len(texts) == 0 {
+		return nil, errors.New("there is nothing to look through")
+	}
+	texts["the functions' logs"] = string(log)
+	return among(texts, plantedSecrets), nil
+}
+
+// histories returns those of every execution of the machines whose names begin so,
+// by its ARN. An express one's are kept here, too.
+func histories(prefix string) (map[string]string, error) {
+	ctx := context.Background()
+	texts := map[string]string{}
 	machines, err := stack.stepFuncs.ListStateMachines(ctx, &sfn.ListStateMachinesInput{})
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range machines.StateMachines { // an express one's histories are kept here, too
+	for _, m := range machines.StateMachines {
+		if !strings.HasPrefix(*m.Name, prefix) {
+			continue
+		}
 		before := len(texts)
 		pages := sfn.NewListExecutionsPaginator(stack.stepFuncs, &sfn.ListExecutionsInput{StateMachineArn: m.StateMachineArn})
 		for pages.HasMorePages() {
@@ -100,21 +117,22 @@ func leaks() ([]string, error) {
 				if err != nil {
 					return nil, err
 				}
-				texts["the history of "+*e.ExecutionArn] = string(b)
+				texts[*e.ExecutionArn] = string(b)
 			}
 		}
 		fmt.Println("looked for secrets in", len(texts)-before, "executions of", *m.Name)
 	}
-	if len(log) == 0 || len(texts) < 2 {
-		return nil, errors.New("there is nothing to look through")
-	}
-	var found []string
+	return texts, nil
+}
+
+// among returns where in texts a secret is found.
+func among(texts map[string]string, secrets []string) (found []string) {
 	for where, text := range texts {
-		for _, secret := range plantedSecrets {
+		for _, secret := range secrets {
 			if at := strings.Index(text, secret); at >= 0 {
 				found = append(found, fmt.Sprintf("%s: …%s…", where, text[max(0, at-80):at]))
 			}
 		}
 	}
-	return found, nil
+	return found
 }

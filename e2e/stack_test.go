@@ -99,23 +99,28 @@ func keepLogs() {
 	if stack.logs == nil {
 		return
 	}
-	f, err := os.Create(filepath.Join(state, "functions.log"))
-	if err != nil {
-		fmt.Println(err)
-		return
+	lines, err := functionLogs("e2e")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(state, "functions.log"), []byte(strings.Join(lines, "\n")), 0o644)
 	}
-	defer f.Close()
-	pages := cloudwatchlogs.NewFilterLogEventsPaginator(stack.logs, &cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("/aws/lambda/e2e")})
+	if err != nil {
+		fmt.Println("the functions' logs:", err)
+	}
+}
+
+// functionLogs returns the lines that a stack's functions have logged.
+func functionLogs(stackName string) (lines []string, err error) {
+	pages := cloudwatchlogs.NewFilterLogEventsPaginator(stack.logs, &cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("/aws/lambda/" + stackName)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(context.Background())
 		if err != nil {
-			fmt.Println("the functions' logs:", err)
-			return
+			return nil, err
 		}
 		for _, e := range page.Events {
-			fmt.Fprintln(f, strings.TrimSpace(*e.Message))
+			lines = append(lines, strings.TrimSpace(*e.Message))
 		}
 	}
+	return lines, nil
 }
 
 func connect() error {
@@ -378,18 +383,24 @@ func within(t *testing.T, d time.Duration, what string, f func() bool) {
 // nothingStored fails unless the execution has neither an object nor an upload.
 func nothingStored(t *testing.T, arn string) {
 	t.Helper()
-	ctx, bucket, key := context.Background(), stack.env["BUCKET"], "downloads/"+execution.NameOf(arn)
-	objects, err := stack.s3.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &key})
+	if n := stored(t, arn); n > 0 {
+		t.Errorf("%d objects and uploads are left of %s", n, arn)
+	}
+}
+
+// stored counts the objects and uploads of an execution.
+func stored(t *testing.T, arn string) int {
+	t.Helper()
+	bucket, key := stack.env["BUCKET"], "downloads/"+execution.NameOf(arn)
+	objects, err := stack.s3.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &key})
 	if err != nil {
 		t.Fatal(err)
 	}
-	uploads, err := stack.s3.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: &key})
+	uploads, err := stack.s3.ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: &key})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(objects.Contents) > 0 || len(uploads.Uploads) > 0 {
-		t.Errorf("%d objects and %d uploads are left of %s", len(objects.Contents), len(uploads.Uploads), arn)
-	}
+	return len(objects.Contents) + len(uploads.Uploads)
 }
 
 // fetch gets a link and returns the reply's header and the body's SHA-256 and length.
