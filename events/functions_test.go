@@ -812,7 +812,8 @@ func TestSendMessage(t *testing.T) {
 		{title: "ready, client hears JSON and is gone", sample: "send-message", calls: []call{
 			get(map[string]any{"status": "READY", "format": "json", "bytesCopied": 5}), head(object), assume,
 			post(`{"type":"progress","bytesCopied":5,"bytesTotal":null}`, gone), forget}, check: taskError("ConnectionGone", "")},
-		{title: "delivered before, client hears JSON", sample: "send-message", calls: []call{
+		{title: "delivered before", sample: "send-message", calls: []call{get(map[string]any{"status": "DELIVERED"})}, check: ok},
+		{title: "delivered before, and here again, to hear JSON", sample: "send-message-connection", calls: []call{
 			get(map[string]any{"status": "DELIVERED", "format": "json"}), head(object), assume, post(`~{"type":"ready","url":"`, empty), delivered}, check: ok},
 		{title: "ready, handshake open for a moment", sample: "send-message", calls: []call{
 			opening, head(object), assume, post(link, gone), opening, head(object), post(link, empty), delivered}, check: ok},

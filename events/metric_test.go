@@ -193,7 +193,7 @@ func TestEndIsCounted(t *testing.T) {
 					t.Errorf("got a wait of %v s, want 30", seconds)
 				}
 			})},
-		{title: "delivered once more", sample: "send-message", calls: []call{here(map[string]any{"status": "DELIVERED"}), head, assume, post(empty), marked}, check: counted(map[string]any{})},
+		{title: "delivered once more", sample: "send-message-connection", calls: []call{here(map[string]any{"status": "DELIVERED"}), head, assume, post(empty), marked}, check: counted(map[string]any{})},
 		{title: "client gone", sample: "send-message", calls: []call{here(map[string]any{"status": "READY"}), head, assume, post(gone), left}, check: counted(map[string]any{"Gone": 1.0})},
 		{title: "handshake open for a moment", sample: "send-message", calls: []call{
 			opening, head, assume, post(gone), opening, head, post(gone), opening, head, post(empty), marked}, check: counted(map[string]any{"Delivered": 1.0, "WaitSeconds": nil, "Gone": 2.0})},

@@ -260,6 +260,7 @@ again:
 		if
 		:: c == NOBODY && known -> goto gone
 		:: c != NOBODY && known && k <= NC && c != k -> goto succeeded   /* it has a delivery of its own */
+		:: c != NOBODY && known && k > NC && s == DELIVERED -> goto succeeded   /* so has this, or it was told */
 #ifdef NO_DELIVERED_WHEN_UNKNOWN
 		:: c == NOBODY && !known -> goto gone
 #else

@@ -424,6 +424,13 @@ func (m *Meeting) deliver(ctx context.Context, arn string, fallback Connection, 
 		return nil
 	}
 
+	if known && fallback.ID == "" && item.Status == Delivered {
+		// The workflow's delivery has done its work, or been done out of it: who is here
+		// was told, or came later and has a delivery of its own. So it is where the reply
+		// to the mark was lost, and the one told has gone and come back before it is repeated.
+		return nil
+	}
+
 	if c.ID != Request { // a request is answered by the one who holds it
 		err = post(ctx, item, c)
 	}

@@ -421,7 +421,7 @@ func TestDeliver(t *testing.T) {
 		item     [3]string // status, connection, token
 	}{
 		"posted":                          {given: func(b *bench) { b.given(meeting.Ready, "c1", "old") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
-		"again, after delivery":           {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"again, after delivery":           {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, item: [3]string{"DELIVERED", "c1", ""}},
 		"after expiry":                    {given: func(b *bench) { b.given(meeting.Expired, "c1", "") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
 		"the reason of a failure":         {given: func(b *bench) { b.given(meeting.Failed, "c1", "") }, told: "c1", item: [3]string{"FAILED", "c1", ""}},
 		"after the end":                   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, fallback: "c1", told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
@@ -438,7 +438,7 @@ func TestDeliver(t *testing.T) {
 		}},
 		"410, young":            {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: meeting.ErrOpening, item: [3]string{"READY", "c1", ""}, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
 		"410, old":              {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "long ago") }, want: meeting.ErrGone, item: [3]string{"READY", "", ""}, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
-		"410, after delivery":   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "", "long ago") }, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
+		"410, after delivery":   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "", "long ago") }, fallback: "c1", post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
 		"410, item gone":        {given: func(*bench) {}, fallback: "long ago", want: meeting.ErrGone, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
 		"410, item gone, young": {given: func(*bench) {}, fallback: "c1", want: meeting.ErrOpening, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
 		"410, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "long ago") }, told: "c2", item: [3]string{"DELIVERED", "c2", ""},
@@ -709,6 +709,31 @@ func TestLostReplies(t *testing.T) {
 			b.loses("UpdateItem", "SET #status = :delivered")
 			wants(t, b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return nil }), nil)
 			b.is(t, meeting.Delivered, "c1", "")
+		},
+		"the mark of delivery, before another comes": func(t *testing.T, b *bench) {
+			b.given(meeting.Ready, "c1", "")
+			marks := 0
+			b.before = func(_, expression string) fault {
+				if !strings.Contains(expression, "SET #status = :delivered") {
+					return none
+				}
+				if marks++; marks == 1 {
+					return lost
+				}
+				b.before = nil
+				item := b.table.items[arn]
+				item[indexName] = value{"S": "c2"} // by an on-connect that finds DELIVERED, and starts a delivery
+				return none
+			}
+			var told []string
+			wants(t, b.Deliver(ctx, arn, meeting.Connection{}, func(_ context.Context, _ meeting.Item, c meeting.Connection) error {
+				told = append(told, c.ID)
+				return nil
+			}), nil)
+			if marks != 2 || !slices.Equal(told, []string{"c1"}) {
+				t.Errorf("got %d marks, and %q told, want c1 alone", marks, told)
+			}
+			b.is(t, meeting.Delivered, "c2", "")
 		},
 		"a request's end": func(t *testing.T, b *bench) {
 			b.given(meeting.Ready, meeting.Request, "")
