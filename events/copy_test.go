@@ -268,6 +268,14 @@ func TestFetch(t *testing.T) {
 				t.Errorf("told %d times more than it was its turn", -turns)
 			}
 		})})
+	// Another worker has just told it: this one doesn't try to.
+	looked := make(chan struct{})
+	look := sync.OnceFunc(func() { close(looked) })
+	quiet, s := newSource(t, halting(looked)), newStore()
+	justTold := progress(connected(map[string]any{"format": "json", "announcedAt": time.Now().Add(time.Hour).UnixMilli()}))
+	justTold.then = func(map[string]any) { time.AfterFunc(200*time.Millisecond, look) } // for a try that should not be there
+	add(run{title: "another worker has told how far it is", env: quiet.env(), s3: s, calls: []call{getItem(nil), copied(len(file), isReady)},
+		repeats: []call{justTold, uploading}, check: both(nothingLeft, keeps(s, file, nil))})
 	runAll(t, "fetch", runs)
 }
 

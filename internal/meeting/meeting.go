@@ -425,9 +425,9 @@ func (m *Meeting) deliver(ctx context.Context, arn string, fallback Connection, 
 	}
 
 	if known && fallback.ID == "" && item.Status == Delivered {
-		// The workflow's delivery has done its work, or been done out of it: who is here
-		// was told, or came later and has a delivery of its own. So it is where the reply
-		// to the mark was lost, and the one told has gone and come back before it is repeated.
+		// The workflow's delivery has nothing left to do: who is here was told, or came
+		// after the mark and has a delivery of its own. So it is where the mark's reply was
+		// lost, and the client left and came back before the mark was repeated.
 		return nil
 	}
 
