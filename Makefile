@@ -16,7 +16,7 @@ check: ## the quick part of the tests: format, vet, lint, template, state machin
 
 build: ## build the command line tools into bin/
 	@mkdir -p bin
-	go build -trimpath -o bin/ ./scripts/...
+	go build -trimpath -o bin/ ./cmd/...
 
 up: ## start the local stack and deploy there (again: update); PORT=4566 ORIGIN_URL=… PARAMETERS='Name=value …'
 	@bash scripts/up.sh

@@ -37,7 +37,7 @@ import (
 //	T7  $disconnect late, early, never         the next connection stays                meeting TestDisconnect, TestHistories; model
 //	T8  nobody comes                           EXPIRED on time, and told later          TestNobodyComes; scripts/second_engine.py
 //	T9  throttled                              has its link, 5 tries a call at most     TestAWSFaults; events TestThrottled; meeting TestThrottled
-//	T10 socket closed while it copies          progress and link on the next one        TestClosedByTheServer; scripts/download TestServerClosesTheSocket
+//	T10 socket closed while it copies          progress and link on the next one        TestClosedByTheServer; cmd/download TestServerClosesTheSocket
 //	T11 credentials about to end               a link lives as long as it says          internal/link TestSession, TestSessionIsRenewed
 //	T12 origin fails, client connected         told the code                            TestFailures; meeting TestHistories
 func TestFaultsHaveTests(t *testing.T) {
@@ -47,7 +47,7 @@ func TestFaultsHaveTests(t *testing.T) {
 	}
 	head, _, _ := strings.Cut(string(source), "func TestFaultsHaveTests")
 	var all strings.Builder
-	for _, folder := range []string{"e2e", "events", "internal/link", "internal/meeting", "scripts/download"} {
+	for _, folder := range []string{"e2e", "events", "internal/link", "internal/meeting", "cmd/download"} {
 		files, err := os.ReadDir(folder)
 		if err != nil {
 			t.Fatal(err)

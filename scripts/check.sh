@@ -16,5 +16,5 @@ bash scripts/check_template.sh
 echo "== unit tests${RACE:+, race detector, coverage}"
 # The tests in events/ run the functions' binaries: there is nothing for the race detector to see.
 go test ./asl ./events ./functions/... ./scripts/bench
-go test ${RACE:+-race -coverprofile=.local/coverage.out -coverpkg=./internal/...} $(go list ./internal/... ./scripts/... | grep -v /bench)
+go test ${RACE:+-race -coverprofile=.local/coverage.out -coverpkg=./internal/...} $(go list ./internal/... ./cmd/... ./scripts/... | grep -v /bench)
 [ -z "${RACE:-}" ] || go tool cover -func=.local/coverage.out | tail -n 1

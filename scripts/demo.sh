@@ -11,7 +11,7 @@ trap 'exit 130' INT TERM
 
 TO_STAY='' bash scripts/up.sh
 . "$STATE/env"
-go build -o bin/ ./scripts/download
+go build -o bin/ ./cmd/download
 
 file=report.bin
 say "GET $API_URL/download"

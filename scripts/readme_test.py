@@ -126,7 +126,7 @@ class Named(unittest.TestCase):
     def test_exit_codes(self):
         told = re.search(r"exit\ncodes: (.*?)\.\n", README, re.S)[1]
         told = {int(n) for n in re.findall(r"(?:^|, |\n)(\d+) \w", told)}
-        declared = {int(n) for n in re.findall(r"^\texit\w+ += (\d+)", "\n".join(f.read_text() for f in TOP.glob("scripts/download/*.go")), re.M)}
+        declared = {int(n) for n in re.findall(r"^\texit\w+ += (\d+)", "\n".join(f.read_text() for f in TOP.glob("cmd/download/*.go")), re.M)}
         self.assertEqual(told, declared | {0})
 
 

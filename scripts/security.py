@@ -30,11 +30,11 @@ GOSEC = {
     ("internal/transfer/*", "G401"): "MD5 is compared with what others computed, and protects nothing",
     ("internal/transfer/*", "G115"): "lengths are not negative, and a plan has at most 10,000 parts",
     ("internal/*test/*", "G115"): "a server of the tests",
-    ("scripts/origin/*", "*"): "the demo's origin, on loopback, which misbehaves on purpose",
+    ("cmd/origin/*", "*"): "the demo's origin, on loopback, which misbehaves on purpose",
     ("scripts/bench/*", "*"): "a measurement on a developer's machine, of programs it starts itself",
-    ("scripts/copyurl/display.go", "G115"): "bytes and bytes a second are not negative",
-    ("scripts/download/partial.go", "G304"): "a command line tool writes where its user says",
-    ("scripts/download/partial.go", "G302"): "a downloaded file has the permissions of any other",
+    ("cmd/copyurl/display.go", "G115"): "bytes and bytes a second are not negative",
+    ("cmd/download/partial.go", "G304"): "a command line tool writes where its user says",
+    ("cmd/download/partial.go", "G302"): "a downloaded file has the permissions of any other",
 }
 
 
@@ -54,7 +54,7 @@ def checkov(values):
 
 def gosec(binary):
     """(file, rule, line) of what it finds in what is built."""
-    out = subprocess.run([TOP / binary, "-quiet", "-fmt=json", "./functions/...", "./internal/...", "./scripts/..."],
+    out = subprocess.run([TOP / binary, "-quiet", "-fmt=json", "./functions/...", "./internal/...", "./cmd/...", "./scripts/..."],
                          capture_output=True, text=True, check=False, cwd=TOP)
     report = json.loads(out.stdout)
     if report["Golang errors"] or report["Stats"]["files"] < 50:

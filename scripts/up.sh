@@ -32,7 +32,7 @@ for name, equals, value in (word.partition("=") for word in sys.argv[1:]):
 for name, value in values.items():
     print(f"{name}={value}" if value else f'{name}=""')
 EOF
-go build -o bin/ ./scripts/origin
+go build -o bin/ ./cmd/origin
 
 if ! running ministack; then
   free_port "$PORT" "the local stack"

@@ -59,7 +59,7 @@ func prepare(ctx context.Context, dir string) (*rig, error) {
 		return nil
 	}
 	// Of this module, and needed.
-	if err := build("copyurl", ".", nil, "build", "-trimpath", "-o", filepath.Join(dir, "copyurl"), "./scripts/copyurl"); err != nil {
+	if err := build("copyurl", ".", nil, "build", "-trimpath", "-o", filepath.Join(dir, "copyurl"), "./cmd/copyurl"); err != nil {
 		return nil, err
 	}
 	if err := build("bench", ".", nil, "build", "-trimpath", "-o", b.self, "./scripts/bench"); err != nil {
