@@ -1,0 +1,100 @@
+package origin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"async-download/internal/failure"
+)
+
+// Later is an error that is worth another try after After, longer than a
+// running Lambda should sit out: the origin said so in a Retry-After. It wraps
+// the [failure.Error] to report when no further try is wanted.
+type Later struct {
+	After time.Duration
+	Err   *failure.Error
+}
+
+func (l *Later) Error() string { return fmt.Sprintf("%s; try again in %s", l.Err, l.After) }
+
+// Unwrap gives the failure.
+func (l *Later) Unwrap() error { return l.Err }
+
+// transient is a failure that another try may mend.
+type transient struct {
+	failure *failure.Error
+	after   time.Duration // what the origin asked for, else 0
+	over    bool          // all tries were made
+}
+
+func (t *transient) Error() string { return t.failure.Error() }
+func (t *transient) Unwrap() error { return t.failure }
+
+// tries counts the tries of one request or range since it last made progress.
+type tries struct {
+	c *Client
+	n int
+}
+
+// wait sleeps before the next try. It returns nil when that may begin, else
+// the error to end with.
+func (t *tries) wait(ctx context.Context, cause error) error {
+	var again *transient
+	if !errors.As(cause, &again) || again.over {
+		return cause
+	}
+	if err := ended(ctx); err != nil {
+		return err
+	}
+	t.n++
+	if t.n >= cmp.Or(t.c.Attempts, Attempts) {
+		return &transient{failure: again.failure, over: true}
+	}
+	ceiling := min(cmp.Or(t.c.Backoff, Backoff)<<min(t.n-1, 20), MaxBackoff)
+	pause := rand.N(ceiling + 1)
+	if again.after > 0 {
+		// Not before the origin asked for, and not all workers at that moment.
+		pause = again.after + rand.N(again.after/5+1)
+		if again.after > cmp.Or(t.c.MaxSleep, MaxSleep) {
+			return &Later{After: pause, Err: again.failure}
+		}
+	}
+	if t.c.Waiting != nil {
+		t.c.Waiting(again.failure, pause)
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ended(ctx)
+	}
+}
+
+// ended returns why ctx is done, nil while it isn't: its cause, so that a
+// cancel that carries a failure is that failure.
+func ended(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+// Temporary reports whether err is a failure that another try may mend: the
+// error of a [File.Stream] that broke is.
+func Temporary(err error) bool {
+	var t *transient
+	return errors.As(err, &t) && !t.over
+}
+
+// GivenUp reports whether err is such a failure after all tries were made: the
+// origin may answer again in minutes.
+func GivenUp(err error) bool {
+	var t *transient
+	return errors.As(err, &t) && t.over
+}

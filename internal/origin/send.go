@@ -1,0 +1,85 @@
+package origin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"async-download/internal/failure"
+)
+
+var (
+	errHeaders = errors.New("the origin sent no answer in time")
+	errIdle    = errors.New("the origin stopped sending")
+	errFloor   = errors.New("the origin sends too slowly")
+	errClosed  = errors.New("closed")
+)
+
+// send makes one request, follows redirects and returns the reply with a body
+// that is watched for stalls, and the URL that gave it. There is no retry. A
+// failure that another try may mend is a *transient.
+func (c *Client) send(ctx context.Context, u *url.URL, header http.Header, patience time.Duration) (*http.Response, *url.URL, error) {
+	c.init()
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(patience, func() { cancel(errHeaders) })
+	defer timer.Stop()
+
+	for hop := 0; ; hop++ {
+		resp, err := c.hop(ctx, u, header)
+		if err != nil {
+			err = c.explain(ctx, err)
+			cancel(errClosed)
+			return nil, nil, err
+		}
+		if !redirects(resp.StatusCode) {
+			resp.Body = newBody(c, ctx, cancel, resp.Body)
+			return resp, u, nil
+		}
+		drain(resp.Body)
+		next, err := c.follow(u, resp)
+		if err == nil && hop == MaxRedirects {
+			err = failure.New(failure.OriginStatus, "the origin redirects more than %d times", MaxRedirects)
+		}
+		if err != nil {
+			cancel(errClosed)
+			return nil, nil, err
+		}
+		u = next
+	}
+}
+
+// drain reads a short body to its end, so that its connection can be used
+// again, and closes it.
+func drain(body io.ReadCloser) {
+	_, _ = io.CopyN(io.Discard, body, 16<<10)
+	_ = body.Close()
+}
+
+func (c *Client) hop(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
+	if c.guard != nil {
+		if err := c.guard.checkHost(u.Hostname()); err != nil {
+			return nil, err
+		}
+	}
+	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: header.Clone(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	req.Header.Set("Accept-Encoding", "identity")
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", "async-download")
+	}
+	if c.atHome(u) {
+		for name, values := range c.Header {
+			req.Header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
+		}
+		if host := c.Header.Get("Host"); host != "" {
+			req.Host = host
+			req.Header.Del("Host")
+		}
+	}
+	// Not http.Client: it reads Location before it asks whether to follow, and
+	// its errors are whole URLs, query and all.
+	return c.transport.RoundTrip(req.WithContext(ctx))
+}
