@@ -14,6 +14,10 @@ test: ## everything CI runs, set-up included
 check: ## the quick part of the tests: format, vet, lint, template, state machines, unit tests
 	@bash scripts/check.sh
 
+docs: ## generate the reference tables, docs/parameters.md and docs/states.md
+	@bash scripts/setup.sh venv
+	@.local/venv/bin/python scripts/reference.py
+
 build: ## build the command line tools into bin/
 	@mkdir -p bin
 	go build -trimpath -o bin/ ./cmd/...
@@ -39,4 +43,4 @@ destroy: ## empty the stack's bucket and delete the stack; STACK_NAME=… YES=1
 clean: down ## stop the local stack and remove all that was built or installed
 	rm -rf .local .aws-sam bin scripts/__pycache__
 
-.PHONY: help demo test check build up down bench load deploy destroy clean
+.PHONY: help demo test check docs build up down bench load deploy destroy clean

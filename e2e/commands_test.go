@@ -21,7 +21,7 @@ import (
 	"async-download/internal/origin/origintest"
 )
 
-// command runs one of the README's with more in its environment, and returns what it printed.
+// command runs a command with additional environment variables and returns its output.
 func command(t *testing.T, env []string, words ...string) string {
 	t.Helper()
 	c := exec.Command(words[0], words[1:]...)
@@ -32,6 +32,19 @@ func command(t *testing.T, env []string, words ...string) string {
 		t.Fatalf("%s: %v", strings.Join(words, " "), err)
 	}
 	return string(out)
+}
+
+// TestExamples runs the bash blocks of the documentation, in order, against the stack.
+func TestExamples(t *testing.T) {
+	for _, file := range []string{"README.md", "docs/api.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range regexp.MustCompile("(?s)```bash\n(.*?)```").FindAllSubmatch(text, -1) {
+			command(t, nil, "bash", "-euo", "pipefail", "-c", string(block[1]))
+		}
+	}
 }
 
 // TestDemo runs the README's first command, which leaves nothing running.

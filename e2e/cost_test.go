@@ -13,9 +13,9 @@ import (
 	"async-download/internal/execution"
 )
 
-// TestWhatADownloadAsksFor counts what AWS bills of a download, as the README's
-// Capacity and cost has it: state transitions, and the functions' calls to
-// DynamoDB and S3. What is written once a second while a copy runs is left out.
+// TestWhatADownloadAsksFor counts what AWS bills for a download, as in
+// docs/capacity.md: state transitions, and the functions' calls to DynamoDB and
+// S3. The writes that occur once per second during a copy are not counted.
 func TestWhatADownloadAsksFor(t *testing.T) {
 	const part = 8 << 20
 	for _, test := range []struct {

@@ -7,7 +7,7 @@ export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0
 
 .local/venv/bin/sam validate --lint --template template.yaml
 .local/venv/bin/python scripts/template_test.py
-.local/venv/bin/python scripts/readme_test.py
+.local/venv/bin/python scripts/reference.py --check
 .local/npm/node_modules/.bin/asl-validator --json-path asl/download.asl.json --json-path asl/deliver.asl.json
 .local/check/bin/python scripts/second_engine.py
 .local/check/bin/python scripts/second_engine.py --self-check

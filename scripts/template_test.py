@@ -1,4 +1,4 @@
-"""Holds template.yaml, expanded by SAM's own translator, to what the README promises of it.
+"""Checks template.yaml, expanded by SAM's own translator, against what the documentation promises.
 
 Much of it nothing else looks at: the local stack grants a state machine whatever it asks for, and
 has no retention, tracing or public access to block. Run by the Python that has SAM:
@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import unittest
 
+import tomlkit
 import yaml
 from samcli.commands._utils import template as sam_build
 from samcli.commands.package import package_context as sam_package
@@ -34,7 +35,7 @@ HARDENED = expand_template.decide(EXPANDED, {
     "KmsKeyArn": KEY, "AlarmTopicArn": TOPIC, "AccessLogs": "true", "AccessLogBucket": "logs-of-the-account", "FetchReservedConcurrency": 40,
     "OriginSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:origin-AbCdEf", "OpenToAnyone": "true"})["Resources"]
 VPC = expand_template.decide(EXPANDED, {"VpcSubnetIds": "subnet-0a,subnet-0b", "VpcSecurityGroupIds": "sg-0c"})["Resources"]
-RUNBOOK = (TOP / "docs/RUNBOOK.md").read_text()
+RUNBOOK = (TOP / "docs/operations.md").read_text()
 
 
 def of_type(resources, kind):
@@ -451,7 +452,7 @@ class Watched(unittest.TestCase):
         headings = set(re.findall(r"^### (\w+Alarm)$", RUNBOOK, re.M))
         self.assertEqual({name for name, _, _ in self.alarms()}, headings)
         for name, p, _ in self.alarms():
-            self.assertTrue(p["AlarmDescription"].endswith(f". docs/RUNBOOK.md, {name}."), name)
+            self.assertTrue(p["AlarmDescription"].endswith(f". docs/operations.md, {name}."), name)
 
     def test_every_metric_of_an_alarm_is_written_by_somebody(self):
         for name, _, metrics in self.alarms():
@@ -678,12 +679,15 @@ class Callers(unittest.TestCase):
         self.assertNotIn("OriginSecretPolicy", OWN)
 
 
-class Readme(unittest.TestCase):
-    TEXT = (TOP / "README.md").read_text()
-
-    def test_metrics_are_told(self):
-        operations = self.TEXT.split("\n## Operations\n")[1].split("\n## ")[0]
-        self.assertLessEqual(own_metrics(), set(re.findall(r"`(\w+)`", operations)))
+class SamconfigExample(unittest.TestCase):
+    def test_parameters_exist(self):
+        environments = tomlkit.parse((TOP / "samconfig.example.toml").read_text()).unwrap()
+        environments.pop("version")
+        self.assertEqual(len(environments), 2)
+        for name, environment in environments.items():
+            overrides = dict(o.split("=", 1) for o in environment["deploy"]["parameters"]["parameter_overrides"])
+            self.assertLessEqual(set(overrides), set(SOURCE["Parameters"]), name)
+            self.assertIn("OriginUrl", overrides)
 
 
 class Functions(unittest.TestCase):

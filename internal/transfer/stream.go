@@ -1,6 +1,6 @@
 package transfer
 
-//lint:file-ignore SA1019 feature/s3/manager is asked for by name; see the README's dependencies
+//lint:file-ignore SA1019 feature/s3/manager is asked for by name; see the decisions in docs/design.md
 
 import (
 	"cmp"

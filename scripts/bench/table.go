@@ -6,7 +6,7 @@ import (
 )
 
 // summary is one table over the scenarios that compare the tools: how long each
-// took, as a share of the manager's time. The README shows it.
+// took, as a share of the manager's time.
 func summary(medians map[string]map[string]result) string {
 	var head, rule strings.Builder
 	rows := make([]strings.Builder, len(all))

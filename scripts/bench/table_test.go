@@ -6,23 +6,6 @@ import (
 	"testing"
 )
 
-// The README shows the summary as it stands in BENCH.md.
-func TestReadmeShowsTheSummary(t *testing.T) {
-	report, err := os.ReadFile("../../BENCH.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, ok := strings.Cut(string(report), "| time, of the manager's |")
-	table, _, _ := strings.Cut(after, "\n\n")
-	if !ok || !strings.Contains(string(readme), table) {
-		t.Errorf("the README hasn't the first table of BENCH.md:\n%s", table)
-	}
-}
-
 // One tool that couldn't be built leaves its cells empty and no others.
 func TestTables(t *testing.T) {
 	s := scenarios()[0]
