@@ -210,13 +210,13 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%q: got %q, want no header in it", args, stderr)
 		}
 	}
-	code, _, stderr := program(t, "-h")
-	if code != 0 {
-		t.Errorf("-h: got code %d, want 0", code)
+	var help, complaint bytes.Buffer
+	if code := run(t.Context(), []string{"-h"}, &help, &complaint); code != 0 || complaint.Len() > 0 {
+		t.Errorf("-h: got code %d and %q on stderr, want 0 and nothing", code, &complaint)
 	}
 	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-H", "-public-only", "AWS_ENDPOINT_URL_S3", "\n  pinned "} {
-		if !strings.Contains(stderr, want) {
-			t.Errorf("-h doesn't tell of %q", want)
+		if !strings.Contains(help.String(), want) {
+			t.Errorf("-h doesn't mention %q", want)
 		}
 	}
 	for text, want := range map[string]size{"8MiB": 8 * mib, "8M": 8 * mib, "1GB": 1e9, "5242880": 5 * mib, "6000KB": 6e6} {
@@ -411,8 +411,8 @@ func TestInterrupted(t *testing.T) {
 				began := time.Now()
 				err := cmd.Wait()
 				var exit *exec.ExitError
-				if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-					t.Errorf("got %v, want exit code 1", err)
+				if !errors.As(err, &exit) || exit.ExitCode() != 130 {
+					t.Errorf("got %v, want exit code 130", err)
 				}
 				if d := time.Since(began); d > 20*time.Second {
 					t.Errorf("it ended after %s", d)
@@ -597,7 +597,7 @@ func TestTriedAgain(t *testing.T) {
 	defer cancel(nil)
 	time.AfterFunc(300*time.Millisecond, func() { cancel(failure.New(failure.Cancelled, "interrupted")) })
 	var o, e bytes.Buffer
-	if code := run(ctx, []string{"-q", "http://127.0.0.1:1/x", target("other")}, &o, &e); code != 1 || e.String() != "copyurl: CANCELLED: interrupted\n" {
+	if code := run(ctx, []string{"-q", "http://127.0.0.1:1/x", target("other")}, &o, &e); code != 130 || e.String() != "copyurl: CANCELLED: interrupted\n" {
 		t.Errorf("got code %d and %q, want nothing but the error", code, &e)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
+
+	"async-download/internal/escape"
 )
 
 // display shows progress on a terminal, and says everywhere what is waited for.
@@ -99,6 +101,7 @@ func (d *display) add(n int64) {
 }
 
 func (d *display) note(text string) {
+	text = escape.Text(text)
 	if d.progress != nil {
 		_, _ = fmt.Fprintln(d.progress, text)
 		return
@@ -137,4 +140,5 @@ func (d *display) close() {
 		d.bar.Abort(false)
 	}
 	d.progress.Wait()
+	fmt.Fprint(d.out, "\r\x1b[K") // over the terminal's ^C
 }

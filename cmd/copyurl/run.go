@@ -19,6 +19,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"async-download/internal/escape"
 	"async-download/internal/failure"
 	"async-download/internal/origin"
 	"async-download/internal/transfer"
@@ -49,7 +50,7 @@ Prints one line of JSON:
   object    s3://BUCKET/KEY
   error     code and message, where there is no object
 
-Exit code: 0 a complete object, 1 none, 2 wrong usage.
+Exit code: 0 a complete object, 1 none, 2 wrong usage, 130 interrupted.
 `
 
 // waits is how often a server's wish to be left alone for long is followed.
@@ -89,12 +90,12 @@ type problem struct {
 
 // run is the program. It returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o, err := parse(args, stderr)
+	o, err := parse(args, stdout)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "copyurl: %s; see copyurl -h\n", err)
+		fmt.Fprintf(stderr, "copyurl: %s; see copyurl -h\n", escape.Text(err.Error()))
 		return 2
 	}
 	began := time.Now()
@@ -106,18 +107,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		f := failure.As(err)
 		out.Error = &problem{f.Code, f.Message}
-		fmt.Fprintf(stderr, "copyurl: %s\n", f)
+		fmt.Fprintf(stderr, "copyurl: %s\n", escape.Text(f.Error()))
 		if f.Err != nil {
-			fmt.Fprintf(stderr, "copyurl: the cause: %s\n", f.Err)
+			fmt.Fprintf(stderr, "copyurl: the cause: %s\n", escape.Text(f.Err.Error()))
 		}
 	}
-	if err := json.NewEncoder(stdout).Encode(out); err != nil || out.Error != nil {
+	text, err2 := json.Marshal(out)
+	if err2 == nil {
+		_, err2 = stdout.Write(append(escape.JSON(text), '\n'))
+	}
+	switch {
+	case err != nil && context.Cause(ctx) != nil:
+		return 130 // as shells report a program that a signal ended
+	case err != nil || err2 != nil:
 		return 1
 	}
 	return 0
 }
 
-func parse(args []string, stderr io.Writer) (options, error) {
+func parse(args []string, stdout io.Writer) (options, error) {
 	o := options{partSize: transfer.PartSize, header: http.Header{}}
 	flags := flag.NewFlagSet("copyurl", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is shown once, by run
@@ -140,10 +148,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	for rest := args; ; {
 		err := flags.Parse(rest)
 		if errors.Is(err, flag.ErrHelp) {
-			flags.SetOutput(stderr)
-			fmt.Fprint(stderr, usage)
+			flags.SetOutput(stdout)
+			fmt.Fprint(stdout, usage)
 			flags.PrintDefaults()
-			fmt.Fprint(stderr, output)
+			fmt.Fprint(stdout, output)
 		}
 		if err != nil {
 			return o, err
