@@ -17,8 +17,8 @@ import (
 )
 
 // TestAuthorizer has an issuer sign tokens, which go through the function as API
-// Gateway would hand them over. All the ways to be refused are in
-// functions/authorizer.
+// Gateway would hand them over. All the reasons to refuse one are in
+// internal/bearer.
 func TestAuthorizer(t *testing.T) {
 	t.Parallel()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -40,9 +40,9 @@ func TestAuthorizer(t *testing.T) {
 	})
 	issuer.Start()
 	t.Cleanup(issuer.Close)
-	token := func(audience string, expires time.Duration) string {
+	token := func(issuer, audience string, expires time.Duration) string {
 		text := base64([]byte(`{"alg":"RS256","kid":"1"}`)) + "." + base64([]byte(asJSON(map[string]any{
-			"iss": issuer.URL, "aud": audience, "sub": "somebody", "secret": querySecret, "exp": time.Now().Add(expires).Unix(),
+			"iss": issuer, "aud": audience, "sub": "somebody", "secret": querySecret, "exp": time.Now().Add(expires).Unix(),
 		})))
 		sum := sha256.Sum256([]byte(text))
 		signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
@@ -65,7 +65,9 @@ func TestAuthorizer(t *testing.T) {
 			notLogged(t, token, got)
 		}
 	}
-	good, late, others := token("files", time.Hour), token("files", -time.Minute), token("mail", time.Hour)
+	good, late, others := token(issuer.URL, "files", time.Hour), token(issuer.URL, "files", -time.Minute), token(issuer.URL, "mail", time.Hour)
+	const nowhere = "http://127.0.0.1:1"
+	nowheres := token(nowhere, "files", time.Hour)
 	runAll(t, "authorizer", []run{
 		{title: "good", sample: "authorizer", env: env, change: shows("Bearer " + good), check: func(t *testing.T, got invocation) {
 			var a struct {
@@ -91,12 +93,12 @@ func TestAuthorizer(t *testing.T) {
 		{title: "expired", sample: "authorizer", env: env, change: shows("Bearer " + late), check: refused(late)},
 		{title: "for another audience", sample: "authorizer", env: env, change: shows("Bearer " + others), check: refused(others)},
 		{title: "not signed by the issuer", sample: "authorizer", env: env, check: refused("c2lnbmF0dXJl")}, // the sample's own
-		{title: "issuer out of reach", sample: "authorizer", env: map[string]string{"JWT_ISSUER": "http://127.0.0.1:1"}, change: shows("Bearer " + good),
+		{title: "issuer out of reach", sample: "authorizer", env: map[string]string{"JWT_ISSUER": nowhere}, change: shows("Bearer " + nowheres),
 			check: func(t *testing.T, got invocation) {
 				if got.errorType == "" || got.errorMessage == "Unauthorized" {
 					t.Errorf("got %s, want an error that is no refusal", got.body)
 				}
-				notLogged(t, good, got)
+				notLogged(t, nowheres, got)
 			}},
 	})
 }

@@ -174,17 +174,22 @@ def statements(resources, role=None):
 
 
 # Actions that know no resource: https://docs.aws.amazon.com/service-authorization/latest/reference/
-WITHOUT_RESOURCE = {
+LOGS_AND_TRACES = {
     "xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSamplingRules", "xray:GetSamplingTargets",
     "logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery",
     "logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups",
+}
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html#configuration-vpc-permissions
+INTERFACES = {
+    "ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:DeleteNetworkInterface",
+    "ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses",
 }
 
 
 class Permissions(unittest.TestCase):
     def test_least_privilege(self):
         seen = 0
-        for resources in (OWN, GIVEN):
+        for resources in (OWN, GIVEN, VPC):
             for role, s in statements(resources):
                 with self.subTest(role=role, statement=s):
                     seen += 1
@@ -193,7 +198,7 @@ class Permissions(unittest.TestCase):
                     actions = set(listed(s["Action"]))
                     self.assertEqual([a for a in actions if "*" in a or a == "dynamodb:Scan"], [])
                     if "*" in listed(s["Resource"]):
-                        self.assertLessEqual(actions, WITHOUT_RESOURCE)
+                        self.assertLessEqual(actions, LOGS_AND_TRACES | INTERFACES)
                     for resource in listed(s["Resource"]):
                         if isinstance(resource, str):
                             self.assertEqual(resource, "*")
@@ -204,13 +209,22 @@ class Permissions(unittest.TestCase):
                         self.assertNotRegex(arn, r"^arn:[^:]*:\w+:[^:]*:[^:]*:\*$")
         self.assertGreater(seen, 30)
 
-    def test_managed_policies(self):
-        """What a function or machine needs to log and to trace, and in a VPC to have its network interfaces."""
-        for resources, in_vpc in ((OWN, set()), (VPC, {"FetchFunctionRole", "FinishFunctionRole"})):
-            for name, p in of_type(resources, "AWS::IAM::Role").items():
-                got = {(arn if isinstance(arn, str) else arn["Fn::Sub"]).rpartition("/")[2] for arn in p.get("ManagedPolicyArns", [])}
-                self.assertLessEqual(got - {"AWSLambdaVPCAccessExecutionRole"}, {"AWSLambdaBasicExecutionRole", "AWSXrayWriteOnlyAccess"}, name)
-                self.assertEqual("AWSLambdaVPCAccessExecutionRole" in got, name in in_vpc, name)
+    def test_functions_have_no_managed_policy(self):
+        """AWSLambdaBasicExecutionRole and AWSLambdaVPCAccessExecutionRole may write any log group of the account."""
+        for resources in (JWT, VPC, HARDENED, LOCAL):
+            for name in of_type(resources, "AWS::Lambda::Function"):
+                self.assertEqual(resources[name]["Properties"]["Role"], {"Fn::GetAtt": [name + "Role", "Arn"]})
+                self.assertNotIn("ManagedPolicyArns", resources[name + "Role"]["Properties"], name)
+                writes = [s for _, s in statements(resources, name + "Role") if any(a.startswith("logs:") for a in listed(s["Action"]))]
+                self.assertEqual(writes, [{
+                    "Effect": "Allow", "Action": ["logs:CreateLogStream", "logs:PutLogEvents"], "Resource": {"Fn::GetAtt": ["FunctionLogs", "Arn"]}}], name)
+        for name, p in of_type(JWT, "AWS::IAM::Role").items():  # SAM gives it to a machine that is traced
+            for arn in p.get("ManagedPolicyArns", []):
+                self.assertTrue(name.endswith("StateMachineRole") and arn.endswith("/AWSXrayWriteOnlyAccess"), f"{name}: {arn}")
+
+    def test_only_functions_in_a_vpc_may_have_interfaces(self):
+        for resources, want in ((OWN, set()), (VPC, {"FetchFunctionRole", "FinishFunctionRole"})):
+            self.assertEqual({role for role, s in statements(resources) for a in listed(s["Action"]) if a.startswith("ec2:")}, want)
 
     def test_machines_may_do_what_they_do_and_no_more(self):
         for machine in of_type(SOURCE["Resources"], "AWS::Serverless::StateMachine"):
@@ -218,7 +232,7 @@ class Permissions(unittest.TestCase):
                 got = set()
                 role = OWN[machine]["Properties"]["RoleArn"]["Fn::GetAtt"][0]
                 for _, s in statements(OWN, role):
-                    for action in set(listed(s["Action"])) - WITHOUT_RESOURCE:
+                    for action in set(listed(s["Action"])) - LOGS_AND_TRACES:
                         got |= {(action, json.dumps(r)) for r in listed(s["Resource"])}
                 self.assertEqual(got, needs(machine))
 
@@ -227,7 +241,7 @@ class Permissions(unittest.TestCase):
         for machine in of_type(SOURCE["Resources"], "AWS::Serverless::StateMachine"):
             role = OWN[machine]["Properties"]["RoleArn"]["Fn::GetAtt"][0]
             got = {a for _, s in statements(OWN, role) if s["Resource"] == "*" for a in listed(s["Action"])}
-            self.assertEqual(got, WITHOUT_RESOURCE, machine)
+            self.assertEqual(got, LOGS_AND_TRACES, machine)
 
     def test_functions_may_do_what_their_verbs_do_and_no_more(self):
         """On the item and on task tokens, followed from main.go through internal/meeting: a permission
@@ -661,12 +675,23 @@ class Callers(unittest.TestCase):
 
     def test_jwt_is_verified_by_the_authorizer(self):
         scheme = JWT["DownloadApi"]["Properties"]["Body"]["components"]["securitySchemes"]["jwt"]
-        self.assertIn("AuthorizerFunction.Arn", json.dumps(scheme["x-amazon-apigateway-authorizer"]["authorizerUri"]))
+        authorizer = scheme["x-amazon-apigateway-authorizer"]
+        self.assertIn("AuthorizerFunction.Arn", json.dumps(authorizer["authorizerUri"]))
+        self.assertEqual(authorizer["authorizerResultTtlInSeconds"], 60)
         self.assertIn("AuthorizerPermission", JWT)
         self.assertNotIn("AuthorizerFunction", OWN)
         for missing in ("JwtIssuer", "JwtAudience"):
             with self.assertRaises(expand_template.Refused):
                 expand_template.decide(EXPANDED, {"ApiAuth": "JWT", "JwtIssuer": "https://i.example", "JwtAudience": "a"} | {missing: ""})
+
+    def test_only_what_looks_like_a_token_reaches_the_authorizer(self):
+        scheme = JWT["DownloadApi"]["Properties"]["Body"]["components"]["securitySchemes"]["jwt"]
+        expression = scheme["x-amazon-apigateway-authorizer"]["identityValidationExpression"]
+        for text in ("Bearer eyJh.eyJz.c2ln", "bearer e-_0.e.s", "BEARER  a.b.c"):
+            self.assertRegex(text, expression)
+        for text in ("", "Bearer", "Bearer ", "Bearer x", "Bearer a.b", "Bearer a.b.c.d", "Bearer a..c", "Bearer a.b.c=", "Bearer a.b.c d",
+                     "Basic dXNlcjpwYXNz", "eyJh.eyJz.c2ln", "xBearer a.b.c", "Bearer a.b.\u00e9"):
+            self.assertNotRegex(text, expression)
 
     def test_a_secret_is_not_read_out_to_anyone(self):
         secret = {"OriginSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:origin-AbCdEf"}

@@ -1,36 +1,33 @@
-// Command authorizer lets callers of the REST API in who show a token that the
-// issuer has signed for this audience: Authorization: Bearer TOKEN.
+// Command authorizer admits callers of the REST API whose bearer token the
+// issuer has signed for this audience.
 package main
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/coreos/go-oidc/v3/oidc"
 
+	"async-download/internal/bearer"
 	"async-download/internal/setting"
 )
 
-// errUnauthorized is the one text that API Gateway answers with 401; any other
-// error is a 500.
+// API Gateway answers this text with 401 and any other error with 500.
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-use-lambda-authorizer.html
 var errUnauthorized = errors.New("Unauthorized")
 
-type function struct {
-	issuer, audience string
-	verifier         *oidc.IDTokenVerifier // nil until the issuer's keys were found
-}
+type function struct{ tokens *bearer.Verifier }
 
 func main() {
 	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
 	env := setting.Reader{Lookup: os.LookupEnv}
-	f := function{issuer: env.String("JWT_ISSUER"), audience: env.String("JWT_AUDIENCE")}
+	f := function{&bearer.Verifier{Issuer: env.String("JWT_ISSUER"), Audience: env.String("JWT_AUDIENCE"), Client: http.DefaultClient}}
 	if err := env.Err(); err != nil {
 		slog.Error("can't start", "error", err)
 		os.Exit(1)
@@ -40,36 +37,27 @@ func main() {
 
 func (f *function) handle(ctx context.Context, r events.APIGatewayCustomAuthorizerRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 	var none events.APIGatewayCustomAuthorizerResponse
-	if f.verifier == nil {
-		// The provider keeps this context for reading keys later, which is after this call.
-		provider, err := oidc.NewProvider(context.WithoutCancel(ctx), f.issuer)
-		if err != nil {
-			slog.ErrorContext(ctx, "issuer not reached", "error", err)
-			return none, errors.New("the issuer's keys can't be read")
-		}
-		f.verifier = provider.Verifier(&oidc.Config{ClientID: f.audience})
-	}
 	scheme, token, _ := strings.Cut(r.AuthorizationToken, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		return none, errUnauthorized
 	}
-	verified, err := f.verifier.Verify(ctx, strings.TrimSpace(token))
-	if err != nil && strings.Contains(err.Error(), "fetching keys") { // go-oidc has no type for it
-		slog.ErrorContext(ctx, "issuer's keys not read")
+	subject, err := f.tokens.Verify(ctx, strings.TrimSpace(token))
+	switch {
+	case errors.Is(err, bearer.ErrRefused):
+		slog.WarnContext(ctx, "unauthorized", "reason", err)
+		return none, errUnauthorized
+	case err != nil:
+		slog.ErrorContext(ctx, "issuer's keys can't be read", "error", err)
 		return none, errors.New("the issuer's keys can't be read")
 	}
-	if err != nil {
-		slog.WarnContext(ctx, "refused") // the error may quote the token's claims
-		return none, errUnauthorized
-	}
-	slog.InfoContext(ctx, "let in", "subject", verified.Subject)
+	slog.InfoContext(ctx, "authorized", "subject", subject)
 	return events.APIGatewayCustomAuthorizerResponse{
-		PrincipalID: verified.Subject,
+		PrincipalID: subject,
 		PolicyDocument: events.APIGatewayCustomAuthorizerPolicy{
 			Version: "2012-10-17",
 			Statement: []events.IAMPolicyStatement{{
 				Effect: "Allow", Action: []string{"execute-api:Invoke"},
-				// The whole stage: the answer is kept for five minutes and serves every method.
+				// The whole stage: API Gateway caches the policy by token and uses it for every method.
 				Resource: []string{stage(r.MethodArn) + "/*"},
 			}},
 		},
