@@ -10,6 +10,9 @@ unformatted=$(gofmt -l $(git ls-files '*.go'))
 go vet ./...
 go tool staticcheck ./...
 
+echo "== types of the page's modules"
+.local/npm/node_modules/.bin/tsc -p internal/page
+
 echo "== template and state machines"
 bash scripts/check_template.sh
 

@@ -29,6 +29,7 @@ import (
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
 	"async-download/internal/origin"
+	"async-download/internal/page"
 	"async-download/internal/rest"
 	"async-download/internal/setting"
 	"async-download/internal/ticket"
@@ -96,8 +97,11 @@ func (f *function) handle(ctx context.Context, r events.APIGatewayProxyRequest) 
 }
 
 func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) rest.Answer {
-	if r.Resource == "/" {
-		return f.page(r)
+	switch r.Resource {
+	case "/":
+		return page.Index(f.webSocket, f.baseURL(r))
+	case "/client.js":
+		return page.Client(f.rest, r.Headers)
 	}
 	from := rest.Header(r.Headers, "Origin")
 	if r.HTTPMethod == http.MethodOptions {

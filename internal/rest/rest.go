@@ -51,7 +51,7 @@ func (a API) Preflight(origin string) Answer {
 	h := a.headers(origin)
 	h["Access-Control-Allow-Methods"] = "GET, DELETE, OPTIONS"
 	// The two X-Amz- are of a signature, for ApiAuth IAM.
-	h["Access-Control-Allow-Headers"] = "Authorization, X-Api-Key, X-Amz-Date, X-Amz-Security-Token, X-Download-Ticket"
+	h["Access-Control-Allow-Headers"] = "Authorization, Idempotency-Key, Prefer, X-Api-Key, X-Amz-Date, X-Amz-Security-Token, X-Download-Ticket"
 	h["Access-Control-Max-Age"] = "3600"
 	return Answer{http.StatusNoContent, h, ""}
 }
@@ -80,7 +80,7 @@ func (a API) headers(origin string) map[string]string {
 	}
 	if allowed := a.Allow(origin); allowed != "" {
 		h["Access-Control-Allow-Origin"] = allowed
-		h["Access-Control-Expose-Headers"] = "Retry-After"
+		h["Access-Control-Expose-Headers"] = "Location, Preference-Applied, Retry-After"
 		h["Vary"] = "Origin"
 	}
 	return h
