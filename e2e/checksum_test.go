@@ -18,8 +18,8 @@ import (
 	"github.com/minio/crc64nvme"
 )
 
-// TestChecksum: a file of several parts has one checksum, of all its bytes, and
-// the client is told of it.
+// TestChecksum checks that a file of several parts has one checksum over all its
+// bytes, and that the client gets it.
 func TestChecksum(t *testing.T) {
 	t.Parallel()
 	m := dial(t, ask(t, "/file/20MiB/sum.bin"), "json")
@@ -48,8 +48,9 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
-// TestWrongChecksum: the store itself compares what it was told with what it has,
-// as S3 does. Else the copies here would prove less than they seem to.
+// TestWrongChecksum checks that the emulator compares the checksum it is given
+// with its data, as S3 does. Otherwise the copies in these tests would prove
+// little.
 func TestWrongChecksum(t *testing.T) {
 	t.Parallel()
 	ctx, bucket, key := context.Background(), aws.String(stack.env["BUCKET"]), aws.String("downloads/wrong-checksum")

@@ -47,7 +47,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestDemo runs the README's first command, which leaves nothing running.
+// TestDemo runs the README's first command, which must leave nothing running.
 func TestDemo(t *testing.T) {
 	const port, state = "4577", ".local/e2e-demo"
 	out := command(t, []string{"STATE=" + state, "PORT=" + port, "STACK_NAME=demo"}, "make", "--no-print-directory", "demo")
@@ -58,17 +58,17 @@ func TestDemo(t *testing.T) {
 	}
 	if conn, err := net.DialTimeout("tcp", "127.0.0.1:"+port, time.Second); err == nil {
 		conn.Close()
-		t.Errorf("something listens on %s", port)
+		t.Errorf("a process still listens on %s", port)
 	}
 	if pids, _ := filepath.Glob(state + "/*.pid"); len(pids) > 0 {
 		t.Errorf("left behind: %q", pids)
 	}
 }
 
-// TestDeployAndDestroy deploys the template as it stands, by make deploy and a
-// samconfig.toml, as a second stack, and takes it away with what it holds. Its
-// origin answers nobody without the headers of OriginSecretArn, which is found
-// nowhere afterwards.
+// TestDeployAndDestroy deploys the unchanged template as a second stack, with make
+// deploy and a samconfig.toml, and destroys it with its contents. Its origin
+// requires the headers of OriginSecretArn, which must not be found in any history
+// or log afterwards.
 func TestDeployAndDestroy(t *testing.T) {
 	const credential = "Bearer planted-credential"
 	data := origintest.Bytes(7, 20<<20)

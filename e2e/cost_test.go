@@ -33,7 +33,7 @@ func TestWhatADownloadAsksFor(t *testing.T) {
 			"dynamodb:PutItem": 1, "dynamodb:GetItem": 3, "dynamodb:UpdateItem": 5, "dynamodb:Query": 1, "dynamodb:DeleteItem": 1,
 			"s3:PutObject": 1, "s3:HeadObject": 3, "s3:ListMultipartUploads": 1,
 		}},
-		// A multipart upload has one part more, the marker of its file's version.
+		// A multipart upload has one more part, which marks the file's version.
 		{"16 parts", "/file/128MiB/cost.bin", true, 0, 8, map[string]int{
 			"dynamodb:PutItem": 1, "dynamodb:GetItem": 3, "dynamodb:UpdateItem": 6, "dynamodb:Query": 1, "dynamodb:DeleteItem": 1,
 			"s3:UploadPart": 16 + 1, "s3:HeadObject": 4, "s3:ListMultipartUploads": 2, "s3:ListParts": 1,
@@ -60,7 +60,7 @@ func TestWhatADownloadAsksFor(t *testing.T) {
 			c := dial(t, arn, "")
 			i, _ := item(t, arn)
 			c.next(60 * time.Second)
-			ended(t, arn, 10*time.Second) // by then the item says that the link was delivered
+			ended(t, arn, 10*time.Second) // by then the item is marked as delivered
 			c.close()
 			within(t, 10*time.Second, "the item to go", func() bool { _, known := item(t, arn); return !known })
 			if got := len(states(t, arn)); got != test.transitions {
@@ -73,7 +73,7 @@ func TestWhatADownloadAsksFor(t *testing.T) {
 					got[strings.Fields(call)[0]]++
 				}
 			}
-			// A message that met a handshake still open is sent again, for which the item and the object are looked at again.
+			// A message posted during the handshake is repeated, and the item and the object are read again for it.
 			want, again := maps.Clone(test.want), gone(t, arn)
 			want["dynamodb:GetItem"] += again
 			want["s3:HeadObject"] += again
@@ -84,7 +84,7 @@ func TestWhatADownloadAsksFor(t *testing.T) {
 	}
 }
 
-// gone returns how many messages of an execution were answered with 410, as its metric has it.
+// gone returns how many posts of an execution were answered with 410, according to its metric.
 func gone(t *testing.T, arn string) (n int) {
 	t.Helper()
 	lines, err := functionLogs("e2e")
@@ -103,7 +103,7 @@ func gone(t *testing.T, arn string) (n int) {
 	return n
 }
 
-// calls returns what the functions have asked of DynamoDB and S3 (scripts/local_calls.py).
+// calls returns the functions' calls of DynamoDB and S3, as the local stack recorded them.
 func calls(t *testing.T) []string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(state, "calls.log"))

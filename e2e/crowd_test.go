@@ -19,8 +19,8 @@ import (
 	"async-download/internal/meeting"
 )
 
-// crowd runs n clients, at most `together` at a time: some 50 flows at once are
-// what the local stack bears.
+// crowd runs n clients, at most `together` at a time. The local stack handles
+// about 50 concurrent downloads.
 func crowd(t *testing.T, n, together int, f func(t *testing.T, i int) error) {
 	t.Helper()
 	var wait sync.WaitGroup
@@ -37,7 +37,7 @@ func crowd(t *testing.T, n, together int, f func(t *testing.T, i int) error) {
 	wait.Wait()
 }
 
-// hear waits for the one link and returns how long it works from now.
+// hear waits for the link and returns how long it will work.
 func hear(c *client, d time.Duration) (time.Duration, error) {
 	end := time.After(d)
 	for {
@@ -64,7 +64,8 @@ func hear(c *client, d time.Duration) (time.Duration, error) {
 	}
 }
 
-// alone fails when a second link comes: nothing here loses replies.
+// alone fails if a second message arrives. No replies are lost in these tests, so
+// there is no reason for one.
 func alone(c *client) error {
 	select {
 	case m, ok := <-c.messages:
@@ -76,10 +77,10 @@ func alone(c *client) error {
 	return nil
 }
 
-// TestFiftyAtOnce opens 50 sockets at once for one download, while it is copied
-// and while it waits: none is refused for an error, the workflow goes on once, and
-// the connection that stands in the item, so was written last, hears the link.
-// Nobody hears it twice.
+// TestFiftyAtOnce opens 50 sockets at once for one download, during the copy and
+// while the workflow waits. No handshake fails, the workflow is resumed once, and
+// the connection in the item, which was written last, gets the link. No connection
+// gets it twice.
 func TestFiftyAtOnce(t *testing.T) {
 	for _, when := range []string{"copying", "waiting"} {
 		t.Run(when, func(t *testing.T) {
@@ -112,10 +113,11 @@ func TestFiftyAtOnce(t *testing.T) {
 			if n := len(slices.DeleteFunc(states(t, arn), func(s string) bool { return s != "Wait for the client" })); n != waited {
 				t.Errorf("the workflow waited %d times, want %d", n, waited)
 			}
-			// Which of them is it? It is told, and has the link before or after.
+			// A marker identifies the connection in the item; it gets its link before or
+			// after that.
 			i, known := item(t, arn)
 			if !known || i.TaskToken != "" {
-				t.Fatalf("item: got %+v, want the last connection's and no token", i)
+				t.Fatalf("item: got %+v, want the last connection and no token", i)
 			}
 			if _, err := stack.connections.PostToConnection(t.Context(), &apigatewaymanagementapi.PostToConnectionInput{ConnectionId: &i.ConnectionID, Data: []byte("it is you")}); err != nil {
 				t.Fatal(err)
@@ -134,7 +136,7 @@ func TestFiftyAtOnce(t *testing.T) {
 			for i, c := range clients {
 				heard[i] += strings.Join(c.heard(), "\n")
 				if n := strings.Count(heard[i], `{"type":"ready"`); n > 1 {
-					t.Errorf("client %d heard %d links, want one at most", i, n)
+					t.Errorf("client %d got %d links, want at most one", i, n)
 				}
 				c.close()
 			}
@@ -143,9 +145,9 @@ func TestFiftyAtOnce(t *testing.T) {
 	nothingWaits(t)
 }
 
-// TestLateClients has 50 executions wait, ten at a time since none waits for long.
-// When all ten do their clients come, one every 200 ms: each has its link within a
-// second of connecting, but for one that a busy machine may let wait up to three.
+// TestLateClients has 50 executions wait, ten at a time, since none waits for long.
+// Then their clients connect, one every 200 ms. Each gets its link within a second
+// of connecting, except that a busy machine may delay one for up to three seconds.
 func TestLateClients(t *testing.T) {
 	const n, group = 50, 10
 	took := make([]time.Duration, n)
@@ -168,13 +170,13 @@ func TestLateClients(t *testing.T) {
 		})
 	}
 	slices.Sort(took)
-	t.Logf("the slowest had its link %s after connecting, half of them in %s", took[n-1].Round(time.Millisecond), took[n/2].Round(time.Millisecond))
+	t.Logf("connect to link: slowest %s, median %s", took[n-1].Round(time.Millisecond), took[n/2].Round(time.Millisecond))
 	if took[n-2] > time.Second || took[n-1] > 3*time.Second {
-		t.Errorf("the slowest two had their links %s and %s after connecting, want 1 s at most", took[n-1], took[n-2])
+		t.Errorf("the slowest two got their links %s and %s after connecting, want at most 1 s", took[n-1], took[n-2])
 	}
 }
 
-// TestAroundTheEnd has 200 clients come at random moments around the end of the copy.
+// TestAroundTheEnd has 200 clients connect at random moments around the end of the copy.
 func TestAroundTheEnd(t *testing.T) {
 	crowd(t, 200, 25, func(t *testing.T, i int) error {
 		arn := ask(t, fmt.Sprintf("/file/64KiB/around.bin?delay=%dms", 200+rand.IntN(800)))
@@ -189,8 +191,8 @@ func TestAroundTheEnd(t *testing.T) {
 	})
 }
 
-// TestKilled has 100 clients cut off without a word at random moments, who come
-// back at random moments and then have the link with most of its life left.
+// TestKilled cuts off 100 clients at random moments, without a close frame. They
+// reconnect at random moments and get a link with most of its lifetime left.
 func TestKilled(t *testing.T) {
 	const life = 120 * time.Second // LinkExpirySeconds of this stack
 	crowd(t, 100, 25, func(t *testing.T, i int) error {
@@ -207,7 +209,7 @@ func TestKilled(t *testing.T) {
 			return fmt.Errorf("%s: %w", arn, err)
 		}
 		if left < life*9/10 {
-			return fmt.Errorf("%s: the link works for %s more, want at least 90 %% of %s", arn, left, life)
+			return fmt.Errorf("%s: the link works for another %s, want at least 90 %% of %s", arn, left, life)
 		}
 		c.close()
 		return nil
@@ -215,8 +217,7 @@ func TestKilled(t *testing.T) {
 	nothingWaits(t)
 }
 
-// nothingWaits fails when an execution, a token or an upload is left, or an item
-// that was delivered.
+// nothingWaits fails if an execution, a token, an upload, or a delivered item is left.
 func nothingWaits(t *testing.T) {
 	t.Helper()
 	ctx := context.Background()
@@ -239,7 +240,7 @@ func nothingWaits(t *testing.T) {
 	})
 }
 
-// TestDrops runs 40 downloads at once whose clients drop and return at random.
+// TestDrops runs 40 concurrent downloads whose clients drop and return at random.
 func TestDrops(t *testing.T) {
 	crowd(t, 40, 40, func(t *testing.T, i int) error {
 		arn := ask(t, fmt.Sprintf("/file/1MiB/drops.bin?delay=%dms", rand.IntN(2000)))
@@ -258,8 +259,8 @@ func TestDrops(t *testing.T) {
 	nothingWaits(t)
 }
 
-// TestLatency says how long it takes from GET to the link on the socket for a
-// file of 1 MB, one download at a time.
+// TestLatency measures the time from GET to the link on the socket for a file of
+// 1 MB, one download at a time.
 func TestLatency(t *testing.T) {
 	const n = 30
 	var took []time.Duration

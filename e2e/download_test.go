@@ -27,7 +27,7 @@ import (
 	"async-download/internal/meeting"
 )
 
-// sum returns the SHA-256 of what the demo origin serves under a path.
+// sum returns the SHA-256 of the file that the demo origin serves at a path.
 func sum(t *testing.T, path string) string {
 	t.Helper()
 	resp, err := http.Get(stack.originURL + "/_sha256" + path)
@@ -50,7 +50,7 @@ func TestAcceptance(t *testing.T) {
 	}
 }
 
-// TestOrders meets the client before, during and after the copy.
+// TestOrders connects before, during, and after the copy.
 func TestOrders(t *testing.T) {
 	const path = "/file/6MB/orders.bin?delay=10s"
 	want := sum(t, path)
@@ -92,7 +92,7 @@ func TestOrders(t *testing.T) {
 		first := dial(t, arn, "")
 		link(t, first)
 		ended(t, arn, 10*time.Second)
-		link(t, dial(t, arn, "")) // the first is still here
+		link(t, dial(t, arn, "")) // the first one is still connected
 		first.close()
 		again := dial(t, arn, "")
 		link(t, again)
@@ -102,7 +102,7 @@ func TestOrders(t *testing.T) {
 	})
 }
 
-// TestGoneAndBack drops the client that the workflow is about to answer.
+// TestGoneAndBack drops the client just before the workflow posts to it.
 func TestGoneAndBack(t *testing.T) {
 	t.Parallel()
 	arn := ask(t, "/file/1MiB?delay=3s")
@@ -127,8 +127,8 @@ func TestGoneAndBack(t *testing.T) {
 	}
 }
 
-// TestClosedByTheServer has API Gateway close the socket while the file is copied,
-// as it does after 2 hours, or 10 idle minutes: the next one goes on from there.
+// TestClosedByTheServer has API Gateway close the socket during the copy, as it
+// does after 2 hours or 10 idle minutes. The next connection continues.
 func TestClosedByTheServer(t *testing.T) {
 	t.Parallel()
 	const path = "/file/64MiB/closed.bin?rate=256KiB"
@@ -144,7 +144,7 @@ func TestClosedByTheServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		if e.Type == "progress" && e.BytesCopied < copied {
-			t.Errorf("went back from %d to %d bytes", copied, e.BytesCopied)
+			t.Errorf("progress went from %d back to %d bytes", copied, e.BytesCopied)
 		}
 		copied = max(copied, e.BytesCopied)
 		return e.URL
@@ -166,14 +166,14 @@ func TestClosedByTheServer(t *testing.T) {
 		link = event(c)
 	}
 	if events < 3 || copied != 64<<20 {
-		t.Errorf("the last socket heard %d events and of %d bytes, want progress, the last of it, and the link", events, copied)
+		t.Errorf("the last socket got %d events up to %d bytes, want at least 3 and all bytes", events, copied)
 	}
 	if _, got, _ := fetch(t, link); got != sum(t, path) {
 		t.Error("the link gives other bytes")
 	}
 }
 
-// TestProgress hears of a copy that is at it soon, and then at most once a second.
+// TestProgress expects progress soon after connecting, then at most once per second.
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	arn := ask(t, "/file/64MiB/p.bin?rate=512KiB")
@@ -208,26 +208,26 @@ func TestProgress(t *testing.T) {
 		t.Errorf("got %d progress events, the last at %d bytes", events, copied)
 	}
 	t.Logf("%d progress events in %s, the first %s after connecting", events, last.Sub(first).Round(time.Millisecond), first.Sub(connected).Round(time.Millisecond))
-	// Promised are 2 s; 3 more are for two processors that run the whole stack.
+	// The promise is 2 s; the other 3 s allow for two processors that run the whole stack.
 	if got := first.Sub(connected); got > (2+3)*time.Second {
 		t.Errorf("the first progress event came %s after connecting", got)
 	}
-	// One may come late, and the next in time, so no gap is held to the second but all
-	// of them: one to begin with, one a second, the last with the link, and one for
-	// the second by which the first may have been late.
+	// One event may be late and the next on time, so the total is checked, not each
+	// gap: the first event, one per second, the last one with the link, and one in
+	// case the first was late.
 	if most := last.Sub(first).Seconds() + 3; float64(events) > most {
-		t.Errorf("got %d progress events in %s, want at most one a second", events, last.Sub(first))
+		t.Errorf("got %d progress events in %s, want at most one per second", events, last.Sub(first))
 	}
 }
 
-// copying waits until a worker has asked the origin, and written how long the file is.
+// copying waits until a worker has asked the origin and stored the file's size.
 func copying(t *testing.T, arn string) {
 	t.Helper()
 	within(t, time.Minute, "the copy to begin", func() bool { i, _ := item(t, arn); return i.BytesTotal != nil })
 }
 
-// TestFailures lets the origin fail in every way a client is told of, with the
-// client there before it happens and coming after.
+// TestFailures checks each of the origin's failures with a client that connects
+// before it and with one that connects after it.
 func TestFailures(t *testing.T) {
 	tests := []struct {
 		name, origin, path, code string
@@ -282,18 +282,18 @@ func TestNobodyComes(t *testing.T) {
 		t.Errorf("item: got %+v, want EXPIRED, no token, a time to live", i)
 	}
 	if _, got, _ := fetch(t, dial(t, arn, "").next(10*time.Second)); got != sum(t, "/file/1MiB/alone.bin") {
-		t.Error("who comes after the expiry doesn't get the file")
+		t.Error("a client that connects after the expiry doesn't get the file")
 	}
 	bucket, key := stack.env["BUCKET"], "downloads/"+execution.NameOf(arn)
 	if _, err := stack.s3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: &key}); err != nil {
 		t.Fatal(err)
 	}
 	if m := dial(t, arn, "").next(10 * time.Second); !strings.HasPrefix(m, "error: EXPIRED ") {
-		t.Errorf("who comes when the file has gone: got %q, want error: EXPIRED", m)
+		t.Errorf("a client that connects after the file was deleted: got %q, want error: EXPIRED", m)
 	}
 }
 
-// TestRefusedHandshake tries every ARN that isn't one: no row is made, no token touched.
+// TestRefusedHandshake connects with wrong ARNs: no item is created and no token is touched.
 func TestRefusedHandshake(t *testing.T) {
 	waiting := ask(t, "/file/1MiB/refused.bin")
 	within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, waiting); return i.TaskToken != "" })
@@ -428,10 +428,10 @@ func TestStatusAndCancel(t *testing.T) {
 	})
 }
 
-// TestSegments copies a file of 16 segments, one part each, from an origin that
-// gives each connection 256 KiB a second: a Distributed Map of 16 workers carries
-// almost 16 times what one connection does. So slow an origin, and not the machine,
-// decides what it takes.
+// TestSegments copies a file of 16 segments, one part each, from an origin limited
+// to 256 KiB/s per connection. A Distributed Map of 16 workers is almost 16 times
+// as fast as one connection. The origin is slow enough for the time not to depend
+// on the machine.
 func TestSegments(t *testing.T) {
 	const part, perConnection = 8 << 20, 256 << 10
 	for _, id := range []string{"FetchFunction", "FinishFunction"} {
@@ -453,14 +453,14 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// TestTicket asks of a stack that wants more than the ARN.
+// TestTicket downloads from a stack that requires tickets.
 func TestTicket(t *testing.T) {
 	set(t, "DownloadFunction", "REQUIRE_TICKET", "true")
 	_, a := get(t, "/file/1MiB/ticket.bin?delay=1s")
 	_, other := get(t, "/file/1MiB/ticket.bin?delay=1s")
 	set(t, "DownloadFunction", "REQUIRE_TICKET", "false")
 	if len(a.Ticket) != 32 || a.Ticket == other.Ticket || strings.Contains(a.WebSocketURL+a.StatusURL, a.Ticket) {
-		t.Fatalf("got %+v, want a ticket of its own, in no URL", a)
+		t.Fatalf("got %+v, want a unique ticket that is in no URL", a)
 	}
 	status := func(ticket string) int {
 		r, _ := http.NewRequest("GET", a.StatusURL, nil)
@@ -503,8 +503,8 @@ func TestTicket(t *testing.T) {
 	}
 }
 
-// TestStopped stops an execution as an operator does in the console: nothing in
-// the state machine runs any more, the clean-up function does.
+// TestStopped stops an execution as an operator does in the console. The state
+// machine doesn't run anything after that; the clean-up function does.
 func TestStopped(t *testing.T) {
 	t.Parallel()
 	for _, when := range []string{"copying", "waiting"} {
@@ -532,8 +532,8 @@ func TestStopped(t *testing.T) {
 			if m := c.next(30 * time.Second); !strings.HasPrefix(m, "error: CANCELLED ") {
 				t.Errorf("got %q, want error: CANCELLED", m)
 			}
-			within(t, time.Minute, "what was stored to go", func() bool { return stored(t, arn) == 0 })
-			time.Sleep(15 * time.Second) // a worker that was at it has noticed by now
+			within(t, time.Minute, "what was stored to be removed", func() bool { return stored(t, arn) == 0 })
+			time.Sleep(15 * time.Second) // by now a worker that was copying has noticed
 			nothingStored(t, arn)
 		})
 	}
@@ -549,7 +549,7 @@ func nginx(t *testing.T, folder string) (string, func() string) {
 		}
 	}
 	work := t.TempDir()
-	os.Chmod(filepath.Dir(work), 0o755) // nginx's workers are another user
+	os.Chmod(filepath.Dir(work), 0o755) // nginx's workers run as another user
 	os.Chmod(work, 0o755)
 	listen, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -576,7 +576,7 @@ http {
 		t.Fatal(err)
 	}
 	c := exec.Command(program, "-c", filepath.Join(work, "conf"), "-e", filepath.Join(work, "error.log"), "-p", work)
-	c.ExtraFiles, c.Env = []*os.File{socket}, append(os.Environ(), "NGINX=3;") // it listens there already, so nobody takes the port
+	c.ExtraFiles, c.Env = []*os.File{socket}, append(os.Environ(), "NGINX=3;") // inherits the open listener, so no other process can take the port
 	serve(t, c)
 	return "http://" + address, func() string {
 		b, _ := os.ReadFile(filepath.Join(work, "access.log"))
@@ -596,7 +596,7 @@ func serve(t *testing.T, c *exec.Cmd) {
 	})
 }
 
-// TestOrigins copies from the web servers people have.
+// TestOrigins copies from common web servers.
 func TestOrigins(t *testing.T) {
 	folder := t.TempDir()
 	os.Chmod(filepath.Dir(folder), 0o755)
@@ -633,7 +633,7 @@ func TestOrigins(t *testing.T) {
 			t.Fatal(err)
 		}
 		serve(t, c)
-		line, err := bufio.NewReader(out).ReadString('\n') // it listens, and says where
+		line, err := bufio.NewReader(out).ReadString('\n') // printed once it listens
 		var port int
 		if _, bad := fmt.Sscanf(line, "Serving HTTP on 127.0.0.1 port %d", &port); bad != nil {
 			t.Fatalf("python3 -m http.server: got %q, %v", line, err)
@@ -668,7 +668,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// TestPathAndQuery has nginx's log say what reached the origin.
+// TestPathAndQuery reads from nginx's log which requests reached the origin.
 func TestPathAndQuery(t *testing.T) {
 	folder := t.TempDir()
 	os.Chmod(filepath.Dir(folder), 0o755)
@@ -705,7 +705,7 @@ func TestPathAndQuery(t *testing.T) {
 		t.Errorf("rows: got %d, want %d", got, rows)
 	}
 	if got := log(); got != sent {
-		t.Errorf("the origin was asked: %q", strings.TrimPrefix(got, sent))
+		t.Errorf("the origin got a request: %q", strings.TrimPrefix(got, sent))
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -23,87 +22,37 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 )
 
-// Faults of AWS between a client and its link, and the tests that hold what is
-// promised under each. meeting is internal/meeting, where time is virtual and the
-// tokens are stricter than any emulator's.
-//
-//	    fault                                  promise                                  tests
-//	T1  client before, while, after the wait   has its link, in every order             meeting TestEveryOrder, TestHistories; TestOrders; model
-//	T2  50 connections at once, one twice      one success taken, the last is told      meeting TestFiftyAtOnce; TestFiftyAtOnce
-//	T3  SendTaskSuccess repeated, late         no error for the client                  meeting TestConnect, TestTokensAreStrict; events TestOnConnect
-//	T4  a reply lost                           has its link, one more message at most   TestAWSFaults; meeting TestLostReplies, TestHistories
-//	T5  410 while the handshake is open        p99 1 s after the socket's opening       meeting TestHandshakes, TestDeliveryGivesUpInTime
-//	T6  drops before, while, after the post    a link with 90 % of its life             TestKilled, TestDrops, TestGoneAndBack; meeting TestHistories
-//	T7  $disconnect late, early, never         the next connection stays                meeting TestDisconnect, TestHistories; model
-//	T8  nobody comes                           EXPIRED on time, and told later          TestNobodyComes; scripts/second_engine.py
-//	T9  throttled                              has its link, 5 tries a call at most     TestAWSFaults; events TestThrottled; meeting TestThrottled
-//	T10 socket closed while it copies          progress and link on the next one        TestClosedByTheServer; cmd/download TestServerClosesTheSocket
-//	T11 credentials about to end               a link lives as long as it says          internal/link TestSession, TestSessionIsRenewed
-//	T12 origin fails, client connected         told the code                            TestFailures; meeting TestHistories
-func TestFaultsHaveTests(t *testing.T) {
-	source, err := os.ReadFile("e2e/faults_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, _, _ := strings.Cut(string(source), "func TestFaultsHaveTests")
-	var all strings.Builder
-	for _, folder := range []string{"e2e", "events", "internal/link", "internal/meeting", "cmd/download"} {
-		files, err := os.ReadDir(folder)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range files {
-			if strings.HasSuffix(f.Name(), "_test.go") {
-				text, err := os.ReadFile(folder + "/" + f.Name())
-				if err != nil {
-					t.Fatal(err)
-				}
-				all.Write(text)
-			}
-		}
-	}
-	names := regexp.MustCompile(`\bTest\w+`).FindAllString(head, -1)
-	for _, name := range names {
-		if !strings.Contains(all.String(), "func "+name+"(") {
-			t.Errorf("there is no %s", name)
-		}
-	}
-	if len(names) < 12 {
-		t.Errorf("got %d tests, want one a fault", len(names))
-	}
-}
-
-// fault is what becomes of a call that a function makes of AWS.
+// fault is what happens to a function's call to AWS.
 type fault int
 
 const (
 	none      fault = iota
-	throttled       // refused, and nothing was done
-	lost            // done, and the connection reset instead of a reply
+	throttled       // refused, not applied
+	lost            // applied, and the connection is reset instead of a reply
 )
 
 func (f fault) String() string { return [...]string{"", "throttled", "lost"}[f] }
 
-// call is one try of one.
+// call is one try of a call.
 type call struct {
-	operation string // as DynamoDB.UpdateItem; of S3, the method
-	execution string // the name of the execution it is about, where it has that
+	operation string // such as DynamoDB.UpdateItem; for S3, the method
+	execution string // name of the execution it is about, if it has one
 	body      string
 	try       int // 1 is the first
 }
 
-// proxy stands between the functions and the local stack. The state machines' own
-// calls don't come here: the emulator makes them within itself. Package meeting
-// has their faults.
+// proxy sits between the functions and the local stack. Calls of the state
+// machines don't pass through it, since the emulator makes them internally; the
+// tests of package meeting inject faults into those.
 type proxy struct {
 	*httptest.Server
 	forward http.Handler
 
 	mu       sync.Mutex
-	choose   func(call) fault // nil: none
+	choose   func(call) fault // nil for no faults
 	tries    map[string]int   // by call
 	injected map[string]map[fault]int
-	doubled  map[string]int // by execution: how often its link may have been posted once more
+	doubled  map[string]int // by execution: how many additional posts of its link are expected
 }
 
 func newProxy(t *testing.T) *proxy {
@@ -116,10 +65,10 @@ func newProxy(t *testing.T) *proxy {
 	p.forward = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(to)
-			r.Out.Host = r.In.Host // which was signed
+			r.Out.Host = r.In.Host // the signature covers it
 			r.Out.Header.Del("Expect")
 		},
-		// A function that is ended for its new environment leaves a call unfinished.
+		// A function that is stopped for its new environment leaves a call unfinished.
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	p.Server = httptest.NewServer(p)
@@ -127,9 +76,9 @@ func newProxy(t *testing.T) *proxy {
 	return p
 }
 
-// between puts the proxy there until the test ends. The emulator gives each
-// function its own AWS_ENDPOINT_URL; the SDK takes one of a single service before
-// it: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+// between directs the functions' calls to the proxy until the test ends. The
+// emulator gives each function its AWS_ENDPOINT_URL; the SDK prefers the variable
+// of a service: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
 func (p *proxy) between(t *testing.T) {
 	t.Helper()
 	ctx := context.Background()
@@ -141,7 +90,7 @@ func (p *proxy) between(t *testing.T) {
 		}
 		variables := map[string]string{}
 		for k, v := range now.Environment.Variables {
-			if variables[k] = v; k == "WEBSOCKET_API" && id != "DownloadFunction" { // whose clients go straight
+			if variables[k] = v; k == "WEBSOCKET_API" && id != "DownloadFunction" { // its answer goes to clients, which don't use the proxy
 				variables[k] = strings.Replace(v, stack.env["AWS_ENDPOINT_URL"], p.URL, 1)
 			}
 		}
@@ -160,7 +109,7 @@ func (p *proxy) between(t *testing.T) {
 	}
 }
 
-// inject lets choose say what becomes of each call from now on.
+// inject has choose decide the fault of each call from now on.
 func (p *proxy) inject(choose func(call) fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -174,7 +123,7 @@ func (p *proxy) count(operation string, f fault) int {
 	return p.injected[operation][f]
 }
 
-// forget begins to count anew, without faults.
+// forget removes the faults and resets the counts.
 func (p *proxy) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -182,7 +131,7 @@ func (p *proxy) forget() {
 	clear(p.injected)
 }
 
-// may returns how often the link of an execution may have been posted.
+// may returns how often the link of an execution may be posted.
 func (p *proxy) may(arn string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -210,7 +159,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(err)
 		}
 		if tcp, ok := conn.(*net.TCPConn); ok {
-			tcp.SetLinger(0) // a reset, not an end
+			tcp.SetLinger(0) // a reset, not a FIN
 		}
 		conn.Close()
 	default:
@@ -220,8 +169,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var executionName = regexp.MustCompile(`(?:downloads/|:)([0-9a-f]{32})\b`)
 
-// take finds out which call a request is, and what all its tries have in common.
-// A client that follows its link makes none.
+// take returns the call that a request makes, and an id that all its tries share.
+// A client that follows a link makes no call.
 func take(r *http.Request, body []byte) (call, string) {
 	c, id := call{body: string(body)}, r.Header.Get("amz-sdk-invocation-id")
 	_, target, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
@@ -237,7 +186,7 @@ func take(r *http.Request, body []byte) (call, string) {
 	case r.URL.Path == "/" && form.Get("Action") != "":
 		c.operation = "STS." + form.Get("Action")
 	default:
-		c.operation, id = "S3."+r.Method, r.Method+r.URL.String() // the copier's tries of a part are calls of their own
+		c.operation, id = "S3."+r.Method, r.Method+r.URL.String() // the copier's tries of a part are separate calls
 	}
 	if name := executionName.FindStringSubmatch(r.URL.Path + c.body); name != nil {
 		c.execution = name[1]
@@ -260,8 +209,8 @@ func (p *proxy) fate(c call, id string) fault {
 		p.injected[c.operation] = map[fault]int{}
 	}
 	p.injected[c.operation][f]++
-	// A message taken whose reply is lost is posted again. An Express execution that
-	// was started so is started again: there is no name to know it by.
+	// A post that was accepted is repeated if its reply is lost. So is the start of an
+	// Express execution, since it has no name that would make it idempotent:
 	// https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
 	if f == lost && (c.operation == "Connections.Post" && strings.Contains(c.body, "X-Amz-Signature") || c.operation == "StepFunctions.StartExecution" && strings.Contains(c.body, "executionArn")) {
 		p.doubled[c.execution]++
@@ -269,7 +218,7 @@ func (p *proxy) fate(c call, id string) fault {
 	return f
 }
 
-// refuse answers as the service does when it is too busy.
+// refuse answers as the service does when it throttles.
 func refuse(w http.ResponseWriter, operation string) {
 	service, _, _ := strings.Cut(operation, ".")
 	answer := map[string]struct {
@@ -290,7 +239,7 @@ func refuse(w http.ResponseWriter, operation string) {
 	io.WriteString(w, answer.body)
 }
 
-// come opens a socket as a client does that isn't put off by a refusal.
+// come opens a socket, and repeats a refused handshake as a client would.
 func come(t *testing.T, arn string) (*client, error) {
 	t.Helper()
 	status := 0
@@ -301,17 +250,17 @@ func come(t *testing.T, arn string) (*client, error) {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	return nil, fmt.Errorf("handshake: status %d, ten times", status)
+	return nil, fmt.Errorf("handshake: status %d, 10 times", status)
 }
 
-// waits returns when the workflow waits for its client.
+// waits returns once the workflow waits for its client.
 func waits(t *testing.T, arn string) {
 	t.Helper()
 	within(t, 30*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
 }
 
-// orders are how a client may come to its link. Each returns the execution and
-// the sockets on which a link was heard.
+// orders are the ways in which a client can get its link. Each returns the
+// execution and the sockets that got a link.
 var orders = map[string]func(t *testing.T, path string) (string, []*client, error){
 	"first": func(t *testing.T, path string) (string, []*client, error) {
 		arn := ask(t, path+"?delay=500ms")
@@ -378,7 +327,7 @@ var orders = map[string]func(t *testing.T, path string) (string, []*client, erro
 	},
 }
 
-// hears comes and hears the link.
+// hears connects and waits for the link.
 func hears(t *testing.T, arn string) (string, []*client, error) {
 	t.Helper()
 	c, err := come(t, arn)
@@ -388,8 +337,8 @@ func hears(t *testing.T, arn string) (string, []*client, error) {
 	return arn, []*client{c}, err
 }
 
-// lives has a client come in an order and counts the links it hears: one, and one
-// more for each that was lost on its way.
+// lives runs a client in one of the orders and returns the number of links it got:
+// one, and another for each post whose reply was lost.
 func (p *proxy) lives(t *testing.T, order, path string) (links int, err error) {
 	arn, clients, err := orders[order](t, path)
 	if err != nil {
@@ -403,32 +352,32 @@ func (p *proxy) lives(t *testing.T, order, path string) (links int, err error) {
 	for _, c := range clients {
 		n := 1 + strings.Count(strings.Join(c.heard(), ""), `{"type":"ready"`)
 		if links += n; n > p.may(arn) {
-			return links, fmt.Errorf("%s, %s: heard %d links, want at most %d", order, arn, n, p.may(arn))
+			return links, fmt.Errorf("%s, %s: got %d links, want at most %d", order, arn, n, p.may(arn))
 		}
 		c.close()
 	}
 	return links, nil
 }
 
-// TestAWSFaults has the AWS that the functions call throttle, and lose replies to
-// what it has done. Every client has its link all the same, once, and once more
-// for each post whose reply was lost; no call is tried more than five times; in
-// the end nothing waits.
+// TestAWSFaults throttles the functions' calls to AWS and loses replies to calls
+// that were applied. Every client still gets its link once, and again for each
+// post whose reply was lost. No call is tried more than five times, and nothing is
+// left waiting at the end.
 func TestAWSFaults(t *testing.T) {
 	p := newProxy(t)
-	nothingWaits(t) // the change of their environment would kill functions that are still at it
+	nothingWaits(t) // changing the environment would kill functions that still run
 	p.between(t)
 
-	// One fault at a time, at the first tries of the first call it is about: three are
-	// all that the SDK makes.
+	// One fault at a time, at the first tries of the first matching call. The SDK makes
+	// three tries.
 	for _, test := range []struct {
 		name      string
 		operation string
-		about     string // what the call's body has
+		about     string // part of the call's body
 		fault     fault
 		times     int
 		order     string
-		links     int // the most that are heard; 0: one
+		links     int // the most that may arrive; 0 means 1
 	}{
 		{"the item's creation throttled twice", "DynamoDB.PutItem", "", throttled, 2, "first", 0},
 		{"the item's creation lost", "DynamoDB.PutItem", "", lost, 1, "first", 0},
@@ -450,7 +399,7 @@ func TestAWSFaults(t *testing.T) {
 		{"the delivered item's end lost", "DynamoDB.DeleteItem", "", lost, 1, "again", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if strings.HasPrefix(test.operation, "STS.") { // one that has no session yet
+			if strings.HasPrefix(test.operation, "STS.") { // needs an instance without a session
 				set(t, "SendMessageFunction", "AGAIN", test.name)
 			}
 			left := test.times
@@ -468,15 +417,15 @@ func TestAWSFaults(t *testing.T) {
 			}
 			most := max(1, test.links)
 			if test.order == "again" {
-				most = max(2, test.links) // on two sockets
+				most = max(2, test.links) // one per socket
 			}
 			if links > most {
-				t.Errorf("heard %d links, want at most %d", links, most)
+				t.Errorf("got %d links, want at most %d", links, most)
 			}
-			// What a $disconnect does comes after the client has its link.
-			within(t, 10*time.Second, "every fault to be met", func() bool { return p.count(test.operation, test.fault) == test.times })
+			// The calls of $disconnect come after the client has its link.
+			within(t, 10*time.Second, "every fault to be injected", func() bool { return p.count(test.operation, test.fault) == test.times })
 			p.forget()
-			t.Logf("links heard: %d; %s", links, time.Since(start).Round(10*time.Millisecond))
+			t.Logf("links: %d; %s", links, time.Since(start).Round(10*time.Millisecond))
 		})
 	}
 
@@ -484,8 +433,8 @@ func TestAWSFaults(t *testing.T) {
 		const seed, each = 11, 0.15
 		dice, met := rand.New(rand.NewPCG(seed, seed)), map[string]int{}
 		p.inject(func(c call) fault {
-			// One fault a call: three would be one that failed, which is not what
-			// is tried here. The first two calls are sure to have each.
+			// One fault per call: with three, the call fails, which is not what is tested
+			// here. The first two calls get one fault each.
 			if c.try > 1 {
 				return none
 			}
@@ -522,14 +471,14 @@ func TestAWSFaults(t *testing.T) {
 				t.Errorf("%s: got %d throttled and %d lost, want some of each", operation, refused, reset)
 			}
 		}
-		t.Logf("seed %d: %d links heard", seed, total)
+		t.Logf("seed %d: %d links", seed, total)
 	})
 	nothingWaits(t)
 	most := 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, n := range p.tries {
-		if !strings.Contains(id, "/") { // what S3 is asked for may be asked for again
+		if !strings.Contains(id, "/") { // S3 calls are identified by their URL, which may be requested again
 			most = max(most, n)
 		}
 	}

@@ -16,9 +16,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 )
 
-// TestSecrets plants a ticket, a secret query and the base's own, and takes links.
-// Once every test has run, TestMain looks for them: none may be in any log, input,
-// output, cause or error of the whole run.
+// TestSecrets plants a ticket, a secret query, and a query of the base URL, and
+// fetches links. After all tests, TestMain looks for them: none may be in any log,
+// input, output, cause, or error of the whole run.
 func TestSecrets(t *testing.T) {
 	useOrigin(t, stack.originURL+"/file/1MiB/base.bin?key=planted-base")
 	set(t, "DownloadFunction", "REQUIRE_TICKET", "true")
@@ -28,7 +28,7 @@ func TestSecrets(t *testing.T) {
 		planted = append(planted, a.Ticket)
 		return a.ExecutionARN, a
 	}
-	// Met by a socket that comes late, so that a token stands in the item.
+	// The socket connects late, so that there is a token in the item.
 	arn, a := run("/x.bin?key=planted-query&status=200")
 	within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
 	i, _ := item(t, arn)
@@ -42,7 +42,7 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	planted = append(planted, link.Query().Get("X-Amz-Signature"), link.Query().Get("X-Amz-Security-Token"))
-	// Failed, refused, cancelled, and asked for without a socket.
+	// Failed, refused, cancelled, and requested without a socket.
 	failed, _ := run("/file/1MiB?status=404&key=planted-query")
 	ended(t, failed, 30*time.Second)
 	get(t, "/a/../b?key=planted-value")
@@ -66,12 +66,12 @@ func TestSecrets(t *testing.T) {
 	plantedSecrets = append(plantedSecrets, planted...)
 }
 
-// plantedSecrets are those of TestSecrets; the names of a signed URL's parameters
-// stand for every link of the run.
+// plantedSecrets are those of TestSecrets, and the names of a signed URL's
+// parameters, which find any link of the run.
 var plantedSecrets = []string{"X-Amz-Signature", "X-Amz-Security-Token"}
 
-// leaks returns where a secret is found in what this whole run has left: the
-// functions' logs and every execution's history.
+// leaks returns the places where a secret is found in the functions' logs and in
+// the histories of all executions of this run.
 func leaks() ([]string, error) {
 	log, err := os.ReadFile(filepath.Join(state, "functions.log"))
 	if err != nil {
@@ -82,14 +82,14 @@ func leaks() ([]string, error) {
 		return nil, err
 	}
 	if len(log) == 0 || len(texts) == 0 {
-		return nil, errors.New("there is nothing to look through")
+		return nil, errors.New("no logs or no histories to search")
 	}
 	texts["the functions' logs"] = string(log)
 	return among(texts, plantedSecrets), nil
 }
 
-// histories returns those of every execution of the machines whose names begin so,
-// by its ARN. An express one's are kept here, too.
+// histories returns the history of every execution of the machines whose names
+// have the prefix, by ARN. The emulator keeps those of Express executions, too.
 func histories(prefix string) (map[string]string, error) {
 	ctx := context.Background()
 	texts := map[string]string{}
@@ -120,12 +120,12 @@ func histories(prefix string) (map[string]string, error) {
 				texts[*e.ExecutionArn] = string(b)
 			}
 		}
-		fmt.Println("looked for secrets in", len(texts)-before, "executions of", *m.Name)
+		fmt.Println("searched", len(texts)-before, "executions of", *m.Name, "for secrets")
 	}
 	return texts, nil
 }
 
-// among returns where in texts a secret is found.
+// among returns the places in texts where a secret is found.
 func among(texts map[string]string, secrets []string) (found []string) {
 	for where, text := range texts {
 		for _, secret := range secrets {

@@ -1,9 +1,9 @@
-// Package e2e runs the app as it is deployed: the template on the local stack,
-// real origins, real sockets. The stack is one of its own, on another port and in
-// another folder than that of `make up`.
+// Package e2e tests the deployed app: the template on the local stack, real
+// origins, and real sockets. The stack uses a different port and folder from the
+// one of `make up`.
 //
-// ORIGINS_LARGE=1 adds a file of 1 GiB to the origins' test; the emulator holds
-// it in memory several times over.
+// ORIGINS_LARGE=1 adds a file of 1 GiB to TestOrigins; the emulator keeps several
+// copies of it in memory.
 package e2e
 
 import (
@@ -46,7 +46,7 @@ const (
 )
 
 var stack struct {
-	env          map[string]string // of .local/e2e/env
+	env          map[string]string // the contents of .local/e2e/env
 	originURL    string            // the demo origin
 	s3           *s3.Client
 	stepFuncs    *sfn.Client
@@ -66,7 +66,7 @@ func TestMain(m *testing.M) {
 	}
 	defer script("down.sh")
 	if err := script("up.sh"); err != nil {
-		fmt.Println("the local stack did not come up:", err)
+		fmt.Println("the local stack did not start:", err)
 		return
 	}
 	if err := connect(); err != nil {
@@ -85,7 +85,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// script runs one of scripts/ on this package's stack.
+// script runs a script of scripts/ against this package's stack.
 func script(name string, args ...string) error {
 	c := exec.Command("bash", append([]string{"scripts/" + name}, args...)...)
 	c.Env = append(os.Environ(), "STATE="+state, "PORT="+port, "STACK_NAME=e2e",
@@ -94,7 +94,7 @@ func script(name string, args ...string) error {
 	return c.Run()
 }
 
-// keepLogs saves what the functions logged, for whoever looks into a failure.
+// keepLogs saves the functions' logs, for debugging a failure.
 func keepLogs() {
 	if stack.logs == nil {
 		return
@@ -108,7 +108,7 @@ func keepLogs() {
 	}
 }
 
-// functionLogs returns the lines that a stack's functions have logged.
+// functionLogs returns the lines that the functions of a stack logged.
 func functionLogs(stackName string) (lines []string, err error) {
 	pages := cloudwatchlogs.NewFilterLogEventsPaginator(stack.logs, &cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("/aws/lambda/" + stackName)})
 	for pages.HasMorePages() {
@@ -156,7 +156,7 @@ func connect() error {
 	return nil
 }
 
-// useOrigin makes url the origin of the functions, until the test ends.
+// useOrigin makes url the functions' origin until the test ends.
 func useOrigin(t *testing.T, url string) {
 	t.Helper()
 	before := setOrigin(t, url)
@@ -171,7 +171,7 @@ func setOrigin(t *testing.T, url string) (before string) {
 	return before
 }
 
-// set gives a function's environment variable another value and returns the one before.
+// set changes an environment variable of a function and returns its previous value.
 func set(t *testing.T, logicalID, variable, value string) (before string) {
 	t.Helper()
 	ctx, name := context.Background(), function(t, logicalID)
@@ -189,7 +189,7 @@ func set(t *testing.T, logicalID, variable, value string) (before string) {
 	return before
 }
 
-// function returns the name a function has in this stack.
+// function returns the name of a function in this stack.
 func function(t *testing.T, logicalID string) string {
 	t.Helper()
 	pages := lambda.NewListFunctionsPaginator(stack.lambda, &lambda.ListFunctionsInput{})
@@ -208,17 +208,17 @@ func function(t *testing.T, logicalID string) string {
 	return ""
 }
 
-// answer is what GET /download gives.
+// answer is the body of the answer to GET /download.
 type answer struct {
 	ExecutionARN, WebSocketEndpoint, WebSocketURL, StatusURL string
 	Ticket                                                   string
 	Error                                                    *struct{ Code, Message string }
 }
 
-// get asks for a path, with its query, and returns the status and the answer.
+// get requests a path with its query and returns the status and the answer.
 func get(t *testing.T, path string) (int, answer) {
 	t.Helper()
-	// By hand, so that the path goes out as it stands.
+	// Written by hand, so that the path is sent unchanged.
 	host := strings.TrimPrefix(stack.env["AWS_ENDPOINT_URL"], "http://")
 	_, api, _ := strings.Cut(stack.env["API_URL"], host)
 	conn, err := net.Dial("tcp", host)
@@ -241,7 +241,7 @@ func get(t *testing.T, path string) (int, answer) {
 	return status, a
 }
 
-// ask starts the download of a path and returns the execution's ARN.
+// ask starts a download and returns the execution's ARN.
 func ask(t *testing.T, path string) string {
 	t.Helper()
 	status, a := get(t, path)
@@ -251,7 +251,7 @@ func ask(t *testing.T, path string) string {
 	return a.ExecutionARN
 }
 
-// client is somebody at the other end of a socket.
+// client is the client's side of a socket.
 type client struct {
 	t        *testing.T
 	conn     *websocket.Conn
@@ -296,7 +296,7 @@ func tryDial(t *testing.T, header http.Header, query string) (*client, int) {
 
 func (c *client) close() { c.conn.Close(websocket.StatusNormalClosure, "") }
 
-// heard returns the messages that have come and were not looked at.
+// heard returns the messages that have arrived and were not read yet.
 func (c *client) heard() (all []string) {
 	for {
 		select {
@@ -311,7 +311,7 @@ func (c *client) heard() (all []string) {
 	}
 }
 
-// next returns the next message, which must come within d.
+// next returns the next message, which must arrive within d.
 func (c *client) next(d time.Duration) string {
 	c.t.Helper()
 	select {
@@ -326,7 +326,7 @@ func (c *client) next(d time.Duration) string {
 	return ""
 }
 
-// status waits until the execution has ended and returns how.
+// ended waits until the execution has ended and returns its description.
 func ended(t *testing.T, arn string, d time.Duration) *sfn.DescribeExecutionOutput {
 	t.Helper()
 	var out *sfn.DescribeExecutionOutput
@@ -375,7 +375,7 @@ func within(t *testing.T, d time.Duration, what string, f func() bool) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("waited %s in vain for %s", d, what)
+			t.Fatalf("waited %s for %s", d, what)
 		}
 	}
 }
@@ -403,7 +403,7 @@ func stored(t *testing.T, arn string) int {
 	return len(objects.Contents) + len(uploads.Uploads)
 }
 
-// fetch gets a link and returns the reply's header and the body's SHA-256 and length.
+// fetch downloads a link and returns the response's header and the body's SHA-256 and length.
 func fetch(t *testing.T, url string) (http.Header, string, int64) {
 	t.Helper()
 	resp, err := http.Get(url)
@@ -419,7 +419,7 @@ func fetch(t *testing.T, url string) (http.Header, string, int64) {
 	return resp.Header, hex.EncodeToString(h.Sum(nil)), n
 }
 
-// states returns the names of the states an execution entered.
+// states returns the names of the states that an execution entered.
 func states(t *testing.T, arn string) []string {
 	t.Helper()
 	out, err := stack.stepFuncs.GetExecutionHistory(context.Background(), &sfn.GetExecutionHistoryInput{ExecutionArn: &arn})

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// way is the browser's way to the stack: a proxy that can fail as networks do.
-// The browser asks it for a tunnel for each socket, and for nothing else.
+// way is a proxy between the browser and the stack that can fail as networks do.
+// The browser uses a tunnel through it for each socket, and for nothing else.
 type way struct {
 	address string
 
@@ -21,7 +21,7 @@ type way struct {
 	down      bool
 	noSockets bool
 	answer    func(*http.Request) (status int, body string)
-	frozen    int // tunnels from here on work
+	frozen    int // tunnels before this index are frozen
 	tunnels   []net.Conn
 	requests  []request
 }
@@ -105,7 +105,7 @@ func (w *way) tunnel(rw http.ResponseWriter, host string) {
 	go pass(here, there)
 }
 
-// cut ends every connection, and lets no new one through until it is mended.
+// cut closes every connection; while down is true, no new one is accepted.
 func (w *way) cut(down bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -115,14 +115,14 @@ func (w *way) cut(down bool) {
 	}
 }
 
-// freeze lets nothing more through the sockets there are, and closes none.
+// freeze stops the traffic of all open sockets without closing them.
 func (w *way) freeze() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.frozen = len(w.tunnels)
 }
 
-// reset ends the frozen ones.
+// reset closes the frozen sockets.
 func (w *way) reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,14 +131,14 @@ func (w *way) reset() {
 	}
 }
 
-// block lets no socket through.
+// block refuses all sockets.
 func (w *way) block() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.noSockets = true
 }
 
-// answerWith has f answer for the API; with status 0 the API does it itself.
+// answerWith has f answer in place of the API; status 0 passes a request on.
 func (w *way) answerWith(f func(*http.Request) (status int, body string)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -161,7 +161,7 @@ func (w *way) last() string {
 	return all[len(all)-1]
 }
 
-// times returns when requests of a method came whose URI has this part.
+// times returns when requests with this method and this part in the URI arrived.
 func (w *way) times(method, part string) []time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,7 +1,8 @@
 """Writes the reference tables of docs/: parameters, rules, outputs, and alarms from template.yaml, states from asl/.
 
     .local/venv/bin/python scripts/reference.py            writes docs/parameters.md and docs/states.md
-    .local/venv/bin/python scripts/reference.py --check    exits 1 if one of them is not current, or a link in a document is broken
+    .local/venv/bin/python scripts/reference.py --check    exits 1 if one of them is not current, or a document refers to
+                                                           a file, heading, or test that doesn't exist
 """
 
 import json
@@ -206,6 +207,16 @@ def broken_links():
                 yield f"{file.relative_to(TOP)}: {to}"
 
 
+def missing_tests():
+    """Tests that a document names and that don't exist."""
+    tests = {name for file in TOP.glob("**/*_test.go") for name in re.findall(r"^func (Test\w+)\(", file.read_text(), re.M)}
+    tests |= {name for file in TOP.glob("scripts/**/*_test.py") for name in re.findall(r"def (test_\w+)\(", file.read_text())}
+    for file in [*TOP.glob("*.md"), *TOP.glob("docs/*.md")]:
+        for name in re.findall(r"`(Test[A-Z]\w+|test_\w+)`", file.read_text()):
+            if name not in tests:
+                yield f"{file.relative_to(TOP)}: {name}"
+
+
 def main():
     stale = []
     for name, text in (("parameters.md", parameters(expand_template.source())), ("states.md", states())):
@@ -216,8 +227,8 @@ def main():
             stale.append(f"docs/{name}")
     if stale:
         sys.exit(f"{' and '.join(stale)} not current: run make docs")
-    if "--check" in sys.argv and (broken := list(broken_links())):
-        sys.exit("broken links: " + "; ".join(broken))
+    if "--check" in sys.argv and (wrong := [*broken_links(), *missing_tests()]):
+        sys.exit("no such file, heading, or test: " + "; ".join(wrong))
 
 
 if __name__ == "__main__":
