@@ -216,7 +216,7 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 		OnSize:  show.size, Resumed: show.before, Progress: show.add,
 	}
 	src := transfer.Source{URL: o.url, Client: &origin.Client{
-		Base: o.url, Header: o.header, RedirectHosts: []string{"*"},
+		Base: &url.URL{Scheme: o.url.Scheme, Host: o.url.Host}, Header: o.header, RedirectHosts: []string{"*"},
 		AnyAddress: !o.publicOnly, Connections: o.concurrency,
 		Waiting: func(why *failure.Error, pause time.Duration) { show.again(why.Message, pause) },
 	}}

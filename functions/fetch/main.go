@@ -74,7 +74,7 @@ func main() {
 	f := function{
 		meeting: &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
 		copier:  transfer.Copier{Bucket: env.String("BUCKET"), MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: env.Number("SEGMENT_BYTES")},
-		origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local, RedirectHosts: env.List("ORIGIN_REDIRECT_HOSTS")},
+		origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local, RedirectHosts: env.List("ORIGIN_REDIRECT_HOSTS"), AllowedPaths: env.List("ALLOWED_PATHS")},
 		metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
 	webSocket := env.String("WEBSOCKET_API")
@@ -173,7 +173,7 @@ func (f *function) copy(ctx context.Context, t task, did *work) (transfer.Outcom
 		return transfer.Outcome{}, err
 	}
 	did.asked, did.began = item.Asked(), item.BytesCopied > 0
-	target, err := origin.Join(f.origin.Base, item.Path, item.Query)
+	target, err := origin.Join(f.origin.Base, f.origin.AllowedPaths, item.Path, item.Query)
 	if err != nil {
 		return transfer.Outcome{}, err
 	}

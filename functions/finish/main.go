@@ -68,7 +68,7 @@ func main() {
 	f := function{
 		meeting: &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
 		copier:  &transfer.Copier{Bucket: env.String("BUCKET"), MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: env.Number("SEGMENT_BYTES")},
-		origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local, RedirectHosts: env.List("ORIGIN_REDIRECT_HOSTS")},
+		origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local, RedirectHosts: env.List("ORIGIN_REDIRECT_HOSTS"), AllowedPaths: env.List("ALLOWED_PATHS")},
 		metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
 	var err error
@@ -122,7 +122,7 @@ func (f *function) finish(ctx context.Context, arn string, work transfer.Work) (
 	if err != nil {
 		return outcome{}, err
 	}
-	target, err := origin.Join(f.origin.Base, item.Path, item.Query)
+	target, err := origin.Join(f.origin.Base, f.origin.AllowedPaths, item.Path, item.Query)
 	if err != nil {
 		return outcome{}, err
 	}
