@@ -1,28 +1,29 @@
-/* How an execution and its client meet: internal/meeting and the second half of
- * asl/download.asl.json, for Spin (model_test.go runs it).
+/* Spin model of how an execution and its client meet: internal/meeting and the
+ * second half of asl/download.asl.json. model_test.go runs it.
  *
- * Processes are named for the Lambdas and the deliver machine, inlines for the
- * verbs of package meeting, labels for the states of the machine. A read or write
- * of the item, an answer to a token and a post are one step each, and anything
- * may happen between two steps: that is all the atomicity AWS gives.
+ * Processes have the names of the Lambdas and the deliver machine, inlines those
+ * of the methods of package meeting, and labels those of the machine's states. A
+ * read or write of the item, a call with a task token, and a post are one step
+ * each, and anything may happen between two steps. AWS gives no more atomicity
+ * than that.
  *
- * What may go wrong is counted, each by a budget given with -D:
+ * Each kind of fault has a budget, set with -D:
  *   NC         connections that may be tried, by CLIENTS clients that drop and return
- *   LOST       writes, answers and posts applied whose reply is lost: they are repeated
- *   CRASH      Lambdas killed between two steps; what retries them starts them again
- *   THROTTLED  answers to a token that fail for good, applied or not
- *   TIMEOUTS   waits that run out of time, a client arriving as they do
+ *   LOST       writes, token calls, and posts that are applied, and repeated because the reply is lost
+ *   CRASH      Lambdas killed between two steps, and started again by their retries
+ *   THROTTLED  token calls that fail permanently, applied or not
+ *   TIMEOUTS   waits that time out, possibly while a client connects
  *   EXHAUSTED  deliveries that give up while a handshake is still open
  *   TWICE      deliveries started a second time because the first start's reply was lost
  *   CANCEL     DELETE /executions/{name}, at any moment
  *   REQUEST    GET /executions/{name}, which connects without a socket
  *   STOP       StopExecution, at any moment, and clean-up after it
  *   FAILS      a copy that fails
- * A $disconnect may come early, late, or never (as when the index hasn't got the
- * row yet), whatever the budgets.
+ * A $disconnect may come early, late, or never (for example when the index doesn't
+ * have the item yet), whatever the budgets.
  *
- * When nothing can move any more, Verdict judges. Each NO_... takes one guard out,
- * and then Spin finds a run that Verdict refuses.
+ * When no process can continue, Verdict checks the outcome. Each NO_... removes one
+ * guard, and then Spin finds a run that Verdict rejects.
  */
 #ifndef NC
 #define NC 2
@@ -65,9 +66,9 @@ bool start[NC+4] = false;
 mtype delivery = NONE;
 
 /* what happened, for Verdict */
-bool told[NC+1] = false;           /* that connection has heard how it ended */
-bool links = false;                /* somebody was given a link */
-byte last = NOBODY;                /* the connection written last: it is owed the answer */
+bool told[NC+1] = false;           /* this connection got the outcome */
+bool links = false;                /* a client got a link */
+byte last = NOBODY;                /* the connection written last, which must get the outcome */
 bool accepted = false;             /* a cancel was answered with 202 */
 bool served = false;               /* the REST client has its answer */
 
@@ -77,7 +78,7 @@ bool served = false;               /* the REST client has its answer */
 #define WITHOUT(s) (s == FAILED || s == CANCELLED)
 #define ENDED(s) (s != COPYING && s != READY)
 
-/* the budgets; a fault that has none costs no state */
+/* the budgets; a fault without a budget adds no states */
 #ifdef LOST
 byte lost = LOST;
 #define REPEATED(label) label: skip;
@@ -147,8 +148,8 @@ byte twice = TWICE;
 #define mayBeGone  false
 #endif
 
-/* Step Functions takes the first answer; a later one, as of a call that was
- * repeated, is told TaskTimedOut */
+/* Step Functions accepts the first call for a token; a later one, such as a
+ * repeated call, gets TaskTimedOut */
 inline sendTask(token, a) {
 	atomic { if :: token == open -> open = 0; answer = a :: else fi }
 }
@@ -157,7 +158,7 @@ inline removeToken(token) {        /* Meeting.answered */
 	atomic { if :: exists && taskToken == token -> taskToken = 0 :: else fi }
 }
 
-/* Meeting.leave. Guard 4: c and no other. */
+/* Meeting.leave. Guard 4: only connection c. */
 inline leave(c) {
 	done = false;
 leaving:
@@ -259,8 +260,8 @@ again:
 		if :: known && cancelled && !ENDED(s) -> goto gone :: else fi;
 		if
 		:: c == NOBODY && known -> goto gone
-		:: c != NOBODY && known && k <= NC && c != k -> goto succeeded   /* it has a delivery of its own */
-		:: c != NOBODY && known && k > NC && s == DELIVERED -> goto succeeded   /* so has this, or it was told */
+		:: c != NOBODY && known && k <= NC && c != k -> goto succeeded   /* it has its own delivery */
+		:: c != NOBODY && known && k > NC && s == DELIVERED -> goto succeeded   /* this too, or it was notified */
 #ifdef NO_DELIVERED_WHEN_UNKNOWN
 		:: c == NOBODY && !known -> goto gone
 #else
@@ -273,7 +274,7 @@ again:
 	:: atomic { c == BY_REQUEST -> skip }
 	:: atomic { c != BY_REQUEST && socket[c] == OPEN ->
 			told[c] = true; links = (links || !WITHOUT(s));
-			REPEAT(again);         /* said, and thought to have failed */
+			REPEAT(again);         /* applied, but regarded as failed */
 			KILL(again);
 			if :: !known || WITHOUT(s) -> goto succeeded :: else fi }
 #ifdef NO_HANDSHAKE
@@ -302,7 +303,7 @@ again:
 		fi
 	}
 #ifndef NO_DELETE_WHEN_CLOSED
-	/* it took the link and closed before it was marked */
+	/* it got the link and closed before the item was marked */
 	REPEATED(closed)
 	atomic {
 		if
@@ -325,7 +326,7 @@ dead:
 	leave(c);
 #endif
 
-look:                              /* Meeting.again: a condition failed; who is there? */
+look:                              /* Meeting.again: a condition failed; read the item again */
 	atomic {
 		KILL(again);
 		if
@@ -346,7 +347,7 @@ succeeded:
 }
 #undef k
 
-/* A client drops and returns, at any time, for good when it has no try left; or it stays. */
+/* A client drops and returns at any time, drops for good when it has no try left, or stays. */
 #ifdef VANISH
 #define drop if :: socket[c] = CLOSED :: socket[c] = VANISHED fi
 #else
@@ -394,8 +395,9 @@ Look_for_the_client:
 		:: exists && !cancelled && connectionId != NOBODY -> goto Send_the_link
 		:: exists && !cancelled && connectionId == NOBODY
 		:: !exists ->
-			/* Only a delivery takes an item out, and it says so; but for one started
-			 * twice, and for an expiry that was noted, lost and met by a client. */
+			/* Only a delivery deletes an item, and it reports that; except for a delivery
+			 * started twice, and for an expiry whose reply was lost and that a client
+			 * found. */
 			assert(mayBeGone);
 			end = EXPIRED; goto finished
 		fi
@@ -405,7 +407,7 @@ Wait_for_the_client:
 	atomic { token++; open = token; answer = NONE };
 	REPEATED(write)
 	atomic {
-		/* Guard 1, the other half: no token where a client is */
+		/* Guard 1, the other half: no token if a client is connected */
 		if
 		:: exists && nobodyToMeet && wanted -> taskToken = token; REPEAT(write)
 		:: else ->
@@ -427,7 +429,7 @@ Wait_for_the_client:
 
 	REPEATED(Note_the_expiry)
 	atomic {
-		/* the last look: a client that came as the time ran out is served */
+		/* the last look: a client that connected at the time-out is served */
 		if
 		:: exists && nobodyCame && wantedStill ->
 			status = EXPIRED; taskToken = 0; REPEAT(Note_the_expiry); end = EXPIRED; goto finished
@@ -455,7 +457,7 @@ Send_the_link:
 It_was_cancelled:
 Note_the_failure:
 	skip;
-	atomic {                       /* End; one that was noted before stays */
+	atomic {                       /* End; an outcome that was noted before stays */
 		if
 		:: exists && running -> status = (cancelled -> CANCELLED : FAILED); taskToken = 0; REPEAT(Note_the_failure)
 		:: else
@@ -478,7 +480,7 @@ finished:
 }
 
 #ifdef CANCEL
-/* DELETE /executions/{name}, or {"action":"cancel"}; repeated by who got no answer */
+/* DELETE /executions/{name}, or {"action":"cancel"}; repeated if there was no answer */
 active proctype Cancel() {
 	byte token;
 again:
@@ -515,7 +517,7 @@ again:
 	}
 	REPEATED(connect)
 	atomic {
-		/* a socket hears more than a request: it is not displaced by one */
+		/* a request doesn't displace a socket, which gets more messages */
 		if
 		:: exists && connectionId == NOBODY ->
 			connectionId = BY_REQUEST; token = taskToken; REPEAT(connect); KILL(again)
@@ -556,7 +558,7 @@ active proctype CleanUp() {
 		if
 		:: exists && running -> status = CANCELLED; taskToken = 0; done = true
 #ifndef NO_TELLING_TWICE
-		:: exists && without -> done = true     /* the workflow may have been stopped before it told the client */
+		:: exists && without -> done = true     /* the workflow may have been stopped before it notified the client */
 #endif
 		:: else
 		fi;
@@ -566,26 +568,26 @@ active proctype CleanUp() {
 }
 #endif
 
-/* Judges when nothing else can move. */
+/* Checks the outcome when no other process can continue. */
 active proctype Verdict() {
 	timeout ->
-	/* The link is not lost: who came last and is still there has been answered. */
+	/* The link is not lost: the last connection, if still open, got the outcome. */
 	assert(last == NOBODY || socket[last] != OPEN || told[last]);
-	/* The execution has ended, or waits where the next client finds its token. */
+	/* The execution has ended, or waits with its token in the item. */
 	assert(end != NONE || waiting);
 	if
 	:: waiting ->
 		/* Where the item has ended (a repeated Note the expiry, a double delivery), a
-		 * client is served by a delivery of its own, and the wait just runs out. */
+		 * client is served by its own delivery, and the wait just times out. */
 		assert(!exists || ENDED(status) || !cancelled && taskToken == open && open != 0);
 		assert(connectionId == NOBODY || ENDED(status) || connectionId != BY_REQUEST && socket[connectionId] != OPEN && socket[connectionId] != CLOSED)
 #if NC == 1 && !defined(LOST) && !defined(CRASH) && !defined(REQUEST) && !defined(TWICE)
-		/* and not for a client that has its link */
+		/* and not for a client that already has its link */
 		assert(!links)
 #endif
 	:: else
 	fi;
-	/* It ended as what it was. */
+	/* The execution's end matches the download's outcome. */
 	assert(end != DELIVERED || links);
 	assert(!accepted || end == CANCELLED || end == FAILED);
 	assert(!accepted || !object);
@@ -594,7 +596,7 @@ active proctype Verdict() {
 #ifdef REQUEST
 	assert(served);
 #endif
-	/* Nothing is left but what TTL takes: what waits, what ended badly, or a row whose client never said goodbye. */
+	/* Only items that expire by TTL are left: waiting, failed, or without a $disconnect. */
 	assert(!exists || status == READY && waiting || without || status == EXPIRED ||
 	       status == DELIVERED && connectionId != NOBODY && socket[connectionId] != CLOSED)
 }

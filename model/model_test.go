@@ -1,5 +1,5 @@
-// Package model_test has Spin search every run of meeting.pml: of the design
-// there must be none that Verdict refuses, and one for each guard taken out.
+// Package model_test has Spin search all runs of meeting.pml. Verdict must accept
+// every run of the design, and reject one when any guard is removed.
 package model_test
 
 import (
@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// designs are the runs searched of the design as it is. More faults at once, or
-// more connections, mean more states: what matters is that every fault meets
-// every other verb. MODEL=all searches the larger ones as well, in minutes and
-// some GB.
+// designs are the variants of the complete design that are searched. More faults
+// at once, or more connections, mean more states; it is enough that each fault is
+// combined with each method. MODEL=all also searches the larger variants, which
+// take minutes and several GB.
 var designs = []string{
 	"-DNC=2 -DVANISH",
 	"-DNC=2 -DTIMEOUTS=1",
@@ -45,8 +45,8 @@ var larger = []string{
 	"-DNC=1 -DSTOP -DCANCEL",
 }
 
-// guards are what the design needs, each with the place of its line in the code
-// and the smallest runs that lose without it.
+// guards are the guards of the design, each with its place in the code and the
+// smallest variant that loses the link without it.
 var guards = []struct{ without, where, runs string }{
 	// The four of the package comment.
 	{"NO_LOOK_FOR_CONNECTION", "asl: Wait for the client, attribute_not_exists(connectionId)", "-DNC=1"},
@@ -70,7 +70,7 @@ var guards = []struct{ without, where, runs string }{
 	{"NO_CANCELLED_IN_DELIVERED", "fileKept: attribute_not_exists(cancelled)", "-DNC=1 -DCANCEL"},
 	// Clean-up.
 	{"NO_ENDED_IN_DELIVERED", "fileKept: #status IN (:ready, :delivered, :expired)", "-DNC=1 -DSTOP"},
-	{"NO_TELLING_TWICE", "clean-up: an execution stopped after its note may not have told", "-DNC=1 -DSTOP -DFAILS"},
+	{"NO_TELLING_TWICE", "clean-up: an execution stopped after its note may not have notified its client", "-DNC=1 -DSTOP -DFAILS"},
 	// A client without a socket.
 	{"NO_REQUEST_TWICE", "Connect: a request displaces itself, after a lost reply", "-DNC=1 -DREQUEST -DLOST=1"},
 	{"NO_REQUEST_TWICE", "Connect: a request displaces itself, after a crash", "-DNC=1 -DREQUEST -DCRASH=1"},
@@ -102,7 +102,7 @@ func TestModel(t *testing.T) {
 			t.Run("without "+g.without+" "+g.runs, func(t *testing.T) {
 				t.Parallel()
 				if r := search(t, append(strings.Fields(g.runs), "-D"+g.without), "-O0"); r.errors == 0 {
-					t.Errorf("got no run that fails without %q; either it isn't needed or the model can't tell", g.where)
+					t.Errorf("got no run that fails without %q; either it isn't needed or the model can't detect it", g.where)
 				} else {
 					t.Logf("%s is needed: %s", g.where, r.verdict)
 				}
@@ -124,10 +124,10 @@ var (
 	verdictOf = regexp.MustCompile(`pan:1: (.*)`)
 )
 
-// search has Spin write the searcher of meeting.pml, compiles it, optimised as
-// much as its run is long, and runs it. -E
-// leaves it to Verdict which states may be the last; the processes of Lambdas
-// that nobody calls rest where they are.
+// search has Spin generate the searcher for meeting.pml, compiles it, with more
+// optimization for longer runs, and runs it. With -E, Spin accepts any final
+// state, and Verdict decides: processes of Lambdas that are not called stay where
+// they are.
 func search(t *testing.T, defines []string, optimise string) result {
 	t.Helper()
 	model, err := filepath.Abs("meeting.pml")

@@ -8,8 +8,8 @@ import (
 	"math/rand/v2"
 )
 
-// blockSize is small enough to stay in the processor's second-level cache and
-// large enough that mixing in the block's number costs nothing.
+// blockSize is small enough for the processor's second-level cache, and large
+// enough that the cost of mixing in the block's number doesn't matter.
 const blockSize = 64 << 10
 
 // noise is one block of pseudo-random words, the same in every process.
@@ -21,10 +21,9 @@ var noise = func() (words [blockSize / 8]uint64) {
 	return words
 }()
 
-// content is a file that exists only as a formula: block n is the noise, each
-// word XORed with a value mixed from n, the size and the version. No two
-// blocks are alike, so bytes that land at the wrong offset never go unnoticed,
-// and neither does a mix of two versions.
+// content is a computed file: block n is the noise, with each word XORed with a
+// value mixed from n, the size, and the version. No two blocks are equal, so a
+// test detects bytes at a wrong offset and a mix of two versions.
 type content struct {
 	size    int64
 	version uint64
@@ -94,8 +93,8 @@ func (c *content) sha256() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// mix is the finaliser of SplitMix64: every bit of x changes about half of the
-// result's bits.
+// mix is the finalizer of SplitMix64: every bit of x changes about half of the
+// bits of the result.
 func mix(x uint64) uint64 {
 	x ^= x >> 30
 	x *= 0xbf58476d1ce4e5b9

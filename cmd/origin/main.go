@@ -1,6 +1,6 @@
-// Origin is a web server for demos and tests. Its files are made up as they
-// are read, so a file of a tebibyte costs no disk, and the query makes it
-// misbehave in the ways that real origins do.
+// Origin is a web server for demos and tests. It generates files as they are
+// read, so a file of a tebibyte needs no disk. The query makes it misbehave as
+// real origins do.
 package main
 
 import (
@@ -22,31 +22,31 @@ import (
 
 const usage = `Usage: origin [flags]
 
-Serves files that are made up as they are read, the same bytes in every run:
+Serves files that are generated as they are read, the same bytes in every run:
   /                              a file of -size called -name
   /file/SIZE[/any/path/name.ext] a file of SIZE (0, 1, 6MB, 64MiB, 1TiB, ...);
                                  the last extension decides the content type
-  /_sha256/...                   the hex SHA-256 of what /... has at this moment
+  /_sha256/...                   the hex SHA-256 of what /... serves now
 with ranges, a strong ETag, If-Match and If-Range.
 
 The query of / and /file changes how the file is served:
   cd=NAME          Content-Disposition with this file name
   type=TYPE        this Content-Type
   delay=2s         wait before the headers
-  rate=1MiB        bytes a second in each answer
-  cut=N            promise the whole answer, close the connection after N bytes
-  status=404       answer this status and no file
+  rate=1MiB        bytes per second in each answer
+  cut=N            announce the whole answer, close the connection after N bytes
+  status=404       answer this status without a file
   retryafter=V     with this Retry-After
   times=N          cut and status apply to the first N requests only
-  noranges         ignore Range (noranges=lie: and advertise ranges all the same)
+  noranges         ignore Range (noranges=lie: and still advertise ranges)
   chunked          no length, Transfer-Encoding: chunked
-  close            no length, the end of the connection is the end of the file
+  close            no length; the file ends when the connection closes
   gzip             compress for clients that accept it (gzip=force: for all)
   digest           Repr-Digest with the SHA-256, up to 1 GiB (digest=wrong: a wrong one)
   etag=weak        a weak ETag (etag=none: no ETag)
   changeafter=N    other bytes and another ETag from request N+1 on
-Requests are counted for each path and query, so an unused parameter
-(&id=7) gives a test its own count.
+Requests are counted by path and query, so an unused parameter (&id=7) gives
+a test its own count.
 
 Flags:
 `
@@ -63,7 +63,7 @@ func main() {
 	}
 }
 
-// run serves until ctx ends, which is no error.
+// run serves until ctx ends, and then returns nil.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("origin", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -94,8 +94,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Handler:           newOrigin(defaultSize, *name, stderr),
 		ReadHeaderTimeout: 10 * time.Second,
 	}
-	// Close, not Shutdown: an answer throttled by rate= would hold the exit up
-	// for as long as its file lasts.
+	// Close, not Shutdown: an answer slowed down by rate= would delay the exit until
+	// its file is sent.
 	defer context.AfterFunc(ctx, func() { server.Close() })()
 
 	addr := listener.Addr().String()
@@ -112,7 +112,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// writeWhole lets a script that waits for the file never read half of it.
+// writeWhole writes a file atomically, so that a script that waits for it never
+// reads half of it.
 func writeWhole(path, text string) error {
 	temp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
@@ -132,10 +133,10 @@ func writeWhole(path, text string) error {
 // parseSize reads 0, 1, 6MB (decimal), 64MiB (binary) and the like.
 func parseSize(text string) (int64, error) {
 	n, err := humanize.ParseBytes(text)
-	// ParseBytes calculates in float64, which is exact up to 2^53: 170 times
-	// the largest object that S3 takes.
+	// ParseBytes calculates in float64, which is exact up to 2^53: 170 times the
+	// largest S3 object.
 	if err != nil || n > 1<<53 {
-		return 0, fmt.Errorf("%q is no size such as 0, 500, 6MB or 64MiB", text)
+		return 0, fmt.Errorf("%q is not a size such as 0, 500, 6MB or 64MiB", text)
 	}
 	return int64(n), nil
 }

@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// maxDigest bounds the time that digest and /_sha256 spend before an answer;
-// SHA-256 takes a second or two for it.
+// maxDigest limits the time that digest and /_sha256 take before an answer;
+// SHA-256 needs a second or two for this size.
 const maxDigest = 1 << 30
 
-// The machine's own MIME table would make answers differ between machines.
+// The system's MIME table would make answers differ between machines.
 var contentTypes = map[string]string{
 	"":      "application/octet-stream",
 	".bin":  "application/octet-stream",
@@ -45,7 +45,7 @@ type origin struct {
 	mu       sync.Mutex
 	requests map[string]int // by path and query
 
-	digests sync.Map // content → func() [32]byte, so that two askers compute once
+	digests sync.Map // content → func() [32]byte, so that concurrent requests compute it once
 }
 
 func newOrigin(size int64, name string, stderr io.Writer) http.Handler {
@@ -65,11 +65,11 @@ func (o *origin) serve(rw http.ResponseWriter, r *http.Request) {
 		o.log.Printf("%s %q %d %d bytes %s range=%q", r.Method, r.RequestURI, w.status, w.sent,
 			time.Since(start).Round(time.Millisecond), r.Header.Get("Range"))
 		if w.cutShort {
-			panic(http.ErrAbortHandler) // the way to close without an end of the body
+			panic(http.ErrAbortHandler) // closes the connection without ending the body
 		}
 	}()
 
-	target, wantsSum := strings.CutPrefix(r.URL.Path, "/_sha256")
+	target, isSum := strings.CutPrefix(r.URL.Path, "/_sha256")
 	file, err := o.parse(target, r.URL.RawQuery)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -79,7 +79,7 @@ func (o *origin) serve(rw http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if wantsSum {
+	if isSum {
 		o.serveSum(w, file, strings.TrimPrefix(r.RequestURI, "/_sha256"))
 		return
 	}
@@ -91,14 +91,14 @@ func (o *origin) serve(rw http.ResponseWriter, r *http.Request) {
 	o.serveFile(w, r, file)
 }
 
-// file is one request's path and query, understood.
+// file is the parsed path and query of a request.
 type file struct {
 	size        int64
 	contentType string
 	name        string // for Content-Disposition
 
 	delay       time.Duration
-	rate        int64 // bytes a second; 0 is no limit
+	rate        int64 // bytes per second; 0 is unlimited
 	cut         int64 // -1 is no cut
 	status      int
 	retryAfter  string
@@ -108,7 +108,7 @@ type file struct {
 	noRanges, chunked, close, gzip, digest, etag string // "" is absent
 }
 
-// parse returns nil for a path that has no file.
+// parse returns nil for a path without a file.
 func (o *origin) parse(target, rawQuery string) (*file, error) {
 	f := &file{cut: -1, times: -1, changeAfter: -1}
 	rest, underFile := strings.CutPrefix(target, "/file/")
@@ -141,8 +141,8 @@ func (o *origin) parse(target, rawQuery string) (*file, error) {
 	return f, nil
 }
 
-// set lets unknown names pass: a query is also what a test sends through the
-// application to see it arrive.
+// set ignores unknown names: tests also use the query to check that it reaches the
+// origin.
 func (f *file) set(name, value string) (err error) {
 	word := value
 	if word == "" {
@@ -193,7 +193,7 @@ func (f *file) content(request int) *content {
 	return newContent(f.size, 0)
 }
 
-// count returns which request for this path and query this is, from 1.
+// count returns the number of this request for its path and query, from 1.
 func (o *origin) count(uri string) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -247,7 +247,7 @@ func (o *origin) serveFile(w *answer, r *http.Request, f *file) {
 	tag := fmt.Sprintf(`"%016x"`, mix(uint64(f.size))^mix(content.version+1))
 	compress := f.gzip == "force" || f.gzip != "" && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip")
 	if compress {
-		tag = strings.TrimSuffix(tag, `"`) + `-gzip"` // another representation, another tag
+		tag = strings.TrimSuffix(tag, `"`) + `-gzip"` // another representation needs another tag
 	}
 	switch f.etag {
 	case "none":
@@ -276,7 +276,7 @@ func (o *origin) serveFile(w *answer, r *http.Request, f *file) {
 	o.serveWhole(w, r, f, content, compress)
 }
 
-// serveWhole is for origins without ranges: a 200, whatever was asked.
+// serveWhole answers as an origin without ranges does: always 200.
 func (o *origin) serveWhole(w *answer, r *http.Request, f *file, content *content, compress bool) {
 	header := w.Header()
 	switch f.noRanges {
@@ -288,7 +288,7 @@ func (o *origin) serveWhole(w *answer, r *http.Request, f *file, content *conten
 	}
 	switch {
 	case f.close != "":
-		header.Set("Transfer-Encoding", "identity") // net/http's word for close-delimited
+		header.Set("Transfer-Encoding", "identity") // how net/http is asked to delimit by close
 	case f.chunked == "" && !compress:
 		header.Set("Content-Length", strconv.FormatInt(f.size, 10))
 	}
@@ -301,20 +301,20 @@ func (o *origin) serveWhole(w *answer, r *http.Request, f *file, content *conten
 		return
 	}
 	if f.chunked != "" {
-		// Without it net/http would give a short answer its length.
+		// Without the flush, net/http would send a length with a short answer.
 		http.NewResponseController(w).Flush()
 	}
 	if !compress {
-		io.Copy(w, content) // an error is the client's leaving
+		io.Copy(w, content) // an error means that the client has gone
 		return
 	}
-	// No compression level makes noise smaller; the fastest is enough to be gzip.
+	// No level compresses noise, so the fastest one will do.
 	z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
 	io.Copy(z, content)
 	z.Close()
 }
 
-// answer counts what is sent, slows it down and cuts it.
+// answer counts the bytes sent, limits their rate, and cuts the answer.
 type answer struct {
 	http.ResponseWriter
 	ctx  context.Context
@@ -327,7 +327,7 @@ type answer struct {
 	cutShort bool
 }
 
-// Unwrap is for [http.ResponseController].
+// Unwrap supports [http.ResponseController].
 func (w *answer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *answer) WriteHeader(status int) {
@@ -345,7 +345,7 @@ func (w *answer) Write(p []byte) (int, error) {
 	for len(p) > 0 {
 		piece := p
 		if w.rate > 0 {
-			// Twenty steps a second look like a slow line, not like bursts.
+			// Twenty writes per second look like a slow connection, not like bursts.
 			piece = p[:min(int64(len(p)), max(1, w.rate/20))]
 		}
 		if w.cut >= 0 {
@@ -359,7 +359,7 @@ func (w *answer) Write(p []byte) (int, error) {
 		}
 		p = p[n:]
 		if w.cut >= 0 && w.sent >= w.cut && len(p) > 0 {
-			// What was sent so far must arrive; the panic would drop it.
+			// Flush, because the panic would discard what was written so far.
 			http.NewResponseController(w.ResponseWriter).Flush()
 			w.cutShort = true
 			return total, io.ErrShortWrite
@@ -371,7 +371,7 @@ func (w *answer) Write(p []byte) (int, error) {
 	return total, nil
 }
 
-// pace sleeps until the rate allows what was sent.
+// pace sleeps until the rate allows the bytes sent so far.
 func (w *answer) pace() error {
 	if w.rate <= 0 {
 		return nil

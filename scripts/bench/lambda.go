@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// runLambda runs the fetch function's own binary once, as Lambda would: it is
-// the runtime's API for it, and the table with its one item.
+// runLambda runs the fetch function's binary once, as Lambda would: it serves the
+// runtime API, and the table with one item.
 func runLambda(ctx context.Context, args []string) error {
 	if len(args) != 3 {
 		return errors.New("usage: bench lambda BINARY URL s3://BUCKET/downloads/NAME")
@@ -41,7 +41,7 @@ func runLambda(ctx context.Context, args []string) error {
 		const runtime = "/2018-06-01/runtime/invocation/"
 		switch {
 		case r.URL.Path == runtime+"next" && given:
-			<-r.Context().Done() // there is no second event
+			<-r.Context().Done() // no second event
 		case r.URL.Path == runtime+"next":
 			given = true
 			w.Header().Set("Lambda-Runtime-Aws-Request-Id", "bench")
@@ -81,6 +81,6 @@ func runLambda(ctx context.Context, args []string) error {
 		<-gone
 		return err
 	case err := <-gone:
-		return fmt.Errorf("fetch ended by itself: %v", err)
+		return fmt.Errorf("fetch exited unexpectedly: %v", err)
 	}
 }

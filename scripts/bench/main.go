@@ -1,6 +1,6 @@
-// Bench measures copyurl against the tools people use today: all on the same
-// origin and the same S3 sink, which run in processes of their own and belong to
-// the bench, in alternation. It prints a table and writes it to BENCH.md.
+// Bench compares copyurl with other tools. All tools use the same origin and the
+// same S3 sink, which are separate processes of this program, and run in
+// alternation. It prints a table and writes it to BENCH.md.
 //
 //	go run ./scripts/bench
 package main
@@ -19,7 +19,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error
-	// The parts that need a process of their own are this program too.
+	// The origin, the sink, and two of the tools are subcommands of this program.
 	switch args := os.Args[1:]; {
 	case len(args) > 0 && args[0] == "origin":
 		err = serveOrigin(args[1:])
@@ -43,12 +43,12 @@ func main() {
 
 func bench(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	repeat := flags.Int("repeat", 3, "how often each is run; the table has medians")
+	repeat := flags.Int("repeat", 3, "number of runs; the table has their medians")
 	only := flags.String("only", "", "run only the scenarios whose name contains this")
 	out := flags.String("o", "BENCH.md", "the file to write")
 	dir := flags.String("dir", ".local/bench", "where the tools are built")
 	flags.Usage = func() {
-		fmt.Fprint(os.Stderr, "Usage: bench [flags]\n\nMeasures copyurl against other tools, which it builds. The machine\nshould do nothing else meanwhile.\n\nFlags:\n")
+		fmt.Fprint(os.Stderr, "Usage: bench [flags]\n\nCompares copyurl with other tools, which it builds. The machine should\nbe idle otherwise.\n\nFlags:\n")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {

@@ -1,6 +1,6 @@
 package main
 
-//lint:file-ignore SA1019 what the manager does is what is measured
+//lint:file-ignore SA1019 the manager is one of the tools to compare
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// runManager is what most Go programs do: a GET piped into the SDK's upload
+// runManager copies as most Go programs do: a GET piped into the SDK's upload
 // manager with its defaults.
 func runManager(ctx context.Context, args []string) error {
 	if len(args) != 2 {

@@ -14,8 +14,8 @@ import (
 	"github.com/minio/crc64nvme"
 )
 
-// The file is a block of random bytes over and over; its length has no factor
-// in common with any part size, so that no two parts are alike.
+// The file repeats a block of random bytes. The block's length has no factor in
+// common with any part size, so that no two parts are equal.
 const (
 	block = 1<<20 + 7
 	burst = 4 << 20 // what is written at a time
@@ -35,7 +35,7 @@ func at(off, n int64) []byte {
 	return pattern[off%block:][:min(n, burst)]
 }
 
-// checksum is what S3 has to report for the first size bytes.
+// checksum is the checksum that S3 must report for the first size bytes.
 func checksum(size int64) uint64 {
 	var crc uint64
 	for off := int64(0); off < size; {
@@ -47,7 +47,7 @@ func checksum(size int64) uint64 {
 }
 
 // serveOrigin answers GET /SIZE?rate=BYTES&unknown=1: rate is per connection,
-// unknown sends no length and honours no ranges.
+// unknown sends no length and ignores ranges.
 func serveOrigin(args []string) error {
 	return listen("origin", args, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		size, err := strconv.ParseInt(strings.TrimPrefix(r.URL.Path, "/"), 10, 64)
@@ -90,7 +90,7 @@ func serveOrigin(args []string) error {
 	}))
 }
 
-// listen serves h on a free port of loopback, prints its URL and stays.
+// listen serves h on a free loopback port, prints its URL, and doesn't return.
 func listen(name string, args []string, h http.Handler) error {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	cert := flags.String("cert", "", "certificate, for HTTPS")

@@ -28,12 +28,12 @@ import (
 	"time"
 )
 
-// rig is what all scenarios share.
+// rig holds the tools and servers that all scenarios share.
 type rig struct {
 	dir       string
 	self      string
 	cert, key string
-	missing   map[string]string // tools that couldn't be built, and why
+	missing   map[string]string // tools that couldn't be built, with the reason
 	servers   []*exec.Cmd
 	endpoints map[string]string // by arguments
 	sums      map[int64]string
@@ -58,7 +58,7 @@ func prepare(ctx context.Context, dir string) (*rig, error) {
 		}
 		return nil
 	}
-	// Of this module, and needed.
+	// Tools of this module, which are required.
 	if err := build("copyurl", ".", nil, "build", "-trimpath", "-o", filepath.Join(dir, "copyurl"), "./cmd/copyurl"); err != nil {
 		return nil, err
 	}
@@ -68,8 +68,8 @@ func prepare(ctx context.Context, dir string) (*rig, error) {
 	if err := build("fetch", ".", []string{"CGO_ENABLED=0"}, "build", "-trimpath", "-tags=lambda.norpc", "-ldflags=-s", "-o", filepath.Join(dir, "fetch"), "./functions/fetch"); err != nil {
 		return nil, err
 	}
-	// Of others. s5cmd's module stands beside this file, since its version can't
-	// be installed by name; both take minutes the first time.
+	// Other tools, which may be missing. s5cmd has a module next to this file, since
+	// its version can't be installed by name. Both take minutes the first time.
 	if err := build("s5cmd", "scripts/bench/s5cmd", nil, "build", "-o", filepath.Join(dir, "s5cmd"), "github.com/peak/s5cmd/v2"); err != nil {
 		b.missing["s5cmd"] = err.Error()
 	}
@@ -87,7 +87,7 @@ func prepare(ctx context.Context, dir string) (*rig, error) {
 
 const rcloneVersion = "v1.76.0"
 
-// certificate makes one for localhost that signs itself.
+// certificate creates a self-signed certificate for localhost.
 func (b *rig) certificate() error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -113,8 +113,7 @@ func (b *rig) certificate() error {
 	return os.WriteFile(b.key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600)
 }
 
-// server returns the URL of an origin or a sink, which is started when it is
-// first asked for.
+// server returns the URL of an origin or a sink, and starts it on the first call.
 func (b *rig) server(args ...string) (string, error) {
 	id := strings.Join(args, " ")
 	if url, ok := b.endpoints[id]; ok {
@@ -145,14 +144,14 @@ func (b *rig) close() {
 	}
 }
 
-// scenario is one way of origin and sink.
+// scenario is one combination of origin, sink, and tools.
 type scenario struct {
 	name, note string
 	short      string // its column in the summary, "" for none
 	size       int64
-	query      string // to the origin
+	query      string // of the origin's URL
 	https      bool
-	delay      string // of the sink
+	delay      string // of the sink's answers to PUT
 	tools      []tool
 	once       bool
 }
@@ -179,19 +178,19 @@ const gib = 1 << 30
 func scenarios() []scenario {
 	return []scenario{
 		{name: "1 GiB at full speed over HTTP", short: "HTTP", size: gib, tools: all,
-			note: "Ranges piped into UploadPart with no checksum at all were measured at 0.56 CPU s/GB: what stands between is the CRC-64 of\nevery byte, about 0.08, less what larger reads and writes save."},
+			note: "Ranges piped into UploadPart without a checksum were measured at 0.56 CPU s/GB. The difference is the CRC-64 of every byte,\nabout 0.08, minus what larger reads and writes save."},
 		{name: "1 GiB at full speed over HTTPS", short: "HTTPS", size: gib, https: true, tools: all},
-		{name: "512 MiB from an origin limited to 50 MB/s a connection", short: "50 MB/s a connection", size: gib / 2, query: "?rate=50000000", tools: all},
-		{name: "1 GiB with 100 ms added to each PUT", short: "100 ms a PUT", size: gib, delay: "100ms", tools: all},
+		{name: "512 MiB from an origin limited to 50 MB/s per connection", short: "50 MB/s per connection", size: gib / 2, query: "?rate=50000000", tools: all},
+		{name: "1 GiB with 100 ms added to each PUT", short: "100 ms per PUT", size: gib, delay: "100ms", tools: all},
 		{name: "1 GiB of unknown length", short: "unknown length", size: gib, query: "?unknown=1", tools: all},
 		{name: "Memory: 64 MiB", size: gib / 16, tools: []tool{ours, fetch}},
 		{name: "Memory: 1 GiB", size: gib, tools: []tool{ours, fetch}},
 		{name: "Memory: 8 GiB", size: 8 * gib, tools: []tool{ours, large, fetch}, once: true,
-			note: "525 MiB are the parts of a file of 5 TiB."},
+			note: "A file of 5 TiB has parts of 525 MiB."},
 		{name: "Memory: 8 GiB of unknown length", size: 8 * gib, query: "?unknown=1", tools: []tool{ours, fetch}, once: true,
-			note: "A stream goes by the manager: it holds four buffers of 16 MiB."},
+			note: "A stream is uploaded with the manager, which holds four buffers of 16 MiB."},
 		{name: "60 GiB of unknown length", size: 60 * gib, query: "?unknown=1", tools: []tool{ours, givesUp}, once: true,
-			note: "The manager's defaults end at 10,000 parts of 5 MiB, 48.8 GiB."},
+			note: "The manager's defaults are limited to 10,000 parts of 5 MiB, 48.8 GiB."},
 	}
 }
 
@@ -209,7 +208,7 @@ func (b *rig) run(ctx context.Context, s scenario, repeat int) (map[string]resul
 	}
 	results := map[string][]result{}
 	for range repeat {
-		for _, t := range s.tools { // in alternation, so that what else the machine does meets all of them
+		for _, t := range s.tools { // in alternation, so that other load on the machine affects all of them
 			if why, no := b.missing[t.needs]; no {
 				results[t.name] = []result{{err: errors.New("not built: " + strings.SplitN(why, "\n", 2)[0])}}
 				continue
@@ -243,7 +242,7 @@ func median(r []result, of func(result) float64) float64 {
 	return v[len(v)/2]
 }
 
-// measure runs a tool once and holds what came into the sink against the file.
+// measure runs a tool once and compares the object in the sink with the file.
 func (b *rig) measure(ctx context.Context, s scenario, t tool) (result, error) {
 	secure := []string{}
 	if s.https {
@@ -276,8 +275,8 @@ func (b *rig) measure(ctx context.Context, s scenario, t tool) (result, error) {
 		return r, context.Cause(ctx)
 	}
 	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	// A child's peak begins with what this process had when it was forked, some
-	// MiB; every tool has more.
+	// A child's peak starts at the size of this process when it was forked, a few MiB;
+	// every tool needs more.
 	r.cpu, r.rss = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), usage.Maxrss<<10
 	if err != nil {
 		r.err = fmt.Errorf("failed after %.0f s: %s", r.seconds, lastLine(said.String()))
@@ -292,13 +291,13 @@ func (b *rig) measure(ctx context.Context, s scenario, t tool) (result, error) {
 func lastLine(s string) string {
 	s = strings.TrimSpace(s)
 	s = s[strings.LastIndexByte(s, '\n')+1:]
-	if _, cause, ok := strings.Cut(s, ", cause: "); ok { // without the id of the upload
+	if _, cause, ok := strings.Cut(s, ", cause: "); ok { // drops the upload's id
 		s = cause
 	}
 	return s[:min(len(s), 200)]
 }
 
-// check compares what the sink has with the file.
+// check compares the object in the sink with the file.
 func (b *rig) check(sink, key string, size int64) error {
 	pem, err := os.ReadFile(b.cert)
 	if err != nil {
@@ -323,8 +322,8 @@ func (b *rig) check(sink, key string, size int64) error {
 }
 
 func (b *rig) header(repeat int) string {
-	return fmt.Sprintf("`make bench` on %d cores, %s, %s/%s: medians of %d runs in alternation, everything on loopback. GB is 10^9 bytes; CPU is user and\n"+
-		"system time of the tool alone; the origin and the S3 sink are processes of the bench, on the same cores. Every object was\n"+
-		"held against the file by its checksum. Seconds depend on the machine and on what else it does; ratios and CPU less so.",
+	return fmt.Sprintf("`make bench` on %d cores, %s, %s/%s: medians of %d alternating runs, all on loopback. GB is 10^9 bytes. CPU is the user and\n"+
+		"system time of the tool only; the origin and the S3 sink are separate processes on the same cores. Every object's checksum\n"+
+		"was compared with the file's. Seconds depend on the machine and its other load; ratios and CPU much less.",
 		runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, repeat)
 }

@@ -23,7 +23,7 @@ import (
 // putDelay is added to the answer to each PUT.
 var putDelay time.Duration
 
-// sink is an S3 that keeps of every object its size and checksum, not its bytes.
+// sink is an S3 that keeps the size and the checksum of each object, not its bytes.
 type sink struct {
 	mu      sync.Mutex
 	objects map[string]piece
@@ -88,7 +88,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mu.Unlock()
 		w.WriteHeader(http.StatusNoContent)
 	case r.Method == http.MethodGet && id != "":
-		fail(w, 404, "NoSuchUpload") // ListParts: nothing is continued here
+		fail(w, 404, "NoSuchUpload") // ListParts: no upload is resumed here
 	case r.Method == http.MethodGet && q.Has("uploads"):
 		reply(w, `<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>`)
 	case key == "": // ListObjects, HeadBucket
@@ -120,7 +120,7 @@ func (s *sink) complete(w http.ResponseWriter, r *http.Request, key, id string) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	parts := s.uploads[id]
-	o := piece{etag: fmt.Sprintf("\"%s-%d\"", token(), len(in.Part))} // no MD5, and doesn't look like one
+	o := piece{etag: fmt.Sprintf("\"%s-%d\"", token(), len(in.Part))} // not an MD5, and doesn't look like one
 	for _, p := range in.Part {
 		have, ok := parts[p.PartNumber]
 		if !ok {

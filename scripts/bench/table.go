@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// summary is one table over the scenarios that compare the tools: how long each
-// took, as a share of the manager's time.
+// summary is one table of the scenarios that compare the tools: the time of each,
+// relative to the manager's.
 func summary(medians map[string]map[string]result) string {
 	var head, rule strings.Builder
 	rows := make([]strings.Builder, len(all))
@@ -26,7 +26,7 @@ func summary(medians map[string]map[string]result) string {
 		}
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "| time, of the manager's | %sCPU s/GB over HTTP | peak RSS MiB |\n|---|%s---|---|\n", head.String(), rule.String())
+	fmt.Fprintf(&out, "| time relative to the manager | %sCPU s/GB over HTTP | peak RSS MiB |\n|---|%s---|---|\n", head.String(), rule.String())
 	for i, t := range all {
 		s := scenarios()[0]
 		r := medians[s.name][t.name]
@@ -39,14 +39,14 @@ func summary(medians map[string]map[string]result) string {
 	return out.String()
 }
 
-// table has all that was measured in a scenario.
+// table has all results of a scenario.
 func table(s scenario, medians map[string]result) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "\n## %s\n\n", s.name)
 	if s.note != "" {
 		fmt.Fprintf(&out, "%s\n\n", s.note)
 	}
-	out.WriteString("| tool | seconds | of the manager's | CPU s/GB | peak RSS MiB |\n|---|---|---|---|---|\n")
+	out.WriteString("| tool | seconds | relative | CPU s/GB | peak RSS MiB |\n|---|---|---|---|---|\n")
 	base := medians[defs.name]
 	for _, t := range s.tools {
 		r := medians[t.name]

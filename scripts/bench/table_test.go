@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// One tool that couldn't be built leaves its cells empty and no others.
+// A tool that couldn't be built leaves only its own cells empty.
 func TestTables(t *testing.T) {
 	s := scenarios()[0]
 	medians := map[string]result{
@@ -17,7 +17,7 @@ func TestTables(t *testing.T) {
 	}
 	got := summary(map[string]map[string]result{s.name: medians}) + table(s, medians)
 	for _, want := range []string{
-		"| time, of the manager's | HTTP | CPU s/GB over HTTP | peak RSS MiB |\n|---|---|---|---|\n",
+		"| time relative to the manager | HTTP | CPU s/GB over HTTP | peak RSS MiB |\n|---|---|---|---|\n",
 		"| copyurl | 0.50 | 0.47 | 28 |\n",
 		"| rclone copyurl " + rcloneVersion + " | | | |\n",
 		`| curl \| s5cmd pipe | 2.50 | 3.73 | 200 |` + "\n",

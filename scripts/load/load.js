@@ -1,10 +1,10 @@
-// Load test, by k6: each virtual user asks for a file, opens the socket, takes the link, fetches the file and
-// looks at its bytes, over and over. Run by scripts/load.sh; against AWS as against the local stack.
+// Load test with k6. Each virtual user repeatedly requests a file, opens the socket, waits for the link, fetches the
+// file, and checks its bytes. scripts/load.sh runs it, against the local stack or AWS.
 //
-//   API_URL    the stack's REST API       FILE_PATH  what is asked for; k6 holds the file in memory
-//   SCENARIO   ramp, spike, soak, large   SHA256     what the file's bytes must have; only their number is looked at if empty
-//   USERS      at once (40)               DURATION   of ramp and soak (5m)
-//   P95_MS     how long 95 % may take     LATE_MS    when a link counts as lost (120000)
+//   API_URL    the stack's REST API          FILE_PATH  path to request; k6 keeps the file in memory
+//   SCENARIO   ramp, spike, soak, or large   SHA256     expected SHA-256; if empty, only the size is checked
+//   USERS      concurrent users (40)         DURATION   of ramp and soak (5m)
+//   P95_MS     limit of the 95th percentile  LATE_MS    when a link counts as lost (120000)
 import crypto from 'k6/crypto';
 import exec from 'k6/execution';
 import http from 'k6/http';
@@ -16,37 +16,37 @@ const scenario = __ENV.SCENARIO || 'soak';
 const users = Number(__ENV.USERS || (scenario === 'large' ? 2 : 40));
 const duration = __ENV.DURATION || '5m';
 const lateMs = Number(__ENV.LATE_MS || 120000);
-// The spike's moment is the same for all users, and late enough for every copy to be waiting by then.
+// All users connect at the same time, late enough for every execution to be waiting by then.
 const spikeAfterMs = Number(__ENV.SPIKE_AFTER_MS || 15000);
-const tries = 10; // for what is refused under load, as every client does
+const tries = 10; // of a request that is refused under load, as clients do
 
-// Nobody is stopped in the middle: a link that never comes is counted, not cut off.
+// No user is stopped in the middle, so that a link that never comes is counted.
 const gracefulStop = `${lateMs + 60000}ms`;
 const scenarios = {
-  // More and more users, then all of them for a while.
+  // An increasing number of users, then all of them for a while.
   ramp: {
     executor: 'ramping-vus', startVUs: 1, gracefulStop, gracefulRampDown: gracefulStop,
     stages: [{ duration, target: users }, { duration: '30s', target: users }],
   },
-  // Every user has a download wait for him; then all connect in the same second.
+  // Each user starts a download that waits; then all connect in the same second.
   spike: { executor: 'per-vu-iterations', vus: users, iterations: 1, maxDuration: '5m', gracefulStop },
-  // The same number of users all the time.
+  // A constant number of users.
   soak: { executor: 'constant-vus', vus: users, duration, gracefulStop },
-  // Few users, a large file.
+  // A few users and a large file.
   large: { executor: 'per-vu-iterations', vus: users, iterations: 2, maxDuration: '30m', gracefulStop },
 };
 if (!scenarios[scenario]) {
   throw new Error(`there is no SCENARIO ${scenario}; they are: ${Object.keys(scenarios).join(', ')}`);
 }
-// In a spike the time since GET is mostly the wait for the spike.
+// In a spike, the time since GET is mostly the wait for the spike.
 const [judged, p95] = { spike: ['connect_to_link', 10000], large: ['get_to_link', 60000] }[scenario] || ['get_to_link', 10000];
 
 const asked = new Counter('asked'); // downloads
-const delivered = new Counter('delivered'); // whole, and the origin's bytes
-const lost = new Counter('lost'); // no link, or an end without one
+const delivered = new Counter('delivered'); // with the origin's bytes
+const lost = new Counter('lost'); // no link, or an error instead
 const doubled = new Counter('doubled'); // a second link on one socket
-const wrong = new Counter('wrong'); // other bytes than the origin's
-const refused = new Counter('refused'); // GET or handshake not accepted; asked again
+const wrong = new Counter('wrong'); // bytes that differ from the origin's
+const refused = new Counter('refused'); // GET or handshake refused, then repeated
 const toLink = new Trend('get_to_link', true);
 const connectToLink = new Trend('connect_to_link', true);
 const toFile = new Trend('get_to_file', true);
@@ -93,13 +93,13 @@ function lose(why) {
   console.error(`lost by user ${exec.vu.idInTest}: ${why}`);
 }
 
-// connect takes one link. A handshake that is refused is tried again.
+// connect waits for one link. A refused handshake is repeated.
 function connect(url, start, n) {
   const dialled = Date.now();
   const socket = new WebSocket(url);
   let opened = false;
   let links = 0;
-  let ended = false; // lost, or refused and tried again
+  let ended = false; // lost, or refused and repeated
   const end = (why) => {
     clearTimeout(late);
     if (!ended && links === 0) {
@@ -137,7 +137,7 @@ function connect(url, start, n) {
       delivered.add(1);
       toFile.add(Date.now() - start);
     }
-    setTimeout(() => socket.close(), 500); // in which a second link would come
+    setTimeout(() => socket.close(), 500); // time for a second link to arrive
   };
   socket.onclose = () => {
     if (opened) {
@@ -154,12 +154,12 @@ function connect(url, start, n) {
     if (n < tries) {
       setTimeout(() => connect(url, start, n + 1), 1000 + Math.random() * 1000);
     } else {
-      lose(`the socket never opened: ${e.error}`);
+      lose(`the socket didn't open: ${e.error}`);
     }
   };
 }
 
-// look fetches the link and says what is wrong with the file.
+// look fetches the link and returns what is wrong with the file, or ''.
 function look(event) {
   const file = http.get(event.url, { responseType: 'binary', tags: { name: 'GET link' }, timeout: '10m' });
   if (file.status !== 200) {
@@ -191,17 +191,17 @@ export function handleSummary(data) {
   return {
     stdout: [
       `${scenario}: ${users} users, ${seconds.toFixed(0)} s, ${__ENV.API_URL}/download/${__ENV.FILE_PATH || ''}`,
-      `  asked for        ${count('asked')} downloads`,
-      `  delivered        ${count('delivered')}, ${(count('delivered') / seconds).toFixed(1)} a second${__ENV.SHA256 ? ', each with the right SHA-256' : '; no SHA256 was given, only lengths were compared'}`,
+      `  requested        ${count('asked')} downloads`,
+      `  delivered        ${count('delivered')}, ${(count('delivered') / seconds).toFixed(1)} per second${__ENV.SHA256 ? ', each with the right SHA-256' : '; no SHA256 was given, only lengths were compared'}`,
       `  lost             ${count('lost')}`,
       `  wrong bytes      ${count('wrong')}`,
-      `  doubled          ${count('doubled')}`,
+      `  duplicates       ${count('doubled')}`,
       ...(open ? [`  cut off          ${open}, by the end of the test`] : []),
-      `  refused at first ${count('refused')}, and asked again`,
+      `  refused          ${count('refused')}, then repeated`,
       `  GET to link      ${trend('get_to_link')}`,
       `  connect to link  ${trend('connect_to_link')}`,
       `  GET to file      ${trend('get_to_file')}`,
-      failed.length ? `  NOT MET          ${failed.join('; ')}` : '  every threshold is met',
+      failed.length ? `  NOT MET          ${failed.join('; ')}` : '  all thresholds met',
       '',
     ].join('\n'),
   };

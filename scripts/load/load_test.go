@@ -1,5 +1,5 @@
-// Package load holds load.js to what it is for: to go red. It is run by k6 against
-// a stack that loses, doubles and spoils what it delivers.
+// Package load checks that load.js can fail: k6 runs it against a stack that loses,
+// duplicates, and corrupts what it delivers.
 package load
 
 import (
@@ -23,17 +23,17 @@ import (
 
 const file = "the file's bytes"
 
-// stack is a download app that misbehaves as it is told to.
+// stack is a download app that misbehaves as its fields say.
 type stack struct {
-	bytes   string        // what the link gives
-	status  int           // what the link answers, 0 for 200
-	length  int           // that the event tells
+	bytes   string        // body of the link
+	status  int           // status of the link, 0 for 200
+	length  int           // size in the event
 	links   int           // messages with the link
 	silent  bool          // no message
 	failed  bool          // an error instead of a link
-	closed  bool          // the socket instead of a message
-	slow    time.Duration // before the link
-	refuse  int64         // so many GETs and so many handshakes are refused
+	closed  bool          // the socket is closed instead of a message
+	slow    time.Duration // delay before the link
+	refuse  int64         // number of GETs, and of handshakes, that are refused
 	refused struct{ get, handshake atomic.Int64 }
 }
 
@@ -94,7 +94,7 @@ func (s *stack) serve(t *testing.T) string {
 func TestThresholds(t *testing.T) {
 	k6 := os.Getenv("K6")
 	if k6 == "" {
-		t.Fatal("K6 names no program; this is run by scripts/load.sh --self-check")
+		t.Fatal("K6 is not set; scripts/load.sh --self-check runs this test")
 	}
 	good := func(change func(*stack)) *stack {
 		s := &stack{bytes: file, length: len(file), links: 1}
@@ -107,19 +107,19 @@ func TestThresholds(t *testing.T) {
 		name     string
 		stack    *stack
 		scenario string
-		sum      string // that the bytes are compared with, "" if none is known
-		want     string // what is not met, "" if all is
-		row      string // a row of the summary
+		sum      string // expected SHA-256, "" if unknown
+		want     string // the threshold that fails, "" if none
+		row      string // a line of the summary
 	}{
-		{"all is well", good(func(s *stack) {}), "soak", sum, "", `delivered +[1-9]\d*, [\d.]+ a second, each with the right SHA-256`},
+		{"no fault", good(func(s *stack) {}), "soak", sum, "", `delivered +[1-9]\d*, [\d.]+ per second, each with the right SHA-256`},
 		{"ramp", good(func(s *stack) {}), "ramp", sum, "", `lost +0`},
-		{"spike", good(func(s *stack) {}), "spike", sum, "", `asked for +2 `},
-		{"large", good(func(s *stack) {}), "large", "", "", `delivered +4, [\d.]+ a second; no SHA256 was given`},
-		{"refused at first", good(func(s *stack) { s.refuse = 2 }), "spike", sum, "", `refused at first 4,`},
+		{"spike", good(func(s *stack) {}), "spike", sum, "", `requested +2 `},
+		{"large", good(func(s *stack) {}), "large", "", "", `delivered +4, [\d.]+ per second; no SHA256 was given`},
+		{"refused at first", good(func(s *stack) { s.refuse = 2 }), "spike", sum, "", `refused +4,`},
 		{"no link", good(func(s *stack) { s.silent = true }), "spike", sum, "lost: count == 0", `lost +2`},
 		{"an error", good(func(s *stack) { s.failed = true }), "spike", sum, "lost: count == 0", `lost +2`},
 		{"closed", good(func(s *stack) { s.closed = true }), "spike", sum, "lost: count == 0", `closed before a link came`},
-		{"two links", good(func(s *stack) { s.links = 2 }), "spike", sum, "doubled: count == 0", `doubled +2`},
+		{"two links", good(func(s *stack) { s.links = 2 }), "spike", sum, "doubled: count == 0", `duplicates +2`},
 		{"other bytes", good(func(s *stack) { s.bytes = strings.ToUpper(file) }), "spike", sum, "wrong: count == 0", `wrong bytes +2`},
 		{"fewer bytes", good(func(s *stack) { s.bytes = file[1:] }), "spike", "", "wrong: count == 0", `wrong bytes +2`},
 		{"refused link", good(func(s *stack) { s.status = 403 }), "spike", sum, "wrong: count == 0", `wrong bytes +2`},
@@ -137,7 +137,7 @@ func TestThresholds(t *testing.T) {
 			if red := errors.As(err, &exit); err != nil && !red || red != (test.want != "") {
 				t.Errorf("k6: got %v, want red: %v", err, test.want != "")
 			}
-			verdict := "every threshold is met"
+			verdict := "all thresholds met"
 			if test.want != "" {
 				verdict = "NOT MET .*" + regexp.QuoteMeta(test.want)
 			}
