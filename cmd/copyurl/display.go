@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"async-download/internal/escape"
+	"async-download/internal/transfer"
 )
 
 // display shows progress on a terminal, and says everywhere what is waited for.
@@ -23,11 +24,12 @@ type display struct {
 	quiet    bool
 	progress *mpb.Progress
 
-	resumed atomic.Int64 // bytes that were there before
+	job atomic.Pointer[transfer.Job] // the newest one
 
 	mu   sync.Mutex
 	bar  *mpb.Bar
-	said time.Time // when it was last told that something is tried again
+	stop chan struct{} // closed to end the goroutine that moves the bar
+	said time.Time     // when it was last written that something is tried again
 }
 
 func newDisplay(out io.Writer, quiet bool) *display {
@@ -38,11 +40,12 @@ func newDisplay(out io.Writer, quiet bool) *display {
 	return d
 }
 
-// size is told before the copy begins, once more when it begins again; -1 is
-// unknown.
-func (d *display) size(n int64) {
+// start shows the progress of job, which copies a file of n bytes, -1 if unknown.
+// A copy that begins again, or continues in another job, keeps its bar.
+func (d *display) start(job *transfer.Job, n int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.job.Store(job)
 	if d.progress == nil || d.bar != nil {
 		return
 	}
@@ -56,8 +59,21 @@ func (d *display) size(n int64) {
 			return fmt.Sprintf("%-20s ", counts(s.Current, n)) // so wide that the bar stays where it is
 		})),
 		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string {
-			return fmt.Sprintf(" %-30s", pace(s.Current, n, s.Current-d.resumed.Load(), time.Since(began)))
+			return fmt.Sprintf(" %-30s", pace(s.Current, n, s.Current-d.job.Load().Resumed(), time.Since(began)))
 		})))
+	d.stop = make(chan struct{})
+	go func(bar *mpb.Bar, stop chan struct{}) {
+		ticker := time.NewTicker(100 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			bar.SetCurrent(d.job.Load().Copied())
+			select {
+			case <-ticker.C:
+			case <-stop:
+				return
+			}
+		}
+	}(d.bar, d.stop)
 }
 
 // counts is how far a copy is; of a total below 0, nobody knows.
@@ -84,20 +100,6 @@ func pace(done, total, came int64, passed time.Duration) string {
 		text += fmt.Sprintf(", %s left", time.Duration(float64(total-done)/speed+1)*time.Second)
 	}
 	return text
-}
-
-// before is told of bytes that an earlier run copied.
-func (d *display) before(n int64) {
-	d.resumed.Add(n)
-	d.add(n)
-}
-
-func (d *display) add(n int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.bar != nil {
-		d.bar.IncrInt64(n)
-	}
 }
 
 func (d *display) note(text string) {
@@ -137,6 +139,8 @@ func (d *display) close() {
 		return
 	}
 	if d.bar != nil {
+		close(d.stop)
+		d.bar.SetCurrent(d.job.Load().Copied())
 		d.bar.Abort(false)
 	}
 	d.progress.Wait()

@@ -53,7 +53,7 @@ Prints one line of JSON:
 Exit code: 0 a complete object, 1 none, 2 wrong usage, 130 interrupted.
 `
 
-// waits is how often a server's wish to be left alone for long is followed.
+// waits is how often a server's request for a long wait is honored.
 const waits = 5
 
 // cleanUp is how long the end of an upload may take.
@@ -210,18 +210,16 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 	}
 	show := newDisplay(stderr, o.quiet)
 	defer show.close()
-	copier := &transfer.Copier{
-		S3: store, Bucket: o.bucket, PartSize: int64(o.partSize), Concurrency: o.concurrency,
-		Replace: true,
-		OnSize:  show.size, Resumed: show.before, Progress: show.add,
-	}
+	copier := &transfer.Copier{S3: store, Bucket: o.bucket, PartSize: int64(o.partSize), Concurrency: o.concurrency, Replace: true}
 	src := transfer.Source{URL: o.url, Client: &origin.Client{
-		Base: &url.URL{Scheme: o.url.Scheme, Host: o.url.Host}, Header: o.header, RedirectHosts: []string{"*"},
+		Base: o.url, Header: o.header, RedirectHosts: []string{"*"},
 		AnyAddress: !o.publicOnly, Connections: o.concurrency,
 		Waiting: func(why *failure.Error, pause time.Duration) { show.again(why.Message, pause) },
 	}}
 	for n := 0; ; n++ {
-		outcome, err := copier.Start(ctx, src, o.key, nil)
+		job := &transfer.Job{Copier: copier, Source: src, Key: o.key}
+		job.OnSize = func(size int64) { show.start(job, size) }
+		outcome, err := job.Start(ctx)
 		var later *origin.Later
 		if errors.As(err, &later) && n < waits {
 			show.again(later.Err.Message, later.After)

@@ -2,18 +2,16 @@ package transfer
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go"
 )
 
 // Abort ends every multipart upload that is open for key, known or not, and
 // returns when none is left. An object under key stays.
 //
-// Call it with a context that is alive: not the one whose end is the reason.
+// Don't call it with the context whose end is the reason.
 func (c *Copier) Abort(ctx context.Context, key string) error {
 	uploads, err := c.uploads(ctx, key)
 	if err != nil {
@@ -27,14 +25,24 @@ func (c *Copier) Abort(ctx context.Context, key string) error {
 	return nil
 }
 
+// Discard leaves nothing under key: no open upload and no object. Don't call it
+// with the context whose end is the reason.
+func (c *Copier) Discard(ctx context.Context, key string) error {
+	if err := c.Abort(ctx, key); err != nil {
+		return err
+	}
+	_, err := c.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.Bucket, Key: &key})
+	return storage(ctx, err, "deleting the object")
+}
+
 // uploads lists the open uploads of exactly this key.
 func (c *Copier) uploads(ctx context.Context, key string) ([]string, error) {
 	var ids []string
 	pages := s3.NewListMultipartUploadsPaginator(c.S3, &s3.ListMultipartUploadsInput{Bucket: &c.Bucket, Prefix: &key})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
-		if isCode(err, "NoSuchUpload") {
-			return ids, nil // how gofakes3 says that there are none
+		if noUploads(err) {
+			return ids, nil
 		}
 		if err != nil {
 			return nil, storage(ctx, err, "listing the open uploads")
@@ -48,7 +56,7 @@ func (c *Copier) uploads(ctx context.Context, key string) ([]string, error) {
 	return ids, nil
 }
 
-// abort aborts one upload until S3 doesn't know it any more: a part that is in
+// abort aborts one upload until S3 no longer has it: a part that is in
 // flight while an upload is aborted may still be stored, and the parts then
 // stay until it is aborted again.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
@@ -71,18 +79,4 @@ func (c *Copier) abort(ctx context.Context, key, id string) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// isCode reports whether S3 answered with one of these error codes.
-func isCode(err error, codes ...string) bool {
-	var e smithy.APIError
-	if !errors.As(err, &e) {
-		return false
-	}
-	for _, code := range codes {
-		if e.ErrorCode() == code {
-			return true
-		}
-	}
-	return false
 }

@@ -32,8 +32,8 @@ import (
 // SDK. Over plain HTTP that leaves the bytes to whoever is on the wire, as plain
 // HTTP does with everything it returns; it is meant for a stack on loopback.
 //
-// Stores that stand in for S3 may not know this form; they get the bytes as they
-// are, and the checksum of the whole at the end must do.
+// Other stores may not know this form; they get the bytes as they are, and the
+// checksum of the whole object at the end has to do.
 //
 // Transports may go on reading a body after the request has failed, so Read and
 // end exclude each other.
@@ -41,14 +41,14 @@ type body struct {
 	size  int64
 	plain bool
 	src   io.Reader
-	last  func() // told that all bytes were read
+	last  func() // called when all bytes were read
 
 	fate atomic.Int32 // undecided, sent or stopped
 
 	mu    sync.Mutex
 	read  int64
 	sums  sums
-	frame []byte // what stands before, then behind the bytes
+	frame []byte // what goes before, then after the bytes
 	state int
 	err   error
 }
@@ -157,7 +157,7 @@ func (b *body) context(ctx context.Context) (context.Context, context.CancelCaus
 }
 
 // outlasting returns the context of a request that stores a part. It ends with
-// ctx, but for a part that was sent as a whole: S3 will most likely store that,
+// ctx, except for a part that was sent completely: S3 will most likely store that,
 // so its answer is awaited a little. The part then counts, and an upload that is
 // aborted next doesn't get a part afterwards, which would bring it back.
 func outlasting(ctx context.Context, sent func() bool) (context.Context, context.CancelCauseFunc) {
@@ -202,15 +202,15 @@ func (b *body) end() (sums, error) {
 // attach makes an S3 call send b: give it as the call's option, and the size as
 // the input's ContentLength. The call is tried once, as b can't be read twice.
 func (b *body) attach(o *s3.Options) {
-	once(o)
+	withoutRetries(o)
 	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
 		return stack.Finalize.Insert(b, "ComputePayloadHash", middleware.Before)
 	})
 }
 
-// once turns off what the SDK adds to a call that we do ourselves: tries and
+// withoutRetries turns off what the SDK adds to a call that we do ourselves: tries and
 // checksums.
-func once(o *s3.Options) {
+func withoutRetries(o *s3.Options) {
 	o.RetryMaxAttempts = 1
 	o.Retryer = aws.NopRetryer{}
 	o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired

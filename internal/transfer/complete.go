@@ -1,16 +1,8 @@
 package transfer
 
 import (
-	"cmp"
 	"context"
-	"crypto/md5"
-	"crypto/sha256"
-	"crypto/sha512"
 	"errors"
-	"fmt"
-	"hash"
-	"io"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -18,7 +10,6 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"async-download/internal/failure"
-	"async-download/internal/origin"
 )
 
 // complete makes the object of the plan's parts and returns what S3 then holds,
@@ -90,7 +81,7 @@ func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part, o
 // error: its reply may be lost though the object is there, the SDK's own second
 // try then meets NoSuchUpload, and another worker may have been first.
 func (c *Copier) settle(ctx context.Context, o object, size int64, want Checksum, cause error) (Result, error) {
-	living, cancel := alive(ctx)
+	living, cancel := detached(ctx)
 	defer cancel()
 	head, err := c.head(living, o.key)
 	switch {
@@ -108,11 +99,6 @@ func (c *Copier) settle(ctx context.Context, o object, size int64, want Checksum
 	// An object of another version of the file: another worker of this download
 	// finished it, as whole as ours would have been.
 	return FromHead(head), nil
-}
-
-// alive returns a context for what has to be done after ctx ended.
-func alive(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 }
 
 // head returns what S3 says of the object, nil if there is none. Without leave to
@@ -150,17 +136,6 @@ func proves(head *s3.HeadObjectOutput, want Checksum) bool {
 	return want.CRC64NVME != "" && got.CRC64NVME != "" || want.CRC32 != "" && got.CRC32 != ""
 }
 
-// checksums returns what the store keeps. One that stands in for S3 may call
-// something else a CRC-64 (moto 5.2 gives 32 bits of a multipart object): that
-// says nothing, for or against.
-func checksums(head *s3.HeadObjectOutput) Checksum {
-	c := Checksum{CRC64NVME: aws.ToString(head.ChecksumCRC64NVME), CRC32: aws.ToString(head.ChecksumCRC32)}
-	if _, ok := parseCRC64(c.CRC64NVME); !ok {
-		c.CRC64NVME = ""
-	}
-	return c
-}
-
 // readBack compares the new object with what was read, and removes one that
 // differs: nothing wrong may be left under a key.
 func (c *Copier) readBack(ctx context.Context, o object, size int64, want Checksum) (Result, error) {
@@ -177,20 +152,9 @@ func (c *Copier) readBack(ctx context.Context, o object, size int64, want Checks
 	return o.result(head, want), nil
 }
 
-// result is what S3 says of the object, filled up with what is known here: a
-// store may keep no metadata, and none of the whole object's checksum.
-func (o object) result(head *s3.HeadObjectOutput, want Checksum) Result {
-	if len(head.Metadata) == 0 {
-		head.Metadata = o.metadata
-	}
-	r := FromHead(head)
-	r.Checksum.CRC64NVME = cmp.Or(r.Checksum.CRC64NVME, want.CRC64NVME)
-	return r
-}
-
 // remove deletes an object that must not be delivered and returns why.
 func (c *Copier) remove(ctx context.Context, key string, why *failure.Error) error {
-	ctx, cancel := alive(ctx)
+	ctx, cancel := detached(ctx)
 	defer cancel()
 	if _, err := c.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.Bucket, Key: &key}); err != nil {
 		why.Err = err
@@ -198,83 +162,12 @@ func (c *Copier) remove(ctx context.Context, key string, why *failure.Error) err
 	return why
 }
 
-// newHash returns the hash that d is checked with, nil for no digest.
-func newHash(d origin.Digest) hash.Hash {
-	switch d.Algorithm {
-	case "sha-256":
-		return sha256.New()
-	case "sha-512":
-		return sha512.New()
-	case "md5":
-		return md5.New()
-	}
-	return nil
-}
-
-func mismatch(d origin.Digest) *failure.Error {
-	return failure.New(failure.DigestMismatch, "the bytes don't have the %s digest that the origin gave", d.Algorithm)
-}
-
-// checkDigest reads the object from S3 and compares its digest with the
-// origin's. Such a digest needs the bytes in their order, which ranges in
-// parallel don't have; only when the origin offered one is this paid for.
-func (c *Copier) checkDigest(ctx context.Context, key string, d origin.Digest) error {
-	h := newHash(d)
-	if h == nil {
-		return nil
-	}
-	var off int64
-	for try := 1; ; try++ {
-		n, err := c.hashFrom(ctx, key, off, h)
-		off += n
-		if err == nil {
-			break
-		}
-		if n > 0 {
-			try = 1
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if try == storeTries || !again(err) {
-			return storage(ctx, err, "reading the object back")
-		}
-		if err := pause(ctx, try, c.storeBackoff); err != nil {
-			return err
-		}
-	}
-	if !d.Matches(h.Sum(nil)) {
-		return c.remove(ctx, key, mismatch(d))
-	}
-	return nil
-}
-
-func (c *Copier) hashFrom(ctx context.Context, key string, off int64, h hash.Hash) (int64, error) {
-	in := &s3.GetObjectInput{Bucket: &c.Bucket, Key: &key}
-	if off > 0 {
-		in.Range = aws.String(fmt.Sprintf("bytes=%d-", off))
-	}
-	out, err := c.S3.GetObject(ctx, in, func(o *s3.Options) {
-		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-	})
-	if err != nil {
-		if isCode(err, "InvalidRange") {
-			return 0, nil // all of it was read, and then the connection broke
-		}
-		return 0, err
-	}
-	defer out.Body.Close()
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	return io.CopyBuffer(h, out.Body, *buf)
-}
-
 // sweep aborts what is still open for a key whose object is complete: the upload
 // of a worker that was killed, or of one whose request for it lost its reply.
 //
 // A sweep that fails doesn't undo the object: a lifecycle rule follows it.
 func (c *Copier) sweep(ctx context.Context, key string) {
-	ctx, cancel := alive(ctx)
+	ctx, cancel := detached(ctx)
 	defer cancel()
 	_ = c.Abort(ctx, key)
 }

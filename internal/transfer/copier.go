@@ -2,8 +2,6 @@ package transfer
 
 import (
 	"cmp"
-	"context"
-	"net/url"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,13 +23,8 @@ const (
 	MaxBytes = MaxParts * MaxPartSize
 )
 
-// Source is a file at an origin.
-type Source struct {
-	Client *origin.Client
-	URL    *url.URL
-}
-
-// Copier copies files into one bucket. It is safe for concurrent use.
+// Copier is the configuration of copies into one bucket. It is safe for
+// concurrent use; a [Job] is one run of one copy.
 type Copier struct {
 	S3     *s3.Client
 	Bucket string
@@ -45,28 +38,10 @@ type Copier struct {
 	// SegmentBytes is the least size of a segment. A file of one segment is
 	// copied by Start itself; 0 makes every file that.
 	SegmentBytes int64
-	// Run is how long one worker may run: what can't be moved in that time is
-	// refused at the start. 0 is no limit.
-	Run time.Duration
-	// Replace lets a copy take the place of an object that is there. Without it
+	// Replace lets a copy take the place of an existing object. Without it
 	// an object under the key is taken for the finished copy, so a key must be
 	// used for one download only.
 	Replace bool
-
-	// OnSize is told the file's size, -1 if unknown, before the copying begins.
-	OnSize func(size int64)
-	// OnUpload is told of a multipart upload when it was made or found again;
-	// its error ends the copy.
-	OnUpload func(ctx context.Context, uploadID string) error
-	// Resumed is told how many bytes an earlier run had stored; they aren't told
-	// to Progress again.
-	Resumed func(n int64)
-	// Progress is told of bytes that are safe in S3, part by part. It is called
-	// from several goroutines and must not block.
-	Progress func(n int64)
-	// Told is how many bytes earlier runs have told to Progress. A copy that has
-	// to begin again tells only what goes beyond them.
-	Told int64
 
 	// These replace the constants of the same name in tests.
 	storeBackoff   time.Duration

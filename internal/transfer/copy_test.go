@@ -34,19 +34,18 @@ func TestCopyRanges(t *testing.T) {
 			c := newCopier(t, s)
 			data := origintest.Bytes(1, size)
 			h := origintest.New(data, `"v1"`)
-			var told atomic.Int64
-			c.Progress = func(n int64) { told.Add(n) }
-			c.OnSize = func(n int64) {
+			j := job(c, newSource(t, h), "key")
+			j.OnSize = func(n int64) {
 				if n != int64(size) {
 					t.Errorf("got size %d, want %d", n, size)
 				}
 			}
-			r := mustCopy(t, c, s, newSource(t, h), "key", data)
+			r := mustRun(t, j, s, data)
 			if !r.Verified || !r.Pinned {
 				t.Errorf("got verified %v, pinned %v, want both", r.Verified, r.Pinned)
 			}
-			if told.Load() != int64(size) {
-				t.Errorf("got progress of %d bytes, want %d", told.Load(), size)
+			if j.Copied() != int64(size) || j.Stored() != int64(size) {
+				t.Errorf("got %d bytes copied and %d stored, want %d", j.Copied(), j.Stored(), size)
 			}
 			for i, request := range h.Requests() {
 				if pin := request.Header.Get("If-Match"); i > 0 && size > 0 && pin != `"v1"` {
@@ -129,7 +128,9 @@ func TestObjectSpeaksForItself(t *testing.T) {
 			"Content-Type":        {"text/csv; charset=utf-8"},
 			"Content-Disposition": {`attachment; filename*=UTF-8''a%2Fr%C3%A9sum%C3%A9%22.csv`},
 		}
-		if _, err := c.Start(t.Context(), newSource(t, h), "key", map[string]string{"ticket": "hash"}); err != nil {
+		j := job(c, newSource(t, h), "key")
+		j.Metadata = map[string]string{"ticket": "hash"}
+		if _, err := j.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		got := s.Object("key").Header
@@ -187,7 +188,7 @@ func TestTooLarge(t *testing.T) {
 			c.MaxBytes = 6*mib - 1
 			h := origintest.New(origintest.Bytes(6, 6*mib), `"v1"`)
 			set(h)
-			_, err := c.Start(t.Context(), newSource(t, h), "key", nil)
+			_, err := job(c, newSource(t, h), "key").Start(t.Context())
 			wantFailure(t, c, s, "key", err, failure.TooLarge)
 		})
 	}
@@ -199,7 +200,7 @@ func TestOriginStatus(t *testing.T) {
 		c := newCopier(t, s)
 		var n atomic.Int64
 		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { n.Add(1); w.WriteHeader(status) }))
-		_, err := c.Start(t.Context(), src, "key", nil)
+		_, err := job(c, src, "key").Start(t.Context())
 		wantFailure(t, c, s, "key", err, failure.OriginStatus)
 		if status != 206 && !strings.Contains(err.Error(), fmt.Sprint(status)) {
 			t.Errorf("got %q, want the status %d in it", err, status)
@@ -223,7 +224,7 @@ func TestErrorsKeepSecrets(t *testing.T) {
 		"cut":      newSource(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })),
 	} {
 		src.Client.Header = http.Header{"Authorization": {"planted"}}
-		_, err := c.Start(t.Context(), src, "key", nil)
+		_, err := job(c, src, "key").Start(t.Context())
 		if err == nil {
 			t.Fatalf("%s: got no error", name)
 		}
@@ -245,7 +246,7 @@ func TestSegments(t *testing.T) {
 			c.SegmentBytes = 4 * small
 			data := origintest.Bytes(7, 63*small+5)
 			src := newSource(t, origintest.New(data, `"v1"`))
-			out, err := c.Start(t.Context(), src, "key", nil)
+			out, err := job(c, src, "key").Start(t.Context())
 			if err != nil || out.Work == nil {
 				t.Fatalf("got %+v, %v, want work", out, err)
 			}
@@ -260,22 +261,22 @@ func TestSegments(t *testing.T) {
 				if i == 3 || i == 9 {
 					continue // these workers were killed before they did anything
 				}
-				if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+				if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if out, err = c.Finish(t.Context(), src, *out.Work); err != nil || out.Work == nil {
+			if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Work == nil {
 				t.Fatalf("got %+v, %v, want work", out, err)
 			}
 			if got, want := out.Work.Segments, []Segment{{13, 16}, {37, 40}}; fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Fatalf("got segments %v, want %v", got, want)
 			}
 			for _, segment := range out.Work.Segments {
-				if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+				if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if out, err = c.Finish(t.Context(), src, *out.Work); err != nil || out.Result == nil {
+			if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
 				t.Fatalf("got %+v, %v, want a result", out, err)
 			}
 			wantObject(t, s, "key", data, *out.Result)
@@ -283,10 +284,10 @@ func TestSegments(t *testing.T) {
 				t.Errorf("got %d parts stored, want 64 and the marker", got)
 			}
 			// A worker that comes late, and a Finish whose answer was lost.
-			if err := c.CopySegment(t.Context(), src, Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small, ETag: `"v1"`}, Segment{1, 4}); err != nil {
+			if err := job(c, src, "key").CopySegment(t.Context(), Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small, ETag: `"v1"`}, Segment{1, 4}); err != nil {
 				t.Errorf("a late worker: %v", err)
 			}
-			if again, err := c.Finish(t.Context(), src, Work{Plan: Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small}, Missing: 1}); err != nil || again.Result == nil {
+			if again, err := job(c, src, "key").Finish(t.Context(), Work{Plan: Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small}, Missing: 1}); err != nil || again.Result == nil {
 				t.Errorf("a second Finish: got %+v, %v, want the result", again, err)
 			}
 		})
@@ -301,7 +302,7 @@ func TestSegmentAgain(t *testing.T) {
 	data := origintest.Bytes(8, 20*small)
 	h := origintest.New(data, `"v1"`)
 	src := newSource(t, h)
-	out, err := c.Start(t.Context(), src, "key", nil)
+	out, err := job(c, src, "key").Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,12 +313,12 @@ func TestSegmentAgain(t *testing.T) {
 		}
 		return s3test.Fault{}
 	}
-	if err := c.CopySegment(ctx, src, out.Work.Plan, out.Work.Segments[0]); !errors.Is(err, context.Canceled) {
+	if err := job(c, src, "key").CopySegment(ctx, out.Work.Plan, out.Work.Segments[0]); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want the cancel", err)
 	}
 	before := len(h.Requests())
 	have := len(s.Parts(out.Work.Plan.UploadID)) - 1
-	if err := c.CopySegment(t.Context(), src, out.Work.Plan, out.Work.Segments[0]); err != nil {
+	if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, out.Work.Segments[0]); err != nil {
 		t.Fatal(err)
 	}
 	// One more may be counted that was on its way when the first worker stopped.
@@ -329,15 +330,14 @@ func TestSegmentAgain(t *testing.T) {
 // Rounds end when one of them brings nothing, with the reason.
 func TestFinishWithoutProgress(t *testing.T) {
 	data := origintest.Bytes(9, 20*small)
-	slow := func(c *Copier) { c.Run = time.Microsecond } // no origin moves a part in that
 	for name, tt := range map[string]struct {
-		set    func(c *Copier)
+		run    time.Duration
 		status int // that the origin answers from then on, 0 for the file
 		then   func(h *origintest.File)
 		rounds int
 		want   failure.Code
 	}{
-		"origin too slow":     {set: slow, rounds: 1, want: failure.OriginTooSlow},
+		"origin too slow":     {run: time.Microsecond /* no origin moves a part in that */, rounds: 1, want: failure.OriginTooSlow},
 		"no part can be kept": {rounds: idleRounds, want: failure.Storage},
 		"origin out of order": {status: 503, rounds: idleRounds, want: failure.OriginStatus},
 		"file gone":           {status: 404, rounds: 1, want: failure.OriginStatus},
@@ -357,18 +357,15 @@ func TestFinishWithoutProgress(t *testing.T) {
 				}
 				h.ServeHTTP(w, r)
 			}))
-			out, err := c.Start(t.Context(), src, "key", nil)
+			out, err := job(c, src, "key").Start(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := c.CopySegment(t.Context(), src, out.Work.Plan, out.Work.Segments[0]); err != nil {
+			if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, out.Work.Segments[0]); err != nil {
 				t.Fatal(err)
 			}
-			if out, err = c.Finish(t.Context(), src, *out.Work); err != nil {
+			if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil {
 				t.Fatal(err)
-			}
-			if tt.set != nil {
-				tt.set(c)
 			}
 			status.Store(int64(tt.status))
 			if tt.then != nil {
@@ -377,7 +374,9 @@ func TestFinishWithoutProgress(t *testing.T) {
 			rounds := 0
 			for err == nil {
 				rounds++
-				out, err = c.Finish(t.Context(), src, *out.Work)
+				j := job(c, src, "key")
+				j.Run = tt.run
+				out, err = j.Finish(t.Context(), *out.Work)
 			}
 			if rounds != tt.rounds {
 				t.Errorf("got an end after %d rounds, want %d", rounds, tt.rounds)
@@ -402,12 +401,12 @@ func TestOneBadRound(t *testing.T) {
 	c.SegmentBytes = 2 * small
 	data := origintest.Bytes(64, 20*small)
 	src := newSource(t, origintest.New(data, `"a"`))
-	out, err := c.Start(t.Context(), src, "key", nil)
+	out, err := job(c, src, "key").Start(t.Context())
 	for round := 1; err == nil && out.Work != nil; round++ {
 		for _, segment := range out.Work.Segments {
-			_ = c.CopySegment(t.Context(), src, out.Work.Plan, segment)
+			_ = job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment)
 		}
-		out, err = c.Finish(t.Context(), src, *out.Work)
+		out, err = job(c, src, "key").Finish(t.Context(), *out.Work)
 		bad.Store(round < 2)
 	}
 	if err != nil {
@@ -435,7 +434,7 @@ func TestOneConnection(t *testing.T) {
 		h.ServeHTTP(w, r)
 	}))
 	src.Client.Connections, src.Client.FirstByteTimeout, src.Client.Attempts = 1, 20*time.Second, 1
-	if _, err := c.Start(ctx, src, "key", nil); !errors.Is(err, context.Canceled) {
+	if _, err := job(c, src, "key").Start(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want the copy to be broken off", err)
 	}
 	most.Store(1000)
@@ -480,7 +479,7 @@ func TestNetworkTimeOut(t *testing.T) {
 			c.S3 = s3.New(c.S3.Options(), func(o *s3.Options) { o.HTTPClient = &broken })
 			h := origintest.New(origintest.Bytes(66, tt.size), `"v1"`)
 			h.NoRanges = tt.noRanges
-			out, err := c.Start(t.Context(), newSource(t, h), "key", nil)
+			out, err := job(c, newSource(t, h), "key").Start(t.Context())
 			if out.Work != nil {
 				t.Fatalf("got work %+v, want an error", out.Work)
 			}
@@ -514,7 +513,7 @@ func TestDeadlineLeavesWork(t *testing.T) {
 		h.ServeHTTP(w, r)
 	})
 	src := newSource(t, slow)
-	out, err := c.Start(ctx, src, "key", nil)
+	out, err := job(c, src, "key").Start(ctx)
 	if err != nil || out.Work == nil {
 		t.Fatalf("got %+v, %v, want work", out, err)
 	}
@@ -523,11 +522,11 @@ func TestDeadlineLeavesWork(t *testing.T) {
 	}
 	src = newSource(t, h)
 	for _, segment := range out.Work.Segments {
-		if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+		if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if out, err = c.Finish(t.Context(), src, *out.Work); err != nil || out.Result == nil {
+	if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
 		t.Fatalf("got %+v, %v, want a result", out, err)
 	}
 	wantObject(t, s, "key", data, *out.Result)
@@ -540,26 +539,27 @@ func TestDeadlineWithoutWork(t *testing.T) {
 		s := newS3(t)
 		c := newCopier(t, s)
 		ctx := newDue(time.Hour)
-		_, err := c.Start(ctx, newSource(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, err := job(c, newSource(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			close(ctx.passed)
 			<-r.Context().Done()
-		})), "key", nil)
+		})), "key").Start(ctx)
 		wantFailure(t, c, s, "key", err, failure.OriginUnreachable)
 	})
 	t.Run("a small file that stalls", func(t *testing.T) {
 		s := newS3(t)
 		c := newCopier(t, s)
 		ctx := newDue(time.Hour)
-		c.OnSize = func(int64) { close(ctx.passed) } // it has answered
 		h := origintest.New(data[:small], `"v1"`)
-		_, err := c.Start(ctx, newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		j := job(c, newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			origintest.Slow(h, w, r, 100, func(sent int) bool {
 				if sent > 0 {
 					<-r.Context().Done()
 				}
 				return sent == 0
 			})
-		})), "key", nil)
+		})), "key")
+		j.OnSize = func(int64) { close(ctx.passed) } // it has answered
+		_, err := j.Start(ctx)
 		wantFailure(t, c, s, "key", err, failure.OriginTooSlow)
 	})
 	for _, op := range []string{"HeadObject", "ListMultipartUploads", "CreateMultipartUpload", "CompleteMultipartUpload", "GetObject"} {
@@ -577,10 +577,11 @@ func TestDeadlineWithoutWork(t *testing.T) {
 				}
 				return s3test.Fault{}
 			}
-			_, err := c.Start(ctx, src, "key", nil)
+			_, err := job(c, src, "key").Start(ctx)
+			var outOfTime *OutOfTime
 			var later *origin.Later
-			if !errors.As(err, &later) {
-				t.Fatalf("got %v, want to be told to come again", err)
+			if !errors.As(err, &outOfTime) || errors.As(err, &later) {
+				t.Fatalf("got %v, want an OutOfTime, which is no wish of the origin's", err)
 			}
 			before := len(h.Requests())
 			mustCopy(t, c, s, src, "key", data)
@@ -607,7 +608,7 @@ func TestNoPartBegunTooLate(t *testing.T) {
 		{soon, time.Minute, errLate},
 		{t.Context(), time.Hour, nil},
 	} {
-		c := &copying{took: tt.took}
+		c := &rangeCopy{took: tt.took}
 		if err := c.worthwhile(tt.ctx); err != tt.want || c.late != (err != nil) {
 			t.Errorf("after a part of %s: got %v, late %v, want %v", tt.took, err, c.late, tt.want)
 		}
@@ -621,7 +622,7 @@ func TestNoPartBegunTooLate(t *testing.T) {
 		time.Sleep(1200 * time.Millisecond)
 		h.ServeHTTP(w, r)
 	}))
-	out, err := c.Start(newDue(time.Second), src, "key", nil)
+	out, err := job(c, src, "key").Start(newDue(time.Second))
 	if err != nil || out.Work == nil || out.Work.Missing < 95 {
 		t.Fatalf("got %+v, %v, want work of nearly all parts", out, err)
 	}
@@ -636,8 +637,9 @@ func TestOriginTooSlow(t *testing.T) {
 			origintest.Slow(h, w, r, 1000, func(int) bool { time.Sleep(10 * time.Millisecond); return r.Context().Err() == nil })
 		}))
 		ctx := newDue(time.Hour)
-		c.OnSize = func(int64) { close(ctx.passed) } // it has answered
-		_, err := c.Start(ctx, src, "key", nil)
+		j := job(c, src, "key")
+		j.OnSize = func(int64) { close(ctx.passed) } // it has answered
+		_, err := j.Start(ctx)
 		wantFailure(t, c, s, "key", err, failure.OriginTooSlow)
 	})
 	t.Run("stream that can't be carried", func(t *testing.T) {
@@ -656,7 +658,7 @@ func TestOriginTooSlow(t *testing.T) {
 	t.Run("part that can't be moved in one run", func(t *testing.T) {
 		s := newS3(t)
 		c := newCopier(t, s)
-		c.SegmentBytes, c.Run = small, time.Minute
+		c.SegmentBytes = small
 		h := origintest.New(origintest.Bytes(13, 64*kib), `"v1"`)
 		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			origintest.Slow(h, w, r, 512, func(int) bool { time.Sleep(5 * time.Millisecond); return true })
@@ -666,11 +668,13 @@ func TestOriginTooSlow(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		err = c.fastEnough(t.Context(), f, Plan{Size: 1 << 45, PartSize: 4 << 30})
+		j := job(c, src, "key")
+		j.Run = time.Minute
+		err = j.isFast(t.Context(), f, Plan{Size: 1 << 45, PartSize: 4 << 30})
 		if failure.CodeOf(err) != failure.OriginTooSlow {
 			t.Errorf("got %v, want %s", err, failure.OriginTooSlow)
 		}
-		if err := c.fastEnough(t.Context(), f, Plan{Size: 1 << 45, PartSize: 2 * small}); err != nil {
+		if err := j.isFast(t.Context(), f, Plan{Size: 1 << 45, PartSize: 2 * small}); err != nil {
 			t.Errorf("got %v for parts that can be moved", err)
 		}
 	})
@@ -680,13 +684,14 @@ func TestCallerMetadataAndUploadHook(t *testing.T) {
 	s := newS3(t)
 	c := newCopier(t, s)
 	refused := failure.New(failure.Cancelled, "no")
-	c.OnUpload = func(_ context.Context, id string) error {
+	j := job(c, newSource(t, origintest.New(origintest.Bytes(14, 3*small), `"v1"`)), "key")
+	j.OnUpload = func(_ context.Context, id string) error {
 		if len(s.Open()) != 1 || s.Open()[0] != id {
 			t.Errorf("told of upload %q, open are %v", id, s.Open())
 		}
 		return refused
 	}
-	_, err := c.Start(t.Context(), newSource(t, origintest.New(origintest.Bytes(14, 3*small), `"v1"`)), "key", nil)
+	_, err := j.Start(t.Context())
 	if !errors.Is(err, refused) {
 		t.Fatalf("got %v, want the hook's error", err)
 	}
@@ -713,7 +718,7 @@ func TestLater(t *testing.T) {
 		h.ServeHTTP(w, r)
 	}))
 	began := time.Now()
-	_, err := c.Start(t.Context(), src, "key", nil)
+	_, err := job(c, src, "key").Start(t.Context())
 	var later *origin.Later
 	if !errors.As(err, &later) || later.After < 90*time.Second || later.After > 108*time.Second {
 		t.Fatalf("got %v, want to be told to come back in 90 s to 108 s", err)

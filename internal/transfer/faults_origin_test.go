@@ -87,11 +87,10 @@ func TestCutBodies(t *testing.T) {
 				}
 				h.ServeHTTP(w, r)
 			}))
-			var told atomic.Int64
-			c.Progress = func(n int64) { told.Add(n) }
-			mustCopy(t, c, s, src, fmt.Sprint("key", i), data)
-			if told.Load() != int64(len(data)) {
-				t.Errorf("got progress of %d bytes, want %d", told.Load(), len(data))
+			j := job(c, src, fmt.Sprint("key", i))
+			mustRun(t, j, s, data)
+			if j.Copied() != int64(len(data)) {
+				t.Errorf("got %d bytes copied, want %d", j.Copied(), len(data))
 			}
 		}
 	})
@@ -104,7 +103,7 @@ func TestCutBodies(t *testing.T) {
 		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			origintest.Cut(h, w, r, small, origintest.FIN)
 		}))
-		_, err := c.Start(t.Context(), src, "key", nil)
+		_, err := job(c, src, "key").Start(t.Context())
 		wantFailure(t, c, s, "key", err, failure.OriginTruncated)
 		if got := len(h.Requests()); got != restarts+1 {
 			t.Errorf("got %d tries, want %d", got, restarts+1)
@@ -171,7 +170,7 @@ func TestFileReplacedMidCopy(t *testing.T) {
 				})
 				trial.Store(&next)
 				key := fmt.Sprint("key", i)
-				_, err := c.Start(t.Context(), src, key, nil)
+				_, err := job(c, src, key).Start(t.Context())
 				switch o := s.Object(key); {
 				case err == nil && o != nil && isOneOf(o.Data, old, fresh):
 					counts["whole"]++
@@ -308,7 +307,7 @@ func TestWrongRanges(t *testing.T) {
 					}
 					h.ServeHTTP(w, r)
 				}))
-				out, err := c.Start(t.Context(), src, "key", nil)
+				out, err := job(c, src, "key").Start(t.Context())
 				if err != nil {
 					wantFailure(t, c, s, "key", err, failure.OriginChanged)
 					return
@@ -407,7 +406,7 @@ func TestCloseDelimitedBody(t *testing.T) {
 			w.Header().Set("Repr-Digest", sha256Header(data))
 			cut.ServeHTTP(w, r)
 		}))
-		_, err := c.Start(t.Context(), src, "key", nil)
+		_, err := job(c, src, "key").Start(t.Context())
 		wantFailure(t, c, s, "key", err, failure.DigestMismatch)
 	})
 }
@@ -436,7 +435,7 @@ func TestDigests(t *testing.T) {
 				}
 				bad := origintest.New(flipped(data), `"v1"`)
 				bad.NoRanges, bad.Header = h.NoRanges, h.Header
-				_, err := c.Start(t.Context(), newSource(t, bad), "bad", nil)
+				_, err := job(c, newSource(t, bad), "bad").Start(t.Context())
 				if onlyWhole {
 					if err != nil {
 						t.Errorf("got %v for the digest of a range", err)
@@ -460,7 +459,7 @@ func TestDigests(t *testing.T) {
 			t.Errorf("got digest %q, want none claimed", r.Digest)
 		}
 		c.digestReadBack++
-		_, err := c.Start(t.Context(), newSource(t, h), "bad", nil)
+		_, err := job(c, newSource(t, h), "bad").Start(t.Context())
 		wantFailure(t, c, s, "bad", err, failure.DigestMismatch)
 	})
 	t.Run("none", func(t *testing.T) {
@@ -482,14 +481,14 @@ func TestDigests(t *testing.T) {
 				h.Replace(flipped(data), `"v1"`)
 			}
 			src := newSource(t, h)
-			out, err := c.Start(t.Context(), src, "key", nil)
+			out, err := job(c, src, "key").Start(t.Context())
 			for err == nil && out.Work != nil {
 				for _, segment := range out.Work.Segments {
-					if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+					if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
 						t.Fatal(err)
 					}
 				}
-				out, err = c.Finish(t.Context(), src, *out.Work)
+				out, err = job(c, src, "key").Finish(t.Context(), *out.Work)
 			}
 			if !good {
 				wantFailure(t, c, s, "key", err, failure.DigestMismatch)
@@ -532,7 +531,7 @@ func TestRetryAfter(t *testing.T) {
 					h.ServeHTTP(w, r)
 				}))
 				began := time.Now()
-				_, err := c.Start(t.Context(), src, "key", nil)
+				_, err := job(c, src, "key").Start(t.Context())
 				var later *origin.Later
 				if errors.As(err, &later) != tt.later || err != nil && !tt.later {
 					t.Fatalf("got %v", err)
@@ -582,7 +581,7 @@ func TestFlakyOrigin(t *testing.T) {
 			u := *src.URL
 			u.Path = fmt.Sprint("/job", i)
 			key := fmt.Sprint("key", i)
-			if _, err := c.Start(t.Context(), Source{src.Client, &u}, key, nil); err != nil {
+			if _, err := job(c, Source{src.Client, &u}, key).Start(t.Context()); err != nil {
 				t.Log(err, errors.Unwrap(failure.As(err)))
 				failed.Add(1)
 				return
@@ -613,6 +612,6 @@ func TestShortChunkedRange(t *testing.T) {
 		w.(http.Flusher).Flush()
 		_, _ = w.Write(make([]byte, 500))
 	}))
-	_, err := c.Start(t.Context(), src, "key", nil)
+	_, err := job(c, src, "key").Start(t.Context())
 	wantFailure(t, c, s, "key", err, failure.OriginTruncated)
 }

@@ -94,7 +94,7 @@ func TestS3Fails(t *testing.T) {
 				if op == "PutObject" {
 					size = 1000
 				}
-				_, err := c.Start(t.Context(), newSource(t, origintest.New(origintest.Bytes(37, size), `"v1"`)), "key", nil)
+				_, err := job(c, newSource(t, origintest.New(origintest.Bytes(37, size), `"v1"`)), "key").Start(t.Context())
 				healed.Store(true)
 				wantFailure(t, c, s, "key", err, failure.Storage)
 				if got := s.Calls(op); code != "SlowDown" && got > 12 {
@@ -158,16 +158,16 @@ func TestLostReplyIsSettled(t *testing.T) {
 		c := newCopier(t, s)
 		c.SegmentBytes, s.Fault = 5*small, lose
 		src := newSource(t, origintest.New(data, `"v1"`))
-		out, err := c.Start(t.Context(), src, "key", nil)
+		out, err := job(c, src, "key").Start(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, segment := range out.Work.Segments {
-			if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+			if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if out, err = c.Finish(t.Context(), src, *out.Work); err != nil || out.Result == nil {
+		if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
 			t.Fatalf("got %+v, %v, want a result", out, err)
 		}
 		wantObject(t, s, "key", data, *out.Result)

@@ -101,22 +101,31 @@ func sourceOf(t testing.TB, raw string) Source {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &origin.Client{Base: &url.URL{Scheme: u.Scheme, Host: u.Host}, AllowLoopback: true, Backoff: time.Millisecond, Connections: 8}
+	client := &origin.Client{Base: u, AllowLoopback: true, Backoff: time.Millisecond, Connections: 8}
 	t.Cleanup(client.CloseIdleConnections)
 	return Source{Client: client, URL: u}
 }
 
-// mustCopy copies and holds the object against want.
+// job is one run that copies src to key.
+func job(c *Copier, src Source, key string) *Job { return &Job{Copier: c, Source: src, Key: key} }
+
+// mustCopy copies and compares the object with want.
 func mustCopy(t testing.TB, c *Copier, s *s3test.Server, src Source, key string, want []byte) Result {
 	t.Helper()
-	out, err := c.Start(t.Context(), src, key, nil)
+	return mustRun(t, job(c, src, key), s, want)
+}
+
+// mustRun runs j and compares the object with want.
+func mustRun(t testing.TB, j *Job, s *s3test.Server, want []byte) Result {
+	t.Helper()
+	out, err := j.Start(t.Context())
 	if err != nil {
 		t.Fatalf("got error %v (%v)", err, errors.Unwrap(failure.As(err)))
 	}
 	if out.Result == nil {
 		t.Fatalf("got work %+v, want a result", out.Work)
 	}
-	wantObject(t, s, key, want, *out.Result)
+	wantObject(t, s, j.Key, want, *out.Result)
 	return *out.Result
 }
 

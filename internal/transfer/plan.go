@@ -11,7 +11,7 @@ import (
 const (
 	MaxParts    = 10_000
 	MaxPartSize = 5 << 30
-	MinPartSize = 5 << 20 // but for the last part
+	MinPartSize = 5 << 20 // except the last part
 )
 
 // maxSegments keeps the workflow's state small: 400 segments are 16 KB of the
@@ -73,6 +73,13 @@ func (p Plan) Parts() int32 {
 func (p Plan) Span(n int32) (start, end int64) {
 	start = int64(n-1) * p.PartSize
 	return start, min(start+p.PartSize, p.Size)
+}
+
+// bytes is how many bytes the parts of s have.
+func (p Plan) bytes(s Segment) int64 {
+	start, _ := p.Span(s.First)
+	_, end := p.Span(s.Last)
+	return end - start
 }
 
 // Segments cuts the plan into runs of parts of at least segmentBytes, the last

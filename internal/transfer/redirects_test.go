@@ -57,7 +57,7 @@ func TestRedirects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newS3(t)
 			c := newCopier(t, s)
-			out, err := c.Start(t.Context(), tt.src, "key", nil)
+			out, err := job(c, tt.src, "key").Start(t.Context())
 			if tt.want != "" {
 				wantFailure(t, c, s, "key", err, tt.want)
 				return
@@ -123,12 +123,12 @@ func TestRedirects(t *testing.T) {
 			}
 			h.ServeHTTP(w, r)
 		}))
-		out, err := c.Start(t.Context(), src, "key", nil)
+		out, err := job(c, src, "key").Start(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, segment := range out.Work.Segments {
-			if err := c.CopySegment(t.Context(), src, out.Work.Plan, segment); err != nil {
+			if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -39,7 +39,7 @@ func TestStoresThatKnowLess(t *testing.T) {
 			mustCopy(t, c, s, newSource(t, stream), "stream", data)
 
 			most.Store(6)
-			if _, err := c.Start(ctx, src, "again", nil); err == nil {
+			if _, err := job(c, src, "again").Start(ctx); err == nil {
 				t.Fatal("got no error from a copy that was broken off")
 			}
 			mustCopy(t, c, s, src, "again", data)

@@ -31,14 +31,14 @@ const (
 )
 
 // stream copies a file that comes as one body, by the SDK's upload manager. The
-// manager cuts it into parts and retries them; this package's own calls stand
-// under it, so that a stream's object is completed, compared and aborted like
+// manager cuts it into parts and retries them; it makes its calls through this
+// package, so that a stream's object is completed, compared and aborted like
 // any other.
-func (c *Copier) stream(ctx context.Context, f *origin.File, o object, count *counter) (Result, error) {
+func (j *Job) stream(ctx context.Context, f *origin.File, o object) (Result, error) {
 	src := f.Stream()
 	defer src.Close()
-	r := &streamReader{ctx: ctx, src: src, size: f.Size, limit: cmp.Or(c.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
-	partSize := max(cmp.Or(c.streamPartSize, StreamPartSize), c.partSize())
+	r := &streamReader{ctx: ctx, src: &passing{Reader: src, progress: &j.progress, furthest: new(int64)}, size: f.Size, limit: cmp.Or(j.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
+	partSize := max(cmp.Or(j.streamPartSize, StreamPartSize), j.partSize())
 	if f.Size > 0 {
 		plan, err := NewPlan(f.Size, partSize)
 		if err != nil {
@@ -48,12 +48,12 @@ func (c *Copier) stream(ctx context.Context, f *origin.File, o object, count *co
 	} else {
 		r.limit = min(r.limit, partSize*MaxParts)
 	}
-	s := &store{Client: c.S3, c: c, o: o, count: count, have: map[int32]part{}}
+	s := &store{Client: j.S3, j: j, o: o, have: map[int32]part{}}
 	up := manager.NewUploader(s, func(u *manager.Uploader) {
 		u.PartSize = partSize
 		u.Concurrency = streamConcurrency
 	})
-	_, err := up.Upload(ctx, &s3.PutObjectInput{Bucket: &c.Bucket, Key: &o.key, Body: r})
+	_, err := up.Upload(ctx, &s3.PutObjectInput{Bucket: &j.Bucket, Key: &o.key, Body: r})
 	switch {
 	case err == nil:
 		return s.result, nil
@@ -116,9 +116,8 @@ func (r *streamReader) fastEnough() error {
 // the object's own headers, and our way of completing and aborting.
 type store struct {
 	*s3.Client
-	c     *Copier
-	o     object
-	count *counter
+	j *Job
+	o object
 
 	mu     sync.Mutex
 	plan   Plan
@@ -128,21 +127,21 @@ type store struct {
 
 func (s *store) PutObject(ctx context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
 	var err error
-	if s.result, err = s.c.put(ctx, s.o, in.Body.(io.ReadSeeker)); err != nil {
+	if s.result, err = s.j.put(ctx, s.o, in.Body.(io.ReadSeeker)); err != nil {
 		return nil, err
 	}
-	s.count.add(s.result.Bytes)
+	s.j.progress.store(s.result.Bytes)
 	return &s3.PutObjectOutput{}, nil
 }
 
 func (s *store) CreateMultipartUpload(ctx context.Context, _ *s3.CreateMultipartUploadInput, _ ...func(*s3.Options)) (*s3.CreateMultipartUploadOutput, error) {
-	id, composite, err := s.c.create(ctx, s.o)
+	id, composite, err := s.j.create(ctx, s.o)
 	if err != nil {
 		return nil, err
 	}
 	s.plan = Plan{Key: s.o.key, UploadID: id, Composite: composite}
-	if s.c.OnUpload != nil {
-		if err := s.c.OnUpload(ctx, id); err != nil {
+	if s.j.OnUpload != nil {
+		if err := s.j.OnUpload(ctx, id); err != nil {
 			return nil, err
 		}
 	}
@@ -151,14 +150,14 @@ func (s *store) CreateMultipartUpload(ctx context.Context, _ *s3.CreateMultipart
 
 func (s *store) UploadPart(ctx context.Context, in *s3.UploadPartInput, _ ...func(*s3.Options)) (*s3.UploadPartOutput, error) {
 	n := aws.ToInt32(in.PartNumber)
-	p, err := s.c.putPart(ctx, s.plan, n, in.Body.(io.ReadSeeker)) // the manager's buffer
+	p, err := s.j.putPart(ctx, s.plan, n, in.Body.(io.ReadSeeker)) // the manager's buffer
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	s.have[n] = p
 	s.mu.Unlock()
-	s.count.add(p.size)
+	s.j.progress.store(p.size)
 	return &s3.UploadPartOutput{ETag: &p.etag}, nil
 }
 
@@ -168,7 +167,7 @@ func (s *store) CompleteMultipartUpload(ctx context.Context, _ *s3.CompleteMulti
 	for _, p := range s.have {
 		s.plan.Size += p.size
 	}
-	if s.result, err = s.c.complete(ctx, s.plan, s.have, s.o); err != nil {
+	if s.result, err = s.j.complete(ctx, s.plan, s.have, s.o); err != nil {
 		return nil, err
 	}
 	return &s3.CompleteMultipartUploadOutput{}, nil
@@ -176,7 +175,7 @@ func (s *store) CompleteMultipartUpload(ctx context.Context, _ *s3.CompleteMulti
 
 func (s *store) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipartUploadInput, _ ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error) {
 	// The manager calls this with the context whose end may be the reason.
-	ctx, cancel := alive(ctx)
+	ctx, cancel := detached(ctx)
 	defer cancel()
-	return &s3.AbortMultipartUploadOutput{}, s.c.abort(ctx, s.o.key, aws.ToString(in.UploadId))
+	return &s3.AbortMultipartUploadOutput{}, s.j.abort(ctx, s.o.key, aws.ToString(in.UploadId))
 }

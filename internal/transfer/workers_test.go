@@ -51,7 +51,7 @@ func TestKilled(t *testing.T) {
 			defer mu.Unlock()
 			return locked(op, n, r)
 		}
-		_, err := c.Start(ctx, src, "key", nil)
+		_, err := job(c, src, "key").Start(ctx)
 		kill(nil)
 		mustCopy(t, c, s, src, "key", data)
 		// All that was asked for, by both, is the file once, the parts that were
@@ -89,7 +89,7 @@ func TestResumeOnlyTheSame(t *testing.T) {
 				}
 				return s3test.Fault{}
 			}
-			if _, err := c.Start(ctx, src, "key", nil); err == nil {
+			if _, err := job(c, src, "key").Start(ctx); err == nil {
 				t.Fatal("got no error from a copy that was killed")
 			}
 			if open := s.Open(); len(open) != 1 || len(s.Parts(open[0])) < 5 {
@@ -120,7 +120,7 @@ func TestAnotherWorkerWasFirst(t *testing.T) {
 		}
 		h := origintest.New(data, `"v1"`)
 		h.NoRanges = size == 6*mib
-		out, err := c.Start(t.Context(), newSource(t, h), "key", nil)
+		out, err := job(c, newSource(t, h), "key").Start(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,9 +150,10 @@ func TestFinishedMeanwhile(t *testing.T) {
 	}
 }
 
-// What was told of a copy is not told again by the run that continues it, nor by
-// one that has to begin anew: progress never goes beyond the file.
-func TestProgressOfASecondRun(t *testing.T) {
+// Progress counts bytes as they pass, and each once: neither a part that has to
+// be sent again nor a run that continues another, or has to begin from nothing,
+// moves it back or beyond the file.
+func TestProgress(t *testing.T) {
 	for name, test := range map[string]struct {
 		size   int64
 		stored int // parts of the first run, the marker among them
@@ -161,35 +162,86 @@ func TestProgressOfASecondRun(t *testing.T) {
 			s := newS3(t)
 			c := newCopier(t, s)
 			ctx, kill := context.WithCancel(t.Context())
-			var again atomic.Bool
+			var second atomic.Bool
 			s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
-				if op == "UploadPart" && n > test.stored && !again.Load() {
-					return s3test.Fault{Drop: true, Before: func() { <-ctx.Done() }}
+				switch {
+				case op != "UploadPart":
+				case n%3 == 0:
+					return s3test.Fault{Code: "InternalError", Status: 500}
+				case n > test.stored && !second.Load():
+					return s3test.Fault{Drop: true, Before: func() { kill(); <-ctx.Done() }}
 				}
 				return s3test.Fault{}
-			}
-			var told atomic.Int64
-			c.Progress = func(n int64) {
-				if told.Add(n) >= test.size/4 {
-					kill()
-				}
 			}
 			h := origintest.New(origintest.Bytes(54, int(test.size)), `"v1"`)
 			h.NoRanges, h.Chunked = name == "stream", name == "stream"
 			src := newSource(t, h)
-			if _, err := c.Start(ctx, src, "key", nil); err == nil {
+			first := job(c, src, "key")
+			if _, err := first.Start(ctx); err == nil {
 				t.Fatal("got no error from a copy that was killed")
 			}
-			again.Store(true)
-			c.Told = told.Load()
-			if _, err := c.Start(t.Context(), src, "key", nil); err != nil {
+			if got := first.Copied(); got <= first.Stored() || got > test.size {
+				t.Errorf("got %d bytes copied of %d, want more than the %d that were stored", got, test.size, first.Stored())
+			}
+			second.Store(true)
+			again := job(c, src, "key")
+			again.Reported = first.Copied()
+			again.OnSize = func(int64) {
+				if got := again.Copied(); got != again.Reported {
+					t.Errorf("got %d bytes copied at the start, want the %d of the first run", got, again.Reported)
+				}
+			}
+			if _, err := again.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			// Parts that came to be stored while the first run ended were told by nobody.
-			if got := told.Load(); got > test.size || got <= c.Told || name == "stream" && got != test.size {
-				t.Errorf("got %d bytes told of %d, %d of them by the first run", got, test.size, c.Told)
+			if got := again.Copied(); got != test.size {
+				t.Errorf("got %d bytes copied, want %d", got, test.size)
+			}
+			if got := again.Stored() + again.Resumed(); got != test.size {
+				t.Errorf("got %d bytes resumed and %d stored, want %d in all", again.Resumed(), again.Stored(), test.size)
 			}
 		})
+	}
+}
+
+// The progress of segments adds up to the file, whatever a round left of them.
+func TestProgressOfSegments(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	c.SegmentBytes = 4 * small
+	data := origintest.Bytes(67, 15*small+5)
+	src := newSource(t, origintest.New(data, `"v1"`))
+	out, err := job(c, src, "key").Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+		if op == "UploadPart" && n%3 == 0 && n < 100 {
+			return s3test.Fault{Code: "AccessDenied", Status: 403}
+		}
+		return s3test.Fault{}
+	}
+	copied := map[Segment]int64{}
+	for out.Work != nil {
+		for _, segment := range out.Work.Segments {
+			j, home := job(c, src, "key"), c.Home(out.Work.Plan, segment)
+			j.Reported = copied[home]
+			_ = j.CopySegment(t.Context(), out.Work.Plan, segment)
+			if j.Copied() < copied[home] {
+				t.Errorf("segment %v: got %d bytes copied after %d", home, j.Copied(), copied[home])
+			}
+			copied[home] = j.Copied()
+		}
+		if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var total int64
+	for _, n := range copied {
+		total += n
+	}
+	if len(copied) != 4 || total != int64(len(data)) {
+		t.Errorf("got %d bytes copied in %d segments, want %d in 4", total, len(copied), len(data))
 	}
 }
 
@@ -215,7 +267,7 @@ func TestTwoWorkers(t *testing.T) {
 			c := newCopier(t, s)
 			wg.Go(func() {
 				time.Sleep(gap * time.Duration(w))
-				results[w], errs[w] = c.Start(t.Context(), src, "key", nil)
+				results[w], errs[w] = job(c, src, "key").Start(t.Context())
 			})
 		}
 		wg.Wait()
@@ -261,11 +313,11 @@ func TestLoserLeavesTheWinnerAlone(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				<-begun
-				if _, err := winner.Start(t.Context(), src, "key", nil); err != nil {
+				if _, err := job(winner, src, "key").Start(t.Context()); err != nil {
 					t.Errorf("the winner: %v", err)
 				}
 			})
-			_, _ = loser.Start(ctx, same, "key", nil)
+			_, _ = job(loser, same, "key").Start(ctx)
 			wg.Wait()
 			if o := s.Object("key"); o == nil || !bytes.Equal(o.Data, data) {
 				t.Errorf("got %v, want the file", o)
@@ -305,7 +357,7 @@ func TestCancel(t *testing.T) {
 			}))
 			cancelled := make(chan time.Time, 1)
 			context.AfterFunc(ctx, func() { cancelled <- time.Now() })
-			_, err := c.Start(ctx, src, "key", nil)
+			_, err := job(c, src, "key").Start(ctx)
 			if d := time.Since(<-cancelled); d > 10*time.Second {
 				t.Errorf("got %s until it stopped, want 1 s and little more", d)
 			}
@@ -380,7 +432,7 @@ func TestAbortOutlastsALatePart(t *testing.T) {
 		}
 		return s3test.Fault{}
 	}
-	_, err := c.Start(ctx, newSource(t, origintest.New(origintest.Bytes(44, 10*small), `"v1"`)), "key", nil)
+	_, err := job(c, newSource(t, origintest.New(origintest.Bytes(44, 10*small), `"v1"`)), "key").Start(ctx)
 	if failure.CodeOf(err) != failure.Cancelled {
 		t.Fatalf("got %v, want %s", err, failure.Cancelled)
 	}

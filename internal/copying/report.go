@@ -1,0 +1,93 @@
+package copying
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"async-download/internal/meeting"
+	"async-download/internal/socket"
+)
+
+const (
+	// tick is how often the bytes copied are written and a cancel is looked for.
+	tick = time.Second
+	// postTimeout drops a message about progress before the next worker may send
+	// one, so that none is overtaken.
+	postTimeout = 900 * time.Millisecond
+)
+
+// reporter writes what a worker has copied into the item, and posts what all of
+// them have to the client.
+type reporter struct {
+	worker *Worker
+	arn    string
+	copied func() int64
+	stop   context.CancelCauseFunc
+
+	total    atomic.Pointer[int64] // nil: not known
+	reported int64
+}
+
+func (r *reporter) setTotal(n int64) {
+	if n >= 0 {
+		r.total.Store(&n)
+	}
+}
+
+// start reports every tick until ctx ends or the function it returns is called.
+func (r *reporter) start(ctx context.Context) (finish func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	r.reported = r.copied()
+	var running sync.WaitGroup
+	running.Go(func() {
+		ticker := time.NewTicker(tick)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			// Among many workers most see that another has just posted, and spare the
+			// item, which takes 1,000 writes a second, an attempt of theirs.
+			if item, ok := r.report(ctx); ok && item.Format == socket.JSON && r.worker.Table.Due(item) {
+				r.post(ctx)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// report writes the bytes copied and stops the copy if it was cancelled. The next
+// write makes up for one that fails: the copy is not held up.
+func (r *reporter) report(ctx context.Context) (meeting.Item, bool) {
+	copied := r.copied()
+	item, err := r.worker.Table.Progress(ctx, r.arn, copied-r.reported, r.total.Load())
+	switch {
+	case errors.Is(err, meeting.ErrUnknown) || err == nil && stopped(item):
+		r.stop(cancelled())
+		return item, false
+	case err != nil:
+		return item, false
+	}
+	r.reported = copied
+	return item, true
+}
+
+func (r *reporter) post(ctx context.Context) {
+	item, err := r.worker.Table.Announce(ctx, r.arn)
+	if err != nil {
+		return
+	}
+	c, _ := item.Connection()
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
+	// The delivery notices a client that is gone and handles it.
+	_ = r.worker.Socket.Post(ctx, c, socket.Progress(item.Copied(), item.BytesTotal))
+}

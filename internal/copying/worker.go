@@ -1,0 +1,225 @@
+// Package copying runs the copy of a download in a Lambda function: it finds out
+// what to copy, keeps the client informed, stops when the download is cancelled,
+// ends before the function's time does, and records what it took.
+package copying
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"async-download/internal/execution"
+	"async-download/internal/failure"
+	"async-download/internal/link"
+	"async-download/internal/meeting"
+	"async-download/internal/metric"
+	"async-download/internal/origin"
+	"async-download/internal/socket"
+	"async-download/internal/ticket"
+	"async-download/internal/transfer"
+)
+
+const (
+	// margin is what is left of the function's time for the parts in flight and for
+	// the answer: a function that reaches its time-out is killed and answers nothing.
+	margin = 20 * time.Second
+	// patience is how long an origin may delay a copy before it sends the first
+	// part. Later, what was copied is worth waiting for.
+	patience = 2 * time.Hour
+)
+
+// Worker copies downloads, one at a time. Finish needs no Socket.
+type Worker struct {
+	Table   *meeting.Meeting
+	Copier  *transfer.Copier
+	Origin  *origin.Client
+	Socket  *socket.Socket
+	Metrics *metric.Recorder
+}
+
+// Output is what the state machine continues with: the segments that are left, and
+// how many seconds to wait first.
+type Output struct {
+	Work        transfer.Work `json:"work"`
+	WaitSeconds int64         `json:"waitSeconds"`
+}
+
+// Copy copies the file of an execution. What a run can't do is in the output. The
+// error is a [failure.Error] or wraps one.
+func (w *Worker) Copy(ctx context.Context, arn string) (Output, error) {
+	return w.run(ctx, arn, nil, transfer.Segment{})
+}
+
+// CopySegment copies one segment of a file. Reaching the end of the function's
+// time is no error: Finish finds what is missing.
+func (w *Worker) CopySegment(ctx context.Context, arn string, plan transfer.Plan, segment transfer.Segment) (Output, error) {
+	return w.run(ctx, arn, &plan, segment)
+}
+
+func (w *Worker) run(ctx context.Context, arn string, plan *transfer.Plan, segment transfer.Segment) (Output, error) {
+	log := slog.With("execution", execution.NameOf(arn), "segment", segment)
+	s := runStats{began: time.Now()}
+	out, err := w.copy(ctx, arn, plan, segment, &s)
+	w.record(arn, s.values(out.Result, err))
+	seconds := time.Since(s.began).Seconds()
+	var later *origin.Later
+	switch {
+	case errors.As(err, &later) && !s.continued && time.Since(s.asked) > patience:
+		log.WarnContext(ctx, "giving up: origin kept asking for delays", "error", later.Err)
+		return Output{}, later.Err
+	case err == nil && out.Work != nil:
+		log.InfoContext(ctx, "planned", "segments", len(out.Work.Segments), "seconds", seconds)
+		return Output{Work: *out.Work}, nil
+	case err == nil:
+		log.InfoContext(ctx, "copied", "result", out.Result, "seconds", seconds)
+		return Output{}, nil
+	}
+	return ended(ctx, log, err)
+}
+
+// ended is what becomes of a run's error.
+func ended(ctx context.Context, log *slog.Logger, err error) (Output, error) {
+	var later *origin.Later
+	var outOfTime *transfer.OutOfTime
+	switch {
+	case errors.As(err, &later):
+		log.InfoContext(ctx, "origin asked to retry later", "code", later.Err.Code, "after", later.After.String())
+		return Output{WaitSeconds: int64(later.After.Seconds()) + 1}, nil
+	case errors.As(err, &outOfTime):
+		log.InfoContext(ctx, "out of time; it is run again", "error", failure.As(err))
+		return Output{WaitSeconds: 1}, nil
+	}
+	log.WarnContext(ctx, "not copied", "error", failure.As(err))
+	return Output{}, err
+}
+
+func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segment transfer.Segment, s *runStats) (transfer.Outcome, error) {
+	item, source, err := w.source(ctx, arn)
+	if err != nil {
+		return transfer.Outcome{}, err
+	}
+	s.asked, s.continued = item.Asked(), item.BytesCopied > 0
+
+	working, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var cancel context.CancelFunc
+	job := &transfer.Job{Copier: w.Copier, Source: source, Key: link.Key(execution.NameOf(arn)), Metadata: map[string]string{}}
+	s.job = job
+	if item.TicketHash != "" {
+		job.Metadata[ticket.Meta] = item.TicketHash
+	}
+	working, job.Run, cancel = inTime(working)
+	defer cancel()
+	job.OnUpload = func(ctx context.Context, id string) error { return cancelledIfEnded(w.Table.Uploading(ctx, arn, id)) }
+	p := reporter{worker: w, arn: arn, copied: job.Copied, stop: stop}
+	if plan == nil {
+		job.Reported = item.BytesCopied
+	} else {
+		p.copied = job.Stored
+	}
+	job.OnSize = p.setTotal
+	finish := p.start(working)
+
+	if plan != nil {
+		err := job.CopySegment(working, *plan, segment)
+		finish()
+		p.report(ctx)
+		return transfer.Outcome{}, err
+	}
+	out, err := job.Start(working)
+	finish()
+	if err != nil || out.Result == nil {
+		p.report(ctx)
+		return out, err
+	}
+	return out, w.markCopied(ctx, arn, out.Result)
+}
+
+// Finish completes the object of a file that was copied in segments, or returns
+// the segments that have gaps.
+func (w *Worker) Finish(ctx context.Context, arn string, work transfer.Work) (Output, error) {
+	log := slog.With("execution", execution.NameOf(arn))
+	s := runStats{began: time.Now()}
+	out, err := w.finish(ctx, arn, work, &s)
+	switch {
+	case err == nil && out.Work != nil:
+		w.record(arn, map[metric.Name]float64{metric.Retries: 1})
+		log.InfoContext(ctx, "segments are missing", "segments", len(out.Work.Segments))
+		return Output{Work: *out.Work}, nil
+	case err == nil:
+		w.record(arn, map[metric.Name]float64{metric.Bytes: float64(out.Result.Bytes), metric.CopySeconds: time.Since(s.asked).Seconds()})
+		log.InfoContext(ctx, "finished", "result", out.Result)
+		return Output{}, nil
+	}
+	return ended(ctx, log, err)
+}
+
+func (w *Worker) finish(ctx context.Context, arn string, work transfer.Work, s *runStats) (transfer.Outcome, error) {
+	item, source, err := w.source(ctx, arn)
+	if err != nil {
+		return transfer.Outcome{}, err
+	}
+	s.asked = item.Asked()
+	job := &transfer.Job{Copier: w.Copier, Source: source, Key: work.Plan.Key}
+	working, run, cancel := inTime(ctx)
+	defer cancel()
+	job.Run = run
+	out, err := job.Finish(working, work)
+	if err != nil || out.Result == nil {
+		return out, err
+	}
+	return out, w.markCopied(ctx, arn, out.Result)
+}
+
+// source returns what an execution copies. A download that has ended or been
+// cancelled is [failure.Cancelled].
+func (w *Worker) source(ctx context.Context, arn string) (meeting.Item, transfer.Source, error) {
+	item, err := w.Table.Current(ctx, arn)
+	if errors.Is(err, meeting.ErrUnknown) || err == nil && stopped(item) {
+		return item, transfer.Source{}, cancelled()
+	}
+	var u *url.URL
+	if err == nil {
+		u, err = origin.Join(w.Origin.Base, item.Path, item.Query)
+	}
+	return item, transfer.Source{Client: w.Origin, URL: u}, err
+}
+
+// markCopied notes in the item that the object is whole.
+func (w *Worker) markCopied(ctx context.Context, arn string, r *transfer.Result) error {
+	err := w.Table.Copied(ctx, arn, r.Bytes)
+	if errors.Is(err, meeting.ErrEnded) {
+		// It was ended while the last bytes passed; nobody will ask for them.
+		return errors.Join(cancelled(), w.Copier.Discard(ctx, link.Key(execution.NameOf(arn))))
+	}
+	return err
+}
+
+func (w *Worker) record(arn string, values map[metric.Name]float64) {
+	w.Metrics.Record(metric.Line{Message: "metrics", Execution: execution.NameOf(arn), Values: values})
+}
+
+// inTime returns a context that ends margin before ctx does, and how long that is
+// from now: 0 for a context without a deadline.
+func inTime(ctx context.Context) (context.Context, time.Duration, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return ctx, 0, func() {}
+	}
+	deadline = deadline.Add(-margin)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	return ctx, time.Until(deadline), cancel
+}
+
+func stopped(item meeting.Item) bool { return item.Cancelled || item.Status.Ended() }
+
+func cancelled() error { return failure.New(failure.Cancelled, "the download was cancelled") }
+
+func cancelledIfEnded(err error) error {
+	if errors.Is(err, meeting.ErrEnded) {
+		return cancelled()
+	}
+	return err
+}

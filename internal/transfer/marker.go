@@ -1,0 +1,126 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/url"
+
+	"async-download/internal/failure"
+)
+
+// The upload is its own state: whoever has the key finds it by
+// ListMultipartUploads and its parts by ListParts. What S3 doesn't keep, or
+// gives to nobody before the upload is completed, is of which version of which
+// file the parts are. So the first thing stored in an upload is a marker: a tiny
+// part under the last number, whose checksum can be listed and compared. It is
+// never named at completion, so it isn't in the object, and its number is left
+// free by the plan. (Without it, at 10,000 parts, an upload is continued by
+// those who were told of it in [Work], and not found by others.)
+const markerPart = MaxParts
+
+func marker(u *url.URL, p Plan) []byte {
+	at := sha256.Sum256([]byte(u.String()))
+	b, err := json.Marshal(struct {
+		Version  int
+		Source   string
+		Size     int64
+		PartSize int64
+		ETag     string
+		Digest   string
+	}{1, hex.EncodeToString(at[:]), p.Size, p.PartSize, p.ETag, p.Digest})
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return b
+}
+
+// errOvertaken says that the object came after it had been looked for: another
+// worker's completion was on its way.
+var errOvertaken = failure.New(failure.Storage, "another worker's object came, and went")
+
+// resume finds an upload of key that was made for this plan, and its parts. Where
+// there is none the object is looked for once more: an upload that was completed
+// since the first look is in no list, and its parts need no second copy.
+func (j *Job) resume(ctx context.Context, plan Plan) (Plan, map[int32]part, bool, error) {
+	if plan.Parts() >= markerPart {
+		return plan, nil, false, j.overtaken(ctx, plan)
+	}
+	ids, err := j.uploads(ctx, plan.Key)
+	if err != nil {
+		return plan, nil, false, err
+	}
+	want := marker(j.Source.URL, plan)
+	s := sums{both: true}
+	_, _ = s.Write(want)
+	digest := md5.Sum(want)
+	for _, id := range ids {
+		p := plan
+		p.UploadID = id
+		marks, err := j.parts(ctx, p, Segment{markerPart, markerPart})
+		if isCode(err, "NoSuchUpload") {
+			continue
+		}
+		if err != nil {
+			return plan, nil, false, err
+		}
+		m, ok := marks[markerPart]
+		switch {
+		case !ok || m.size != int64(len(want)):
+			continue
+		case m.has64 && m.sums.crc64 == s.crc64:
+		case m.has32 && m.sums.crc32 == s.crc32:
+			p.Composite = true
+		case !m.has64 && !m.has32 && m.etag == `"`+hex.EncodeToString(digest[:])+`"`:
+		default:
+			continue
+		}
+		have, err := j.parts(ctx, p, Segment{1, p.Parts()})
+		if err == nil && j.otherStore() {
+			p, err = j.mark(ctx, p, want)
+		}
+		if isCode(err, "NoSuchUpload") {
+			continue
+		}
+		return p, have, true, err
+	}
+	return plan, nil, false, j.overtaken(ctx, plan)
+}
+
+func (c *Copier) overtaken(ctx context.Context, plan Plan) error {
+	if c.Replace {
+		return nil
+	}
+	head, err := c.head(ctx, plan.Key)
+	if err == nil && head != nil {
+		err = errOvertaken
+	}
+	return err
+}
+
+// begin makes the upload for plan and stores its marker.
+func (j *Job) begin(ctx context.Context, plan Plan, o object) (Plan, error) {
+	var err error
+	if plan.UploadID, plan.Composite, err = j.create(ctx, o); err != nil {
+		return plan, err
+	}
+	if plan.Parts() < markerPart {
+		return j.mark(ctx, plan, marker(j.Source.URL, plan))
+	}
+	return plan, nil
+}
+
+// mark stores the marker.
+func (c *Copier) mark(ctx context.Context, plan Plan, m []byte) (Plan, error) {
+	if c.otherStore() {
+		marked, err := c.markAsPart(ctx, plan, m)
+		if plan = marked; err == nil && !plan.Plain {
+			return plan, nil
+		}
+	}
+	_, err := c.putPart(ctx, plan, markerPart, bytes.NewReader(m))
+	return plan, err
+}

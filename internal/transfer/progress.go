@@ -1,0 +1,54 @@
+package transfer
+
+import (
+	"io"
+	"sync"
+)
+
+// progress counts the bytes of a job.
+type progress struct {
+	mu      sync.Mutex
+	passed  int64 // since the copy began, or began again
+	highest int64 // that passed has ever been
+	stored  int64
+	resumed int64
+}
+
+// restart begins to count again. stored bytes are in S3 already.
+func (p *progress) restart(stored int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.passed, p.highest, p.resumed = stored, max(p.highest, stored), stored
+}
+
+func (p *progress) pass(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.passed += n
+	p.highest = max(p.highest, p.passed)
+}
+
+func (p *progress) store(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stored += n
+}
+
+// passing counts what is read through it. furthest is how far earlier readers of
+// the same bytes have come: what they read isn't counted again.
+type passing struct {
+	io.Reader
+	progress *progress
+	at       int64
+	furthest *int64
+}
+
+func (r *passing) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.at += int64(n)
+	if r.at > *r.furthest {
+		r.progress.pass(r.at - *r.furthest)
+		*r.furthest = r.at
+	}
+	return n, err
+}

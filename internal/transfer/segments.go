@@ -1,0 +1,161 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"time"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin"
+)
+
+const (
+	// idleRounds is how many rounds in a row may bring no part before a copy is
+	// given up: a large one must not be lost to a bad minute of S3 or the origin.
+	idleRounds = 3
+	// workerRun is how long a worker runs at most, where [Job.Run] isn't set.
+	workerRun = 14 * time.Minute
+)
+
+// CopySegment copies the parts of segment that aren't stored yet. Reaching the
+// context's deadline is no error: Finish finds what is missing.
+func (j *Job) CopySegment(ctx context.Context, plan Plan, segment Segment) error {
+	have, err := j.parts(ctx, plan, segment)
+	if err == nil {
+		j.progress.restart(j.besides(plan, segment) + totalSize(have))
+		f := j.Source.Client.Reopen(j.Source.URL, plan.Size, plan.ETag)
+		run := &rangeCopy{job: j, file: f, plan: plan, have: have}
+		err = run.copyParts(ctx, missing(segment, have))
+	}
+	switch {
+	case outOfTime(ctx, err):
+		return nil
+	case isCode(err, "NoSuchUpload"):
+		// Another worker finished it, or it was aborted.
+		if head, headErr := j.head(ctx, plan.Key); headErr == nil && head != nil {
+			return nil
+		}
+		return gone(err)
+	}
+	return err
+}
+
+// Home returns the segment of the plan, as it was first made, that s is in. What
+// is left of a segment after a round is in the same one.
+func (c *Copier) Home(plan Plan, s Segment) Segment {
+	for _, home := range plan.Segments(c.SegmentBytes) {
+		if home.First <= s.First && s.First <= home.Last {
+			return home
+		}
+	}
+	return s
+}
+
+// besides is how many bytes of s's home segment are outside of s: they were
+// stored when s was described.
+func (c *Copier) besides(plan Plan, s Segment) int64 {
+	home := c.Home(plan, s)
+	return plan.bytes(home) - plan.bytes(s)
+}
+
+// Finish completes the object if every part is there, else returns the work
+// that is left. When no part came since work was made it returns the reason.
+func (j *Job) Finish(ctx context.Context, work Work) (Outcome, error) {
+	plan := work.Plan
+	all := Segment{1, plan.Parts()}
+	for try := 1; ; try++ {
+		have, err := j.parts(ctx, plan, all)
+		if isCode(err, "NoSuchUpload") {
+			// Another worker completed it and its answer was lost, or it was aborted.
+			if r, err := j.finished(ctx, plan.Key); err != nil || r != nil {
+				return Outcome{Result: r}, runAgain(ctx, err)
+			}
+			return Outcome{}, gone(err)
+		}
+		if err != nil {
+			return Outcome{}, runAgain(ctx, err)
+		}
+		if left := missing(all, have); len(left) > 0 {
+			next := j.work(plan, left)
+			if len(left) >= work.Missing {
+				next.Idle = work.Idle + 1
+				err := j.diagnose(ctx, plan, left[0])
+				passing := origin.GivenUp(err) || failure.CodeOf(err) == failure.Storage
+				if !passing || next.Idle == idleRounds {
+					return Outcome{}, err
+				}
+			}
+			return Outcome{Work: next}, nil
+		}
+		r, err := j.complete(ctx, plan, have, object{key: plan.Key})
+		if isCode(err, "InvalidPart") && try < restarts {
+			continue // a late worker stored a part again: list them again
+		}
+		if err != nil {
+			return Outcome{}, runAgain(ctx, err)
+		}
+		return j.done(ctx, plan, r)
+	}
+}
+
+// diagnose asks the origin for a part that no worker brought and returns what is
+// wrong with it. The workers' own errors are lost: the Map tolerates them.
+func (j *Job) diagnose(ctx context.Context, plan Plan, n int32) error {
+	start, end := plan.Span(n)
+	end = min(end, start+1<<20)
+	r := j.Source.Client.Reopen(j.Source.URL, plan.Size, plan.ETag).Range(ctx, start, end)
+	defer r.Close()
+	began := time.Now()
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return err
+	}
+	if speed := perSecond(end-start, time.Since(began)); speed < plan.SlowestOrigin(cmp.Or(j.Run, workerRun)) {
+		return failure.New(failure.OriginTooSlow, "no part of %d bytes came in the time that a worker has; the origin sends %d bytes a second", plan.PartSize, speed)
+	}
+	return failure.New(failure.Storage, "no part could be stored in several rounds, though the origin sends them")
+}
+
+// work is what is left of a plan when the numbered parts are missing.
+func (c *Copier) work(plan Plan, left []int32) *Work {
+	w := &Work{Plan: plan, Missing: len(left)}
+	i := 0
+	for _, s := range plan.Segments(c.SegmentBytes) {
+		n := i
+		for i < len(left) && left[i] <= s.Last {
+			i++
+		}
+		if i > n {
+			w.Segments = append(w.Segments, Segment{left[n], left[i-1]})
+		}
+	}
+	return w
+}
+
+// isFast refuses a file whose parts are so large that a worker couldn't move
+// one in its time. The speed is that of the second half of the first range: a
+// connection starts slowly.
+func (j *Job) isFast(ctx context.Context, f *origin.File, plan Plan) error {
+	if j.Run == 0 || plan.PartSize <= j.partSize() {
+		return nil
+	}
+	head := f.Range(ctx, 0, j.partSize())
+	defer head.Close()
+	half := j.partSize() / 2
+	if _, err := io.CopyN(io.Discard, head, half); err != nil {
+		return err
+	}
+	began := time.Now()
+	if _, err := io.CopyN(io.Discard, head, half); err != nil {
+		return err
+	}
+	speed := perSecond(half, time.Since(began))
+	if speed < plan.SlowestOrigin(j.Run) {
+		return failure.New(failure.OriginTooSlow, "a file of %d bytes needs %d bytes a second on each connection; the origin sends %d", f.Size, plan.SlowestOrigin(j.Run), speed)
+	}
+	return nil
+}
+
+func perSecond(n int64, took time.Duration) int64 {
+	return int64(float64(n) / max(took.Seconds(), 1e-6))
+}
