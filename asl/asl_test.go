@@ -1,6 +1,6 @@
-// Package asl_test holds the two state machines to the rules they are written
-// by, and ties every name in them to where it comes from: the template, the Go
-// code or AWS.
+// Package asl_test checks the two state machines against the project's rules for
+// them, and every name in them against its source: the template, the Go code, or
+// AWS.
 package asl_test
 
 import (
@@ -22,7 +22,7 @@ import (
 	"async-download/internal/meeting"
 )
 
-// machine is a state machine, or the part of one that a Map runs for each item.
+// machine is a state machine, or the part that a Map runs for each item.
 type machine struct {
 	Comment        string
 	QueryLanguage  string
@@ -30,10 +30,10 @@ type machine struct {
 	TimeoutSeconds int
 	States         ordered
 
-	ProcessorConfig processor // of a Map's part
+	ProcessorConfig processor // only of a Map's part
 
 	file string
-	text string // of the whole file
+	text string // the whole file
 }
 
 type state struct {
@@ -86,7 +86,7 @@ type rule struct {
 	Next               string
 }
 
-// named is a state with its name; a JSON object of them keeps its order here.
+// named is a state with its name. A JSON object of states becomes an ordered list.
 type named struct {
 	Name string
 	state
@@ -118,7 +118,7 @@ func (o ordered) find(name string) (int, bool) {
 	return i, i >= 0
 }
 
-// next returns every state that may follow.
+// next returns all states that may follow.
 func (s state) next() []string {
 	var names []string
 	for _, n := range append([]string{s.Next, s.Default}, append(nexts(s.Choices), caught(s.Catch)...)...) {
@@ -143,7 +143,8 @@ func caught(catchers []catcher) (names []string) {
 	return names
 }
 
-// machines returns what is in this folder and, after each, what its Maps run.
+// machines returns the machines of this folder, each followed by the parts that
+// its Maps run.
 func machines(t *testing.T) []machine {
 	t.Helper()
 	files, err := filepath.Glob("*.asl.json")
@@ -195,7 +196,7 @@ func TestJSONPath(t *testing.T) {
 		}
 		for _, s := range m.States {
 			if s.QueryLanguage != "" {
-				t.Errorf("%s: %s: got a query language of its own, want the machine's", m.file, s.Name)
+				t.Errorf("%s: %s: got its own query language, want the machine's", m.file, s.Name)
 			}
 		}
 	}
@@ -205,7 +206,7 @@ func TestMachineSaysItsOutcome(t *testing.T) {
 	for _, file := range []string{"download.asl.json", "deliver.asl.json"} {
 		m := load(t, file)
 		if !strings.Contains(m.Comment, "Ends as succeeded when") {
-			t.Errorf("%s: got Comment %q, want it to say when the machine ends as succeeded", file, m.Comment)
+			t.Errorf("%s: got Comment %q, want it to describe when the machine succeeds", file, m.Comment)
 		}
 		if m.TimeoutSeconds == 0 {
 			t.Errorf("%s: got no TimeoutSeconds, want one", file)
@@ -218,15 +219,15 @@ func TestStatesStandInTheOrderOfTheRun(t *testing.T) {
 		if m.States[0].Name != m.StartAt {
 			t.Errorf("%s: first state: got %q, want StartAt, %q", m.file, m.States[0].Name, m.StartAt)
 		}
-		known := map[string]bool{m.StartAt: true} // by a state further up
+		known := map[string]bool{m.StartAt: true} // named by a state above
 		succeed, fail := -1, -1
 		for i, s := range m.States {
 			if !known[s.Name] {
-				t.Errorf("%s: %s: no state further up leads here", m.file, s.Name)
+				t.Errorf("%s: %s: no state above leads here", m.file, s.Name)
 			}
 			for _, n := range s.next() {
 				if _, ok := m.States.find(n); !ok {
-					t.Errorf("%s: %s: leads to %q, which is no state", m.file, s.Name, n)
+					t.Errorf("%s: %s: leads to %q, which is not a state", m.file, s.Name, n)
 				}
 				known[n] = true
 			}
@@ -240,14 +241,14 @@ func TestStatesStandInTheOrderOfTheRun(t *testing.T) {
 			}
 			ends := s.Type == "Succeed" || s.Type == "Fail" || s.End
 			if goesOn := s.Next != "" || len(s.Choices) > 0; ends == goesOn {
-				t.Errorf("%s: %s: got end %v and going on %v, want one of the two", m.file, s.Name, ends, goesOn)
+				t.Errorf("%s: %s: got end %v and next %v, want exactly one", m.file, s.Name, ends, goesOn)
 			}
-			if s.Type == "Choice" && s.Default == "" { // else States.NoChoiceMatched, which a Choice can't catch
+			if s.Type == "Choice" && s.Default == "" { // without it, States.NoChoiceMatched, which a Choice can't catch
 				t.Errorf("%s: %s: got no Default", m.file, s.Name)
 			}
 		}
 		if fail >= 0 && fail < succeed {
-			t.Errorf("%s: %q comes before the happy end", m.file, m.States[fail].Name)
+			t.Errorf("%s: %q comes before the state of success", m.file, m.States[fail].Name)
 		}
 	}
 }
@@ -265,14 +266,14 @@ func TestNamesAreSentences(t *testing.T) {
 			t.Errorf("got name %q, want a sentence", s.Name)
 		}
 		if question := strings.HasSuffix(s.Name, "?"); question != (s.Type == "Choice") {
-			t.Errorf("a %s is called %q; a choice is a question and nothing else is", s.Type, s.Name)
+			t.Errorf("a %s is called %q; names of choices, and only those, are questions", s.Type, s.Name)
 		}
 		if services.MatchString(s.Name) {
 			t.Errorf("got name %q, want it without a service's name", s.Name)
 		}
 		for _, folder := range folders {
 			if function := strings.ReplaceAll(filepath.Base(folder), "-", " "); strings.EqualFold(function, s.Name) {
-				t.Errorf("got name %q, want it other than the function's", s.Name)
+				t.Errorf("got name %q, want it to differ from the function's", s.Name)
 			}
 		}
 	})
@@ -286,8 +287,8 @@ func TestEveryTaskHasATimeout(t *testing.T) {
 	})
 }
 
-// The deliver machine has to give up before its callers do, and all of it fits
-// into an Express execution's five minutes.
+// The deliver machine must give up before its callers do, and within the five
+// minutes of an Express execution.
 // https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 func TestDeliveryEndsBeforeItsCaller(t *testing.T) {
 	deliver := load(t, "deliver.asl.json")
@@ -317,7 +318,7 @@ func TestRetry(t *testing.T) {
 		}
 		for _, r := range s.Retry {
 			if slices.Contains(r.ErrorEquals, "States.ALL") || slices.Contains(r.ErrorEquals, "States.TaskFailed") {
-				t.Errorf("retries %q, want what may pass by name", r.ErrorEquals)
+				t.Errorf("retries %q, want the temporary errors by name", r.ErrorEquals)
 			}
 			if r.IntervalSeconds == 0 || r.MaxAttempts == 0 || r.BackoffRate < 1 {
 				t.Errorf("%q: got %+v, want IntervalSeconds, MaxAttempts and BackoffRate", r.ErrorEquals, r)
@@ -332,14 +333,14 @@ func TestRetry(t *testing.T) {
 				t.Errorf("%q: got JitterStrategy %q, want FULL", r.ErrorEquals, r.JitterStrategy)
 			}
 			if !strings.Contains(r.Comment, "without jitter") {
-				t.Errorf("%q: got Comment %q, want the reason why there is no jitter", r.ErrorEquals, r.Comment)
+				t.Errorf("%q: got Comment %q, want the reason for no jitter", r.ErrorEquals, r.Comment)
 			}
 		}
 	})
 }
 
-// Guard 2: an open handshake must never be taken for a client that has gone. The
-// tries without jitter have to outlast it.
+// Guard 2: a client whose handshake is still open must not be regarded as gone. The
+// tries without jitter must last longer than any handshake.
 func TestTriesOutlastTheHandshake(t *testing.T) {
 	for _, r := range load(t, "deliver.asl.json").States[0].Retry {
 		if slices.Contains(r.ErrorEquals, "ConnectionOpening") {
@@ -357,22 +358,22 @@ func TestCatch(t *testing.T) {
 		for i, c := range s.Catch {
 			all := slices.Contains(c.ErrorEquals, "States.ALL")
 			if last := i == len(s.Catch)-1; all != last {
-				t.Errorf("entry %d of Catch is %q; States.ALL is the last one and nothing else", i, c.ErrorEquals)
+				t.Errorf("entry %d of Catch is %q; States.ALL must be the last entry", i, c.ErrorEquals)
 			}
 			if all && len(c.ErrorEquals) > 1 {
-				t.Errorf("got %q, want States.ALL to stand alone", c.ErrorEquals)
+				t.Errorf("got %q, want States.ALL alone", c.ErrorEquals)
 			}
 		}
-		// In the deliver machine, and in a child of the Map, the error is the answer.
+		// In the deliver machine and in a child of the Map, the error is the result.
 		if m.file == "download.asl.json" && (s.Type == "Task" || s.Type == "Map") && len(s.Catch) == 0 {
 			t.Error("got no Catch, want one")
 		}
 	})
 }
 
-// A segment that fails is no reason to give up the others: finish judges by the
-// parts that are there. Nothing else runs this; the engines at hand know no
-// tolerance, or no difference between the types of children.
+// A failed segment doesn't stop the others: finish decides by the stored parts. No
+// other test covers this, since the available engines don't implement the
+// tolerance or the types of children.
 func TestMap(t *testing.T) {
 	found := 0
 	for _, s := range load(t, "download.asl.json").States {
@@ -395,17 +396,17 @@ func TestMap(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong, the client is told: every Catch of States.ALL leads to
-// the state that notes the failure. Those of the states that do the telling are
-// the exceptions; what they leave to do is done by clean-up, which EventBridge
-// starts for every execution that ends badly.
+// The client is notified of every failure: each Catch of States.ALL leads to the
+// state that notes the failure. The exceptions are the states that notify the
+// client; clean-up, which EventBridge starts for every failed execution, does what
+// they couldn't.
 func TestFailuresAreTold(t *testing.T) {
 	m := load(t, "download.asl.json")
 	direct := map[string]string{
 		"Send the link":    "Not sent",
 		"Note the failure": "Not sent",
-		"Tell the client":  "How did it end?", // noted already, for a client that comes later
-		"Note the expiry":  "Expired",         // nobody is there
+		"Tell the client":  "How did it end?", // already noted for later clients
+		"Note the expiry":  "Expired",         // no client is connected
 	}
 	for _, s := range m.States {
 		if len(s.Catch) == 0 {
@@ -416,13 +417,13 @@ func TestFailuresAreTold(t *testing.T) {
 			want = d
 		}
 		if got := s.Catch[len(s.Catch)-1].Next; got != want {
-			t.Errorf("%s: anything else that fails leads to: got %q, want %q", s.Name, got, want)
+			t.Errorf("%s: Catch of States.ALL: got %q, want %q", s.Name, got, want)
 		}
 	}
-	// From everywhere there is a way to an end, and from the note one to the client.
+	// Each state leads to an end, and the note leads to the client.
 	for _, s := range m.States {
 		if !m.reaches(s.Name, func(s named) bool { return s.Type == "Succeed" || s.Type == "Fail" }) {
-			t.Errorf("%s: no way to an end", s.Name)
+			t.Errorf("%s: doesn't lead to an end", s.Name)
 		}
 	}
 	if !m.reaches("Note the failure", func(s named) bool { return s.delivers() }) {
@@ -446,7 +447,7 @@ func (m machine) reaches(from string, there func(named) bool) bool {
 	return false
 }
 
-// The template gives every ${…} a value and no other.
+// The template's substitutions are exactly those that the machines use.
 func TestSubstitutions(t *testing.T) {
 	for _, file := range []string{"download.asl.json", "deliver.asl.json"} {
 		var want []string
@@ -462,8 +463,8 @@ func TestSubstitutions(t *testing.T) {
 	}
 }
 
-// substitutions reads the keys under DefinitionSubstitutions of a machine by
-// their indentation.
+// substitutions returns the keys of a machine's DefinitionSubstitutions, found by
+// indentation.
 func substitutions(t *testing.T, file string) (names []string) {
 	t.Helper()
 	template, err := os.ReadFile("../template.yaml")
@@ -487,7 +488,7 @@ func substitutions(t *testing.T, file string) (names []string) {
 	return names
 }
 
-// aws has the errors that are not ours, each where AWS says it exists.
+// aws has the errors of AWS, each with its source.
 var aws = []string{
 	// https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 	"States.ALL", "States.Timeout",
@@ -495,18 +496,18 @@ var aws = []string{
 	// https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html#bp-lambda-serviceexception
 	"Lambda.ServiceException", "Lambda.AWSLambdaException", "Lambda.SdkClientException",
 	"Lambda.TooManyRequestsException", "Lambda.ClientExecutionTimeoutException",
-	// what Lambda calls a worker that ran out of memory or left by itself, as it was seen in a history:
+	// a worker that ran out of memory or exited, as seen in a history:
 	// https://github.com/awslabs/amazon-s3-find-and-forget/pull/283
 	"Runtime.ExitError",
 	// https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html#API_Invoke_Errors
 	"Lambda.ResourceNotReadyException", "Lambda.ResourceConflictException", "Lambda.EC2ThrottledException",
 	// https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html#API_UpdateItem_Errors;
-	// the integration adds the suffix Exception where the API has none, and has the service in Pascal case:
+	// the integration adds the suffix Exception if the API has none, and writes the service in Pascal case:
 	// https://docs.aws.amazon.com/step-functions/latest/dg/supported-services-awssdk.html
 	"DynamoDb.ConditionalCheckFailedException", "DynamoDb.ProvisionedThroughputExceededException",
 	"DynamoDb.ThrottlingException", "DynamoDb.RequestLimitExceededException",
 	"DynamoDb.InternalServerErrorException", "DynamoDb.SdkClientException",
-	// what has no name of its own in the SDK, as it was seen on AWS:
+	// errors without their own type in the SDK, as seen on AWS:
 	// https://github.com/localstack/localstack/blob/main/tests/aws/services/stepfunctions/v2/error_handling/test_aws_sdk.snapshot.json
 	"DynamoDb.DynamoDbException",
 	// https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartSyncExecution.html#API_StartSyncExecution_Errors
@@ -517,7 +518,7 @@ func TestErrorNamesExist(t *testing.T) {
 	codes := constants(t, "../internal/failure", "Code")
 	ours := append(codes, errorTypes(t, "../functions/send-message/main.go")...)
 	exists := func(name string) bool {
-		// Both spellings of the service were seen; each error is listed under both.
+		// Both spellings of the service occur; each error is listed with both.
 		if error, ok := strings.CutPrefix(name, "DynamoDB."); ok {
 			name = "DynamoDb." + error
 		}
@@ -537,11 +538,11 @@ func TestErrorNamesExist(t *testing.T) {
 					t.Errorf("got error %q, want one that exists", name)
 				}
 				if error, ok := strings.CutPrefix(name, "DynamoDb."); ok && !slices.Contains(list, "DynamoDB."+error) {
-					t.Errorf("got %q alone, want DynamoDB.%s beside it", name, error)
+					t.Errorf("got only %q, want DynamoDB.%s as well", name, error)
 				}
 			}
 		}
-		// What an execution ends with is what the client was told.
+		// An execution ends with the code that the client got.
 		for _, code := range []string{s.Error, s.Result["Error"]} {
 			if code != "" && !slices.Contains(codes, code) {
 				t.Errorf("ends as %q, want a code of internal/failure", code)
@@ -568,18 +569,18 @@ func TestErrorNamesExist(t *testing.T) {
 	})
 }
 
-// The two ends of a delivery that the machines tell apart are both in use.
+// The machines distinguish two ends of a delivery, and both occur.
 func TestEveryErrorOfSendMessageIsHandled(t *testing.T) {
 	text := load(t, "deliver.asl.json").text + load(t, "download.asl.json").text
 	for _, name := range errorTypes(t, "../functions/send-message/main.go") {
 		if !strings.Contains(text, `"`+name+`"`) {
-			t.Errorf("no state knows %q", name)
+			t.Errorf("no state handles %q", name)
 		}
 	}
 }
 
-// comparisons returns the rules that compare something, without those that
-// combine them.
+// comparisons returns the rules that compare a variable, without those that combine
+// other rules.
 func comparisons(rules []rule) (all []rule) {
 	for _, r := range rules {
 		if len(r.And) > 0 {
@@ -591,12 +592,12 @@ func comparisons(rules []rule) (all []rule) {
 	return all
 }
 
-// A path that leads nowhere in a Choice or a Fail ends the execution as
-// States.Runtime, which no Catch sees.
+// A missing path in a Choice or a Fail ends the execution with States.Runtime,
+// which can't be caught.
 // https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 func TestChoicesReadOnlyWhatIsThere(t *testing.T) {
 	for _, m := range machines(t) {
-		there := map[string]bool{"$.delivery.Status": true} // StartSyncExecution always answers it
+		there := map[string]bool{"$.delivery.Status": true} // StartSyncExecution always returns it
 		for _, s := range m.States {
 			for key := range s.ResultSelector {
 				if s.ResultPath != nil {
@@ -624,8 +625,8 @@ func TestChoicesReadOnlyWhatIsThere(t *testing.T) {
 	}
 }
 
-// What the functions are given and what is read of their answers is what their
-// Go types have. A path that a ResultSelector doesn't find fails the state.
+// The functions' inputs, and what is read from their results, match their Go types.
+// A path that a ResultSelector doesn't find fails the state.
 func TestFunctionsSpeakTheMachinesWords(t *testing.T) {
 	functions := map[string]string{
 		"${FetchFunctionArn}":  "../functions/fetch/main.go",
@@ -639,17 +640,17 @@ func TestFunctionsSpeakTheMachinesWords(t *testing.T) {
 		}
 		for key := range payload {
 			if _, ok := task[strings.TrimSuffix(key, ".$")]; !ok {
-				t.Errorf("%s: gives %s, which isn't in the task of %s", name, key, function)
+				t.Errorf("%s: passes %s, which isn't in the input of %s", name, key, function)
 			}
 		}
 		for _, path := range selector {
 			key := strings.TrimPrefix(path.(string), "$.Payload.")
 			omitted, ok := outcome[key]
 			if !ok {
-				t.Errorf("%s: reads %s, which isn't in the outcome of %s", name, path, function)
+				t.Errorf("%s: reads %s, which isn't in the result of %s", name, path, function)
 			}
-			if omitted && key != "code" && key != "message" { // a failure has both: failure.FromStepFunctions
-				t.Errorf("%s: reads %s, which %s may leave out", name, path, function)
+			if omitted && key != "code" && key != "message" { // a failure always has both; see failure.FromStepFunctions
+				t.Errorf("%s: reads %s, which %s may omit", name, path, function)
 			}
 		}
 	}
@@ -679,7 +680,7 @@ func TestFunctionsSpeakTheMachinesWords(t *testing.T) {
 	}
 }
 
-// fields returns the JSON names in a struct type and whether each may be left out.
+// fields returns the JSON names of a struct type and whether each may be omitted.
 func fields(t *testing.T, file, typeName string) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
@@ -702,8 +703,8 @@ func fields(t *testing.T, file, typeName string) map[string]bool {
 	return names
 }
 
-// Input of StartSyncExecution is a string. Inside a States.Format, { and } that
-// are not a place for a value are escaped:
+// The Input of StartSyncExecution is a string. In States.Format, braces that aren't
+// placeholders are escaped:
 // https://docs.aws.amazon.com/step-functions/latest/dg/intrinsic-functions.html
 func TestDeliveryGetsItsInput(t *testing.T) {
 	for _, s := range load(t, "download.asl.json").States {
@@ -718,7 +719,7 @@ func TestDeliveryGetsItsInput(t *testing.T) {
 			continue
 		}
 		if strings.Count(format, "{}") != 1 {
-			t.Errorf("%s: got %q, want one place for a value", s.Name, format)
+			t.Errorf("%s: got %q, want one placeholder", s.Name, format)
 		}
 		format = strings.Replace(format, "{}", "ARN", 1)
 		if strings.ContainsAny(strings.NewReplacer(`\{`, "", `\}`, "").Replace(format), `{}\'`) {
@@ -734,7 +735,7 @@ func TestDeliveryGetsItsInput(t *testing.T) {
 	}
 }
 
-// Attributes and statuses in the machine are those of the item.
+// The machine uses the item's attributes and statuses.
 func TestItemIsTheGoItem(t *testing.T) {
 	attributes := map[string]bool{}
 	item := reflect.TypeFor[meeting.Item]()
@@ -749,7 +750,7 @@ func TestItemIsTheGoItem(t *testing.T) {
 	every(t, func(t *testing.T, m machine, s named) {
 		for _, r := range comparisons(s.Choices) {
 			if name, ok := strings.CutPrefix(r.Variable, "$.client.Item."); ok && !attributes[name] {
-				t.Errorf("looks for %s, want an attribute of meeting.Item", r.Variable)
+				t.Errorf("reads %s, want an attribute of meeting.Item", r.Variable)
 			}
 		}
 		if s.Parameters["TableName"] == nil {
@@ -790,7 +791,7 @@ func TestItemIsTheGoItem(t *testing.T) {
 			}
 		}
 		for w := range unused {
-			t.Errorf("%s is not used; DynamoDB refuses it", w)
+			t.Errorf("%s is not used; DynamoDB rejects it", w)
 		}
 		for _, a := range assigned.FindAllStringSubmatch(expressions, -1) {
 			if names[a[1]] != "status" {
@@ -807,8 +808,8 @@ func TestItemIsTheGoItem(t *testing.T) {
 	}
 }
 
-// Guard 1 in the words of internal/meeting: the wait writes its token only where
-// nobody is and nothing was cancelled, and so does the expiry.
+// Guard 1: the wait writes its token, and the expiry its status, only if no client
+// is connected and nothing was cancelled.
 func TestWaitIsConditional(t *testing.T) {
 	m := load(t, "download.asl.json")
 	for _, name := range []string{"Wait for the client", "Note the expiry"} {
@@ -822,7 +823,7 @@ func TestWaitIsConditional(t *testing.T) {
 			t.Errorf("%s: got condition %q, want %q", name, got, want)
 		}
 		if c := s.Catch[0]; !slices.Contains(c.ErrorEquals, "DynamoDb.ConditionalCheckFailedException") || c.Next != "Look for the client" {
-			t.Errorf("%s: a condition that fails leads to: got %+v, want the look", name, c)
+			t.Errorf("%s: a failed condition: got %+v, want it to read the item again", name, c)
 		}
 	}
 	i, ok := m.States.find("Look for the client")
@@ -858,8 +859,8 @@ func constants(t *testing.T, folder, typeName string) (values []string) {
 	return values
 }
 
-// errorTypes returns the names under which a function reports errors of its own
-// to Step Functions: messages.InvokeResponse_Error{Type: "…"}.
+// errorTypes returns the names of the errors that a function reports to Step
+// Functions: messages.InvokeResponse_Error{Type: "…"}.
 func errorTypes(t *testing.T, file string) (names []string) {
 	t.Helper()
 	ast.Inspect(parse(t, file), func(n ast.Node) bool {
@@ -878,7 +879,7 @@ func errorTypes(t *testing.T, file string) (names []string) {
 		return true
 	})
 	if len(names) == 0 {
-		t.Fatalf("%s: reports no errors of its own", file)
+		t.Fatalf("%s: reports no errors", file)
 	}
 	return names
 }
