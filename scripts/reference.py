@@ -85,7 +85,7 @@ def watched(p):
 
 
 def parameters(template):
-    out = "# Parameters, outputs, and alarms\n\n" + NOTICE + "\nGenerated from `template.yaml`.\n\n## Parameters\n\n"
+    out = "# Parameters, outputs, alarms, dashboard\n\n" + NOTICE + "\nGenerated from `template.yaml`.\n\n## Parameters\n\n"
     for label, names in groups(template):
         out += f"### {label}\n\n" if label else ""
         out += table(("parameter", "default", "accepts", "meaning"), (
@@ -101,7 +101,22 @@ def parameters(template):
     alarms = {n: r["Properties"] for n, r in template["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
     out += table(("alarm", "watches", "raised at", "for"), (
         (f"[{n}](operations.md#{n.lower()})", watched(p), *threshold(p)) for n, p in alarms.items()))
+    out += "## Dashboard\n\nThe stack's dashboard is called `STACK-REGION`. Its layout:\n\n" + dashboard(template)
     return out.rstrip("\n") + "\n"
+
+
+def dashboard(template):
+    """The widgets of the dashboard in their places, each with its metrics."""
+    body = next(r["Properties"]["DashboardBody"] for r in template["Resources"].values() if r["Type"] == "AWS::CloudWatch::Dashboard")
+    widgets = json.loads(re.sub(r"\$\{[^}]+\}", "x", body["Fn::Sub"]))["widgets"]
+    rows = {}
+    for w in sorted(widgets, key=lambda w: (w["y"], w["x"])):
+        metrics = w["properties"].get("metrics", [])
+        names = dict.fromkeys(m[1] for m in metrics if isinstance(m[0], str))
+        names.update(dict.fromkeys(n for m in metrics if isinstance(m[0], dict) for n in re.findall(r'MetricName="(\w+)"', m[0]["expression"])))
+        rows.setdefault(w["y"], []).append(f"**{w['properties']['title']}**{BREAK}" + (", ".join(map(code, names)) or "log lines"))
+    width = max(map(len, rows.values()))
+    return table([""] * width, (cells + [""] * (width - len(cells)) for cells in rows.values()))
 
 
 # ---- docs/states.md
