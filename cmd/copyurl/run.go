@@ -212,7 +212,7 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 	defer show.close()
 	copier := &transfer.Copier{S3: store, Bucket: o.bucket, PartSize: int64(o.partSize), Concurrency: o.concurrency, Replace: true}
 	src := transfer.Source{URL: o.url, Client: &origin.Client{
-		Base: o.url, Header: o.header, RedirectHosts: []string{"*"},
+		Base: &url.URL{Scheme: o.url.Scheme, Host: o.url.Host}, Header: o.header, RedirectHosts: []string{"*"},
 		AnyAddress: !o.publicOnly, Connections: o.concurrency,
 		Waiting: func(why *failure.Error, pause time.Duration) { show.again(why.Message, pause) },
 	}}

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -40,7 +39,7 @@ type function struct {
 	stepFunctions *sfn.Client
 	stateMachine  string
 	origin        *url.URL
-	allowed       []string // prefixes of paths that may be asked for; none: any
+	allowed       []string // AllowedPaths
 	input         input
 	webSocket     string // wss://…
 	local         string // the local stack's URL, "" on AWS
@@ -141,11 +140,8 @@ func askedBy(c events.APIGatewayProxyRequestContext) string {
 }
 
 func (f *function) start(ctx context.Context, name, path, query, ticketHash, by string) error {
-	if _, err := origin.Join(f.origin, path, query); err != nil {
+	if _, err := origin.Join(f.origin, f.allowed, path, query); err != nil {
 		return err
-	}
-	if !f.mayAsk(path) {
-		return failure.New(failure.InvalidPath, "this API doesn't serve this path")
 	}
 	arn := execution.ARN(f.stateMachine, name)
 	if err := f.meeting.Create(ctx, arn, path, query, ticketHash, by); err != nil {
@@ -167,20 +163,6 @@ func (f *function) start(ctx context.Context, name, path, query, ticketHash, by 
 		return errors.Join(throttled(err), f.meeting.Discard(ctx, arn))
 	}
 	return nil
-}
-
-// mayAsk says whether path is one of those allowed or stands below one. It is
-// compared decoded, as the origin will read it; origin.Join has refused what
-// could lead out of it.
-func (f *function) mayAsk(path string) bool {
-	decoded, err := url.PathUnescape(path)
-	if err != nil {
-		return false
-	}
-	return len(f.allowed) == 0 || slices.ContainsFunc(f.allowed, func(prefix string) bool {
-		rest, ok := strings.CutPrefix(decoded, strings.TrimSuffix(prefix, "/"))
-		return ok && (rest == "" || rest[0] == '/')
-	})
 }
 
 // throttled tells a client to come again where AWS told us so.

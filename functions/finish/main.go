@@ -61,7 +61,7 @@ func main() {
 	f := function{copying.Worker{
 		Table:   &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
 		Copier:  &transfer.Copier{Bucket: env.String("BUCKET"), MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: env.Number("SEGMENT_BYTES")},
-		Origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local, RedirectHosts: env.List("ORIGIN_REDIRECT_HOSTS")},
+		Origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local, RedirectHosts: env.List("ORIGIN_REDIRECT_HOSTS"), AllowedPaths: env.List("ALLOWED_PATHS")},
 		Metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}}
 	var err error

@@ -182,7 +182,7 @@ func (w *Worker) source(ctx context.Context, arn string) (meeting.Item, transfer
 	}
 	var u *url.URL
 	if err == nil {
-		u, err = origin.Join(w.Origin.Base, item.Path, item.Query)
+		u, err = origin.Join(w.Origin.Base, w.Origin.AllowedPaths, item.Path, item.Query)
 	}
 	return item, transfer.Source{Client: w.Origin, URL: u}, err
 }

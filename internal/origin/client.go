@@ -63,9 +63,15 @@ const (
 // process. It must not be copied after its first use.
 type Client struct {
 	// Base is the configured URL of the origin. Requests go to its scheme, host
-	// and port only; https on the same host is as good.
+	// and port only; https on the same host is as good. A redirect on this host
+	// must stay below Base's path and keep what its query sets.
 	Base *url.URL
-	// Header is sent with every request to Base's host and never to another.
+	// AllowedPaths are the paths below Base, not percent-encoded, that a redirect
+	// on Base's host may lead to, each with everything below it; none allows every
+	// path below Base.
+	AllowedPaths []string
+	// Header is sent with every request to Base's host and never to another, nor
+	// after a redirect has left Base's host.
 	Header http.Header
 	// RedirectHosts are further hosts ("host" or "host:port") that a redirect
 	// may lead to, by https unless Base is http; "*" stands for any.

@@ -34,12 +34,13 @@ type File struct {
 	// Digest is the digest of the whole file, if the origin offered one.
 	Digest Digest
 
-	c   *Client
-	url *url.URL // as asked for
-	mu  sync.Mutex
-	// at is where the bytes came from, after redirects: all ranges are read
-	// there, so that an origin which redirects differently each time can't mix.
-	at *url.URL
+	c     *Client
+	start place // as asked for
+	mu    sync.Mutex
+	// at is where the bytes came from, after redirects, its url nil until then: all
+	// ranges are read there, so that an origin which redirects differently each time
+	// can't mix.
+	at place
 	// first is the body that came with the first reply, bytes 0 to firstEnd
 	// (exclusive; -1 is to the end), until somebody took it.
 	first    io.ReadCloser
@@ -52,7 +53,7 @@ type File struct {
 // or Stream, or Close.
 func (c *Client) Open(ctx context.Context, u *url.URL, firstBytes int64) (*File, error) {
 	t := &tries{c: c}
-	f := &File{c: c, url: u}
+	f := &File{c: c, start: place{url: u}}
 	whole := firstBytes == 0
 	for {
 		err := f.open(ctx, firstBytes, &whole)
@@ -77,7 +78,7 @@ func (f *File) open(ctx context.Context, firstBytes int64, whole *bool) error {
 		header.Set("Range", fmt.Sprintf("bytes=0-%d", firstBytes-1))
 	}
 	f.requests++
-	resp, at, err := f.c.send(ctx, f.url, header, cmp.Or(f.c.FirstByteTimeout, FirstByteTimeout))
+	resp, at, err := f.c.send(ctx, f.start, header, cmp.Or(f.c.FirstByteTimeout, FirstByteTimeout))
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func (f *File) describe(resp *http.Response, size int64, whole bool) {
 	f.ETag = strongETag(resp.Header)
 	f.ContentType = resp.Header.Get("Content-Type")
 	f.ContentEncoding = resp.Header.Get("Content-Encoding")
-	f.Name = fileName(resp.Header, f.url)
+	f.Name = fileName(resp.Header, f.start.url)
 	f.Digest = digest(resp.Header, whole)
 }
 

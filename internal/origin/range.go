@@ -27,7 +27,7 @@ const progress = 64 << 10
 // Reopen returns a ranged file that an earlier Open described, without a
 // request. Every range is held against size and etag.
 func (c *Client) Reopen(u *url.URL, size int64, etag string) *File {
-	return &File{c: c, url: u, Size: size, ETag: etag, Ranged: true, Framed: true}
+	return &File{c: c, start: place{url: u}, Size: size, ETag: etag, Ranged: true, Framed: true}
 }
 
 // Reader reads one range of a file. What breaks is mended here, from the byte
@@ -143,25 +143,25 @@ func (r *Reader) open() error {
 func (f *File) request(ctx context.Context, start, end int64) (io.ReadCloser, error) {
 	f.mu.Lock()
 	f.requests++
-	u := f.at
+	from := f.at
 	f.mu.Unlock()
-	if u == nil {
-		u = f.url
+	if from.url == nil {
+		from = f.start
 	}
 	header := http.Header{
 		"Range":    {fmt.Sprintf("bytes=%d-%d", start, end-1)},
 		"If-Match": {f.ETag},
 	}
-	resp, at, err := f.c.send(ctx, u, header, min(cmp.Or(f.c.FirstByteTimeout, RangeTimeout), RangeTimeout))
+	resp, at, err := f.c.send(ctx, from, header, min(cmp.Or(f.c.FirstByteTimeout, RangeTimeout), RangeTimeout))
 	if err != nil {
 		return nil, err
 	}
-	if err := f.check(resp, start, end, u != f.url); err != nil {
+	if err := f.check(resp, start, end, from != f.start); err != nil {
 		_ = resp.Body.Close()
 		return nil, err
 	}
 	f.mu.Lock()
-	if f.at == nil {
+	if f.at.url == nil {
 		f.at = at
 	}
 	f.mu.Unlock()
@@ -191,7 +191,7 @@ func (f *File) check(resp *http.Response, start, end int64, elsewhere bool) erro
 			// A redirect's target is often signed for a short time. The next
 			// request starts from the file's own URL; If-Match still holds.
 			f.mu.Lock()
-			f.at = nil
+			f.at = place{}
 			f.mu.Unlock()
 			return &transient{failure: failure.As(status(resp))}
 		}

@@ -1,8 +1,10 @@
 package origin
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"async-download/internal/failure"
@@ -35,25 +37,71 @@ func samePort(a, b *url.URL) bool {
 	return err1 == nil && err2 == nil && p == q
 }
 
-// follow judges a redirect by what is allowed and returns where it leads.
-func (c *Client) follow(from *url.URL, resp *http.Response) (*url.URL, error) {
+// place is where a request goes. All requests for one file share its cookies.
+type place struct {
+	url *url.URL
+	// away: a redirect on the way here left the configured host, so that the secret
+	// headers are not sent, even if a later one came back: the host that it left to
+	// chose where it came back to.
+	away bool
+}
+
+// follow returns where a redirect leads if that is allowed.
+func (c *Client) follow(from place, resp *http.Response) (place, error) {
 	location, err := url.Parse(resp.Header.Get("Location"))
 	if err != nil || resp.Header.Get("Location") == "" {
-		return nil, failure.New(failure.OriginStatus, "the origin answered %d without a place to go to", resp.StatusCode)
+		return place{}, failure.New(failure.OriginStatus, "the origin answered %d without a place to go to", resp.StatusCode)
 	}
-	to := from.ResolveReference(location)
+	to := from.url.ResolveReference(location)
 	to.Fragment, to.RawFragment = "", ""
+	home := c.atHome(to)
 	switch {
 	case to.Scheme != "http" && to.Scheme != "https" || to.Hostname() == "" || to.Opaque != "":
-		return nil, failure.New(failure.BlockedAddress, "the origin redirects to something other than http or https")
+		return place{}, failure.New(failure.BlockedAddress, "the origin redirects to something other than http or https")
 	case to.User != nil:
-		return nil, failure.New(failure.BlockedAddress, "the origin redirects to a URL with a user in it")
-	case from.Scheme == "https" && to.Scheme == "http":
-		return nil, failure.New(failure.BlockedAddress, "the origin redirects from https to http")
-	case !c.atHome(to) && !c.redirectAllowed(to):
-		return nil, failure.New(failure.BlockedAddress, "the origin redirects to another host, which is not among OriginRedirectHosts")
+		return place{}, failure.New(failure.BlockedAddress, "the origin redirects to a URL with a user in it")
+	case from.url.Scheme == "https" && to.Scheme == "http":
+		return place{}, failure.New(failure.BlockedAddress, "the origin redirects from https to http")
+	case !home && !c.redirectAllowed(to):
+		return place{}, failure.New(failure.BlockedAddress, "the origin redirects to another host, which is not among OriginRedirectHosts")
 	}
-	return to, nil
+	if home {
+		if err := c.checkScope(to); err != nil {
+			return place{}, failure.New(failure.BlockedAddress, "the origin redirects to a place on its own host that can't be asked for: %s", err)
+		}
+	}
+	return place{to, from.away || !home}, nil
+}
+
+// checkScope refuses a URL on the configured host that a client couldn't ask for,
+// by the same rules as [Join]. A client may be able to choose where the origin
+// redirects to, and the request has the secret headers.
+func (c *Client) checkScope(u *url.URL) error {
+	base := splitPath(strings.TrimPrefix(c.Base.EscapedPath(), "/"))
+	if len(base) > 0 || len(c.AllowedPaths) > 0 {
+		path := strings.TrimPrefix(u.EscapedPath(), "/")
+		segments := splitPath(path)
+		if !startsWith(segments, base) {
+			return errors.New("it is outside of OriginUrl")
+		}
+		// What base itself holds was decided by whoever configured it.
+		rest := slices.DeleteFunc(strings.Split(path, "/")[len(base):], func(s string) bool { return s == "" })
+		if err := checkPath(strings.Join(rest, "/"), c.Base.RawQuery != ""); err != nil {
+			return err
+		}
+		if !pathAllowed(c.AllowedPaths, segments[len(base):]) {
+			return errors.New("it is outside of AllowedPaths")
+		}
+	}
+	return checkOverride(c.Base.RawQuery, without(u.RawQuery, c.Base.RawQuery))
+}
+
+// without returns query without the pairs that own has too: a redirect may repeat
+// OriginUrl's own query, though not change it.
+func without(query, own string) string {
+	pairs := strings.Split(own, "&")
+	rest := slices.DeleteFunc(strings.Split(query, "&"), func(pair string) bool { return slices.Contains(pairs, pair) })
+	return strings.Join(rest, "&")
 }
 
 func (c *Client) redirectAllowed(u *url.URL) bool {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"slices"
 	"time"
 
@@ -20,35 +19,35 @@ var (
 )
 
 // send makes one request, follows redirects and returns the reply with a body
-// that is watched for stalls, and the URL that gave it. There is no retry. A
-// failure that another try may mend is a *transient.
-func (c *Client) send(ctx context.Context, u *url.URL, header http.Header, patience time.Duration) (*http.Response, *url.URL, error) {
+// that is watched for stalls, and the place that gave it. There is no retry. A
+// failure that another try may fix is a *transient.
+func (c *Client) send(ctx context.Context, at place, header http.Header, patience time.Duration) (*http.Response, place, error) {
 	c.init()
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(patience, func() { cancel(errHeaders) })
 	defer timer.Stop()
 
 	for hop := 0; ; hop++ {
-		resp, err := c.hop(ctx, u, header)
+		resp, err := c.hop(ctx, at, header)
 		if err != nil {
 			err = c.explain(ctx, err)
 			cancel(errClosed)
-			return nil, nil, err
+			return nil, place{}, err
 		}
 		if !redirects(resp.StatusCode) {
 			resp.Body = newBody(c, ctx, cancel, resp.Body)
-			return resp, u, nil
+			return resp, at, nil
 		}
 		drain(resp.Body)
-		next, err := c.follow(u, resp)
+		next, err := c.follow(at, resp)
 		if err == nil && hop == MaxRedirects {
 			err = failure.New(failure.OriginStatus, "the origin redirects more than %d times", MaxRedirects)
 		}
 		if err != nil {
 			cancel(errClosed)
-			return nil, nil, err
+			return nil, place{}, err
 		}
-		u = next
+		at = next
 	}
 }
 
@@ -59,7 +58,8 @@ func drain(body io.ReadCloser) {
 	_ = body.Close()
 }
 
-func (c *Client) hop(ctx context.Context, u *url.URL, header http.Header) (*http.Response, error) {
+func (c *Client) hop(ctx context.Context, at place, header http.Header) (*http.Response, error) {
+	u := at.url
 	if c.guard != nil {
 		if err := c.guard.checkHost(u.Hostname()); err != nil {
 			return nil, err
@@ -70,7 +70,7 @@ func (c *Client) hop(ctx context.Context, u *url.URL, header http.Header) (*http
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", "async-download")
 	}
-	if c.atHome(u) {
+	if !at.away && c.atHome(u) {
 		for name, values := range c.Header {
 			req.Header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
 		}

@@ -29,6 +29,13 @@ func TestJoin(t *testing.T) {
 		{"dots in names", "https://o.example", "..a/b../...", "", "https://o.example/..a/b../..."},
 		{"at sign", "https://o.example", "@evil.example", "", "https://o.example/@evil.example"},
 		{"query with a path in it", "https://o.example", "a", "next=%2F%2Fevil%0a&b=../..", "https://o.example/a?next=%2F%2Fevil%0a&b=../.."},
+		{"percent signs in names", "https://o.example", "100%25/50%25%20off%25zz", "", "https://o.example/100%25/50%25%20off%25zz"},
+		{"question mark in a name", "https://o.example", "what%3F.txt", "", "https://o.example/what%3F.txt"},
+		{"yen sign in a name", "https://o.example", "¥100.pdf", "", "https://o.example/%C2%A5100.pdf"},
+		{"fullwidth letters in a name", "https://o.example", "ＡＢＣ．ｔｘｔ", "", "https://o.example/%EF%BC%A1%EF%BC%A2%EF%BC%A3%EF%BC%8E%EF%BD%94%EF%BD%98%EF%BD%94"},
+		{"emoji with a joiner", "https://o.example", "👩‍💻.txt", "", "https://o.example/%F0%9F%91%A9%E2%80%8D%F0%9F%92%BB.txt"},
+		{"parameter of a name", "https://o.example", "a;v=1/b", "", "https://o.example/a;v=1/b"},
+		{"another name than the base query's", "https://o.example/a?tenant=acme", "b", "tenants=1&my-tenant=2&x=tenant", "https://o.example/a/b?tenant=acme&tenants=1&my-tenant=2&x=tenant"},
 		{"query with a question mark", "https://o.example", "a", "b=?c", "https://o.example/a?b=?c"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -36,7 +43,7 @@ func TestJoin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := Join(base, tt.path, tt.query)
+			got, err := Join(base, nil, tt.path, tt.query)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,9 +111,44 @@ func TestJoinRefuses(t *testing.T) {
 		"bad percent-encoded query":    {"a", "b=%"},
 		"query with bytes over ASCII":  {"a", "b=é"},
 		"percent-encoding cut at path": {"a/%", ""},
+
+		// A stray percent sign hides nothing.
+		"dots behind a stray percent sign":          {"x%25%252f..%252f..%252fprivate/key", ""},
+		"backslash behind a stray percent sign":     {"x%25%255c", ""},
+		"NUL behind a stray percent sign":           {"x%25%2500", ""},
+		"CR LF behind a stray percent sign":         {"x%25%250d%250aA:b", ""},
+		"not UTF-8 at the second level":             {"x%25%25ff", ""},
+		"%u escape":                                 {"%25u002e%25u002e", ""},
+		"dots before an encoded question mark":      {"..%3f/", ""},
+		"dots before an encoded number sign":        {"..%23/", ""},
+		"dots before a twice encoded semicolon":     {"..%253b/", ""},
+		"dots before a Windows stream":              {"..::$INDEX_ALLOCATION/", ""},
+		"dots and a space":                          {"..%20/a", ""},
+		"dots and a plus sign":                      {"..+/a", ""},
+		"dot and a no-break space":                  {".%C2%A0/a", ""},
+		"dot, space, dot":                           {".%20./a", ""},
+		"fullwidth dots":                            {"%EF%BC%8E%EF%BC%8E/a", ""},
+		"fullwidth dots, plain":                     {"．．/a", ""},
+		"two dot leader":                            {"%E2%80%A5/a", ""},
+		"one dot leaders":                           {"․․/a", ""},
+		"small full stops":                          {"﹒﹒/a", ""},
+		"dots with a soft hyphen":                   {".%C2%AD./a", ""},
+		"dots with a zero width space":              {".\u200b.\u200b/a", ""},
+		"dots with a Hangul filler":                 {".\u3164./a", ""},
+		"dots with a variation selector":            {"..\ufe0f/a", ""},
+		"fullwidth slash":                           {"a／b", ""},
+		"fullwidth backslash":                       {"a＼b", ""},
+		"account of":                                {"a℀b", ""},
+		"fullwidth percent signs":                   {"％2e％2e/a", ""},
+		"fullwidth percent signs, encoded":          {"%EF%BC%852e%EF%BC%852e/a", ""},
+		"soft hyphen within an encoding":            {"%25%C2%AD2e%25%C2%AD2e/a", ""},
+		"dots and yen signs (Windows, Japanese)":    {"..¥..¥a", ""},
+		"dots and won signs (Windows, Korean)":      {"..₩a", ""},
+		"dots and division slashes (Windows)":       {"..∕a", ""},
+		"combining dot that hides an encoded slash": {"a%252f%CC%87..", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := Join(base, in[0], in[1])
+			got, err := Join(base, nil, in[0], in[1])
 			if code := failure.CodeOf(err); code != failure.InvalidPath {
 				t.Errorf("Join(%q, %q): got %v, code %q, want code %q", in[0], in[1], got, code, failure.InvalidPath)
 			}
@@ -145,7 +187,7 @@ func FuzzJoin(f *testing.F) {
 		if err != nil {
 			return
 		}
-		got, err := Join(base, path, query)
+		got, err := Join(base, nil, path, query)
 		if err != nil {
 			if failure.CodeOf(err) != failure.InvalidPath {
 				t.Fatalf("got code %q, want %q", failure.CodeOf(err), failure.InvalidPath)
@@ -175,4 +217,102 @@ func FuzzJoin(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A client can't set what the origin's own URL sets, however a server reads names.
+func TestJoinKeepsTheBaseQuery(t *testing.T) {
+	for _, tt := range []struct{ own, query string }{
+		{"tenant=acme", "tenant=other"},
+		{"tenant=acme", "tenant"},
+		{"tenant=acme", "a=b&tenant=other"},
+		{"tenant", "tenant=other"},
+		{"a=1&tenant=acme", "tenant=acme"},
+		{"t%65nant=acme", "tenant=other"},
+		{"tenant=acme", "%74enant=other"},
+		{"tenant=acme", "%2574enant=other"},
+		{"tenant=acme", "Tenant=other"},
+		{"tenant=acme", "TENANT%3dother"},
+		{"tenant=acme", "a=b;tenant=other"},
+		{"tenant=acme", "a=b%26tenant=other"},
+		{"tenant=acme", "a=b%253Btenant=other"},
+		{"tenant=acme", "?tenant=other"},
+		{"tenant=acme", "tenant[]=other"},
+		{"tenant=acme", "tenant%5B%5D=other"},
+		{"tenant=acme", "tenant[x]=other"},
+		{"tenant=acme", "tenant[0][x]=other"},
+		{"tenant=acme", "[tenant]=other"},
+		{"tenant=acme", "tenant.x=other"},
+		{"tenant[]=acme", "tenant=other"},
+		{"filter[tenant]=acme", "filter[tenant]=other"},
+		{"my_tenant=acme", "my.tenant=other"},
+		{"my_tenant=acme", "my+tenant=other"},
+		{"my_tenant=acme", "my%20tenant[a]=other"},
+		{"my_tenant=acme", "my[tenant=other"},
+		{"my.tenant=acme", "my.tenant=other"},
+		{"my+tenant=acme", "my%20tenant=other"},
+		{"tenant=acme", "+tenant=other"},
+		{"tenant=acme", "tenant+=other"},
+		{"tenant=acme", "tenant%00x=other"},
+		{"tenant=acme", "%EF%BD%94enant=other"},
+		{"tenant=acme", "ten%C2%ADant=other"},
+		{"kind=a", "%E2%84%AAind=b"},
+		{"tenant=acme", "%25252525252525254eenant=other"},
+	} {
+		base, err := ParseBase("https://o.example/files?" + tt.own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Join(base, nil, "a", tt.query); failure.CodeOf(err) != failure.InvalidPath {
+			t.Errorf("%s with %s: got %v, %v, want code %s", tt.own, tt.query, got, err, failure.InvalidPath)
+		}
+	}
+	// A proxy that decodes before it forwards would put the client's query first.
+	base, _ := ParseBase("https://o.example/files?tenant=acme")
+	for _, path := range []string{"a%3Ftenant=other", "a%253Fb=1", "a%23", "a%EF%BC%9Fb"} {
+		if got, err := Join(base, nil, path, ""); failure.CodeOf(err) != failure.InvalidPath {
+			t.Errorf("%s: got %v, %v, want code %s", path, got, err, failure.InvalidPath)
+		}
+	}
+}
+
+func TestJoinKeepsToAllowedPaths(t *testing.T) {
+	base, _ := ParseBase("https://o.example/files")
+	for _, tt := range []struct {
+		allowed, path string
+		want          bool
+	}{
+		{"", "", true},
+		{"", "anything/at/all", true},
+		{"reports", "reports", true},
+		{"reports", "reports/", true},
+		{"reports", "reports/a/b", true},
+		{"reports/", "reports/a", true},
+		{"reports,media/2026", "media/2026/a", true},
+		{"reports", "%72eports/a", true},
+		{"März", "M%C3%A4rz/a", true},
+		{"März", "März/a", true},
+		{"reports", "", false},
+		{"reports", "report", false},
+		{"reports", "reports2", false},
+		{"reports", "reports.old/a", false},
+		{"reports", "Reports/a", false},
+		{"reports", "private/reports", false},
+		{"media/2026", "media", false},
+		{"media/2026", "media/2025/a", false},
+		{"reports", "reports%20/a", false},
+		{"reports", "reports;x/a", false},
+		{"reports", "reports%3Fx/a", false},
+		{"reports", "re%2570orts/a", false},
+		{"reports", "reports/..%3f/private", false},
+		{"reports", "reports/x%25%252f..%252f..%252fprivate/key.txt", false},
+		{"reports", "reports/%E2%80%A5/private", false},
+	} {
+		var allowed []string
+		if tt.allowed != "" {
+			allowed = strings.Split(tt.allowed, ",")
+		}
+		if got, err := Join(base, allowed, tt.path, ""); (err == nil) != tt.want || err != nil && failure.CodeOf(err) != failure.InvalidPath {
+			t.Errorf("%q with AllowedPaths %q: got %v, %v, want allowed %v", tt.path, tt.allowed, got, err, tt.want)
+		}
+	}
 }

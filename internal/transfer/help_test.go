@@ -101,7 +101,7 @@ func sourceOf(t testing.TB, raw string) Source {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &origin.Client{Base: u, AllowLoopback: true, Backoff: time.Millisecond, Connections: 8}
+	client := &origin.Client{Base: &url.URL{Scheme: u.Scheme, Host: u.Host}, AllowLoopback: true, Backoff: time.Millisecond, Connections: 8}
 	t.Cleanup(client.CloseIdleConnections)
 	return Source{Client: client, URL: u}
 }
