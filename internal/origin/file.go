@@ -53,7 +53,7 @@ type File struct {
 // or Stream, or Close.
 func (c *Client) Open(ctx context.Context, u *url.URL, firstBytes int64) (*File, error) {
 	t := &tries{c: c}
-	f := &File{c: c, start: place{url: u}}
+	f := &File{c: c, start: start(u)}
 	whole := firstBytes == 0
 	for {
 		err := f.open(ctx, firstBytes, &whole)

@@ -27,7 +27,7 @@ const progress = 64 << 10
 // Reopen returns a ranged file that an earlier Open described, without a
 // request. Every range is held against size and etag.
 func (c *Client) Reopen(u *url.URL, size int64, etag string) *File {
-	return &File{c: c, start: place{url: u}, Size: size, ETag: etag, Ranged: true, Framed: true}
+	return &File{c: c, start: start(u), Size: size, ETag: etag, Ranged: true, Framed: true}
 }
 
 // Reader reads one range of a file. What breaks is mended here, from the byte

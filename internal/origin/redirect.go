@@ -37,26 +37,29 @@ func samePort(a, b *url.URL) bool {
 	return err1 == nil && err2 == nil && p == q
 }
 
-// place is where a request goes. All requests for one file share its cookies.
+// place is where a request goes.
 type place struct {
 	url *url.URL
-	// away: a redirect on the way here left the configured host, so that the secret
-	// headers are not sent, even if a later one came back: the host that it left to
-	// chose where it came back to.
+	// away: a redirect on the way here left the configured host. The secret headers
+	// are then not sent, even if a later redirect came back: another host chose
+	// where to.
 	away bool
+	// cookies are shared by all requests for one file.
+	cookies *cookies
 }
+
+// start returns the place of a file, before any redirect.
+func start(u *url.URL) place { return place{url: u, cookies: &cookies{}} }
 
 // follow returns where a redirect leads if that is allowed.
 func (c *Client) follow(from place, resp *http.Response) (place, error) {
-	location, err := url.Parse(resp.Header.Get("Location"))
-	if err != nil || resp.Header.Get("Location") == "" {
-		return place{}, failure.New(failure.OriginStatus, "the origin answered %d without a place to go to", resp.StatusCode)
+	to, err := resolve(from.url, resp.Header.Get("Location"))
+	if err != nil {
+		return place{}, failure.New(failure.OriginStatus, "the origin answered %d without a URL to go to", resp.StatusCode)
 	}
-	to := from.url.ResolveReference(location)
-	to.Fragment, to.RawFragment = "", ""
 	home := c.atHome(to)
 	switch {
-	case to.Scheme != "http" && to.Scheme != "https" || to.Hostname() == "" || to.Opaque != "":
+	case to.Scheme != "http" && to.Scheme != "https":
 		return place{}, failure.New(failure.BlockedAddress, "the origin redirects to something other than http or https")
 	case to.User != nil:
 		return place{}, failure.New(failure.BlockedAddress, "the origin redirects to a URL with a user in it")
@@ -70,7 +73,7 @@ func (c *Client) follow(from place, resp *http.Response) (place, error) {
 			return place{}, failure.New(failure.BlockedAddress, "the origin redirects to a place on its own host that can't be asked for: %s", err)
 		}
 	}
-	return place{to, from.away || !home}, nil
+	return place{to, from.away || !home, from.cookies}, nil
 }
 
 // checkScope refuses a URL on the configured host that a client couldn't ask for,
@@ -79,7 +82,7 @@ func (c *Client) follow(from place, resp *http.Response) (place, error) {
 func (c *Client) checkScope(u *url.URL) error {
 	base := splitPath(strings.TrimPrefix(c.Base.EscapedPath(), "/"))
 	if len(base) > 0 || len(c.AllowedPaths) > 0 {
-		path := strings.TrimPrefix(u.EscapedPath(), "/")
+		path := strings.TrimPrefix(rawPath(u), "/")
 		segments := splitPath(path)
 		if !startsWith(segments, base) {
 			return errors.New("it is outside of OriginUrl")

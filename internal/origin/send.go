@@ -34,6 +34,7 @@ func (c *Client) send(ctx context.Context, at place, header http.Header, patienc
 			cancel(errClosed)
 			return nil, place{}, err
 		}
+		at.cookies.keep(at.url, resp)
 		if !redirects(resp.StatusCode) {
 			resp.Body = newBody(c, ctx, cancel, resp.Body)
 			return resp, at, nil
@@ -66,6 +67,7 @@ func (c *Client) hop(ctx context.Context, at place, header http.Header) (*http.R
 		}
 	}
 	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: header.Clone(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	req.Header.Set("Accept", "*/*") // some firewalls refuse a request without it
 	req.Header.Set("Accept-Encoding", "identity")
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", "async-download")
@@ -79,6 +81,7 @@ func (c *Client) hop(ctx context.Context, at place, header http.Header) (*http.R
 			req.Header.Del("Host")
 		}
 	}
+	at.cookies.add(req, u)
 	// Not http.Client: it reads Location before it asks whether to follow, and
 	// its errors are whole URLs, query and all.
 	return c.transport.RoundTrip(req.WithContext(ctx))
