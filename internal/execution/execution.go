@@ -1,6 +1,6 @@
-// Package execution names the executions of the download state machine. A name
-// is 128 random bits, so the ARN can't be guessed, and everything else that
-// belongs to a download (item, object, log lines) is found by it.
+// Package execution names the executions of the download state machine. A name has
+// 128 random bits, so that the ARN can't be guessed. Everything else that belongs to
+// a download (item, object, log lines) is found by its name.
 package execution
 
 import (
@@ -25,15 +25,15 @@ func ARN(stateMachineARN, name string) string {
 	return strings.Replace(stateMachineARN, ":stateMachine:", ":execution:", 1) + ":" + name
 }
 
-// Name returns the name in arn, and whether arn is one that [ARN] could have
-// made for this state machine.
+// Name returns the name in arn, and whether [ARN] could have returned arn for this
+// state machine.
 func Name(stateMachineARN, arn string) (string, bool) {
 	n, ours := strings.CutPrefix(arn, ARN(stateMachineARN, ""))
 	return n, ours && IsName(n)
 }
 
-// IsName says whether s is a name that [NewName] could have made.
+// IsName reports whether [NewName] could have returned s.
 func IsName(s string) bool { return name.MatchString(s) }
 
-// NameOf returns what stands after the last colon of an ARN.
+// NameOf returns the part after the last colon of an ARN.
 func NameOf(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }

@@ -1,9 +1,8 @@
-// Package link gives out a copied file: where its object lies, and a signed URL
-// to it that is true about how long it works.
+// Package link signs URLs of copied files, and reports correctly when they expire.
 //
-// File name, content type, checksum and whether the copy was verified are read
-// from the object, so a link can be made for as long as the object lives, with
-// no other record of the download.
+// File name, content type, checksum, and whether the copy was verified are read from
+// the object. So a link can be signed as long as the object exists, without any
+// other record of the download.
 package link
 
 import (
@@ -25,38 +24,38 @@ import (
 	"async-download/internal/ticket"
 )
 
-// Key is the object's key of the execution called name.
+// Key returns the object key of the execution called name.
 func Key(name string) string { return "downloads/" + name }
 
-// Link is a signed URL and what it leads to.
+// Link is a signed URL and a description of its file.
 type Link struct {
 	URL         string            `json:"url"`
 	ExpiresAt   time.Time         `json:"expiresAt"`
 	Size        int64             `json:"size"` // bytes
 	ContentType string            `json:"contentType"`
 	FileName    string            `json:"fileName"`
-	Checksum    map[string]string `json:"checksum"` // algorithm: base64, of the whole object
+	Checksum    map[string]string `json:"checksum"` // by algorithm, in base64, of the whole object
 	Verified    bool              `json:"verified"` // whether the end of the origin's file was proven
 }
 
-// SessionLife is how long the signing role is assumed for: the longest that
-// role chaining allows.
+// SessionLife is the duration of a session of the signing role: the maximum for
+// role chaining.
 const SessionLife = time.Hour
 
-// Signer makes links to the objects of one bucket.
+// Signer signs links to the objects of one bucket.
 type Signer struct {
 	S3     *s3.Client // reads the objects' heads
 	Bucket string
 	Expiry time.Duration // of a link, at most [SessionLife]
 
-	// Presign signs with Credentials, whose end is known: a link dies with the
-	// credentials that signed it, whatever its own expiry says.
+	// Presign signs with Credentials, whose expiry is known: a link stops working with
+	// the credentials that signed it, regardless of its own expiry.
 	Presign     *s3.PresignClient
 	Credentials aws.CredentialsProvider
 }
 
-// AssumedRole returns credentials of a session assumed for signing, used again
-// as long as they outlive a link of the given expiry.
+// AssumedRole returns credentials of an assumed role for signing. A session is
+// reused as long as it outlives a link of the given expiry.
 func AssumedRole(client *sts.Client, roleARN string, expiry time.Duration) aws.CredentialsProvider {
 	provider := stscreds.NewAssumeRoleProvider(client, roleARN, func(o *stscreds.AssumeRoleOptions) {
 		o.RoleSessionName = "links"
@@ -65,14 +64,13 @@ func AssumedRole(client *sts.Client, roleARN string, expiry time.Duration) aws.C
 	cache := aws.NewCredentialsCache(provider, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiry })
 	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
 		session, err := cache.Retrieve(ctx)
-		session.Expires = session.Expires.Add(expiry) // the cache says when it will renew them, not when they end
+		session.Expires = session.Expires.Add(expiry) // the cache reports when it renews them, not when they expire
 		return session, err
 	})
 }
 
-// TicketHash returns the hash of the ticket that the file of the execution
-// called name was copied for, "" if for none; [failure.Expired] if the file isn't
-// there.
+// TicketHash returns the hash of the ticket of the execution called name, "" if it
+// has none. The error is [failure.Expired] if the file doesn't exist.
 func (s *Signer) TicketHash(ctx context.Context, name string) (string, error) {
 	head, err := s.head(ctx, name)
 	if err != nil {
@@ -95,8 +93,8 @@ func (s *Signer) head(ctx context.Context, name string) (*s3.HeadObjectOutput, e
 	return head, nil
 }
 
-// Sign makes a link to the file of the execution called name. A file that is no
-// longer there is [failure.Expired].
+// Sign returns a link to the file of the execution called name. The error is
+// [failure.Expired] if the file no longer exists.
 func (s *Signer) Sign(ctx context.Context, name string) (Link, error) {
 	head, err := s.head(ctx, name)
 	if err != nil {
@@ -111,8 +109,8 @@ func (s *Signer) Sign(ctx context.Context, name string) (Link, error) {
 	if credentials.CanExpire {
 		life = min(life, credentials.Expires.Sub(now)).Truncate(time.Second)
 	}
-	// A session is renewed before it is too short for a link, so little is lost
-	// here but the second or two it took to assume it for a link of the full hour.
+	// A session is renewed before it is too short for a link. Only a link of the full
+	// hour loses the second or two that assuming the role took.
 	if life < s.Expiry*9/10 {
 		return Link{}, fmt.Errorf("sign link: credentials end in %s, a link takes %s", life, s.Expiry)
 	}

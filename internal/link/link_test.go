@@ -77,20 +77,20 @@ func TestSign(t *testing.T) {
 	if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Expired {
 		t.Errorf("no object: got %v, want EXPIRED", err)
 	}
-	*status = 403 // s3:ListBucket is missing: nobody knows
+	*status = 403 // without s3:ListBucket, S3 doesn't report whether it exists
 	if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Internal {
 		t.Errorf("forbidden: got %v, want INTERNAL", err)
 	}
 }
 
-// TestSession never sends a link that says more than its credentials hold, nor
-// one whose life they cut.
+// TestSession checks that a link never claims to outlive its credentials, and that
+// they don't shorten its lifetime.
 func TestSession(t *testing.T) {
 	for _, test := range []struct {
 		session time.Duration
 		want    time.Duration // 0: no link
 	}{
-		{0, 10 * time.Minute}, // no end known
+		{0, 10 * time.Minute}, // expiry unknown
 		{time.Hour, 10 * time.Minute},
 		{10*time.Minute + time.Second, 10 * time.Minute},
 		{10*time.Minute - 5*time.Second, 10*time.Minute - 5*time.Second},
@@ -132,8 +132,9 @@ func (do transport) Do(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// TestSessionIsRenewed signs with one session for as long as it outlives a link,
-// and assumes the next one then: with a minute left nobody gets a link of a minute.
+// TestSessionIsRenewed signs with one session as long as it outlives a link, and
+// then assumes the next one: no link is shortened by a session that is about to
+// expire.
 func TestSessionIsRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own := credentials.NewStaticCredentialsProvider("own", "own", "")

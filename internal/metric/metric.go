@@ -1,12 +1,11 @@
-// Package metric writes what CloudWatch counts and what an auditor reads, one
-// line for both: JSON on standard output, of which CloudWatch Logs takes the
-// metrics and keeps the rest to be searched.
+// Package metric writes metrics and audit lines: JSON lines on standard output,
+// from which CloudWatch Logs extracts the metrics and which it keeps for searches.
 //
 // The format: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 //
-// A metric costs by the month and by each value of its dimensions, so there is
-// one dimension, the stack; [Failed] has its code as a second. What belongs to
-// one download, above all the execution's name, is in the line and in no dimension.
+// A metric is billed per month and per value of its dimensions, so there is one
+// dimension, the stack; [Failed] also has its code. What belongs to one download,
+// such as the execution's name, is in the line but not in a dimension.
 package metric
 
 import (
@@ -18,40 +17,41 @@ import (
 	"time"
 )
 
-// Namespace is the same for every stack, so that one dashboard can show several.
+// Namespace is the same for all stacks, so that one dashboard can show several.
 const Namespace = "AsyncDownload"
 
 // Name is one of the metrics below.
 type Name string
 
-// Downloads by outcome: each is counted once as Started and once more when it ends.
+// Downloads by outcome. Each is counted once as Started and once when it ends.
 const (
 	Started   Name = "Started"
 	Delivered Name = "Delivered" // a client has the link
 	Failed    Name = "Failed"    // also by Code
-	Expired   Name = "Expired"   // nobody came in time
+	Expired   Name = "Expired"   // no client connected in time
 	Cancelled Name = "Cancelled" // by the client or an operator
 )
 
-// What a download took.
+// Sizes, times, and incidents of downloads.
 const (
 	// Bytes is the size of a file whose copy is complete.
 	Bytes Name = "Bytes"
-	// CopySeconds is how long its copy took: the run that copied it or, where it
-	// was more than one, all from the request on.
+	// CopySeconds is how long the copy took: one run, or, with several runs, the time
+	// since the request.
 	CopySeconds Name = "CopySeconds"
-	// MegabytesPerSecond (10⁶ bytes) is what one worker carried.
+	// MegabytesPerSecond is the rate of one worker, in units of 10⁶ bytes.
 	MegabytesPerSecond Name = "MegabytesPerSecond"
-	// WaitSeconds is how long a file that was ready waited for its client, who
-	// came or, if the download is Expired, did not.
+	// WaitSeconds is how long a ready file waited until its client connected or the
+	// download expired.
 	WaitSeconds Name = "WaitSeconds"
 	// Gone counts posts that API Gateway answered with 410.
 	Gone Name = "Gone"
-	// Retries counts what was done once more: requests to the origin beyond one a
-	// part, runs that went on with what an earlier one had stored, waits the origin
-	// asked for, further rounds of segments.
+	// Retries counts repetitions: requests to the origin beyond one per part, runs that
+	// continued an earlier one, waits that the origin asked for, and further rounds of
+	// segments.
 	Retries Name = "Retries"
-	// NotDiscarded counts uploads and objects that should be gone and may not be.
+	// NotDiscarded counts uploads and objects that should have been removed and may
+	// not have been.
 	NotDiscarded Name = "NotDiscarded"
 )
 
@@ -61,26 +61,26 @@ var units = map[Name]string{
 	Gone: "Count", Retries: "Count", NotDiscarded: "Count",
 }
 
-// Line is one line of the log with metrics in it.
+// Line is a line of the log that has metrics.
 type Line struct {
 	Message   string
-	Execution string // its name
+	Execution string // the execution's name
 	Values    map[Name]float64
-	// Code is the dimension that [Failed] has beside the stack.
+	// Code is the second dimension of [Failed].
 	Code string
-	// About is what else is known; no secret, no query. Its names begin small,
-	// those of metrics and dimensions don't.
+	// About has further members, without secrets and queries. Their names start with
+	// a lower-case letter; those of metrics and dimensions don't.
 	About map[string]any
 }
 
 // Recorder writes lines.
 type Recorder struct {
-	Stack string // its name, the dimension
+	Stack string // the stack's name, a dimension
 	Out   io.Writer
 	Now   func() time.Time // nil means time.Now
 }
 
-// Record writes a line; one without a value isn't worth one.
+// Record writes a line, unless it has no metric.
 func (r *Recorder) Record(l Line) {
 	now := time.Now
 	if r.Now != nil {
@@ -105,7 +105,7 @@ func (r *Recorder) Record(l Line) {
 	for _, name := range slices.Sorted(maps.Keys(l.Values)) {
 		value := l.Values[name]
 		if math.IsNaN(value) || math.IsInf(value, 0) {
-			continue // JSON has no word for it
+			continue // not representable in JSON
 		}
 		members[string(name)] = value
 		to := &plain
@@ -120,8 +120,8 @@ func (r *Recorder) Record(l Line) {
 	}
 	members["_aws"] = map[string]any{"Timestamp": at.UnixMilli(), "CloudWatchMetrics": directives}
 	text, err := json.Marshal(members)
-	if err != nil { // a value that About should not hold; the download goes on
+	if err != nil { // About has an unsupported value; the download must not fail for it
 		return
 	}
-	_, _ = r.Out.Write(append(text, '\n')) // in one piece: lines of others come in between
+	_, _ = r.Out.Write(append(text, '\n')) // one write per line, since other goroutines write too
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// record returns what a recorder with a known clock writes.
+// record returns the output of a recorder with a fixed clock.
 func record(l Line) string {
 	var out bytes.Buffer
 	r := Recorder{Stack: "download", Out: &out, Now: func() time.Time { return time.UnixMilli(1764165906123) }}
@@ -56,9 +56,9 @@ func TestShape(t *testing.T) {
 	}
 }
 
-// What CloudWatch refuses silently: a metric or dimension that the line doesn't
-// have as a number or a string, a unit it doesn't know, more than 100 metrics or
-// 30 dimensions, a stack's name that is too long.
+// CloudWatch silently ignores a metric or dimension that isn't a number or string of
+// the line, an unknown unit, more than 100 metrics or 30 dimensions, and a stack's
+// name that is too long.
 func TestCloudWatchTakesEveryLine(t *testing.T) {
 	known := []string{"Seconds", "Bytes", "Count", "Megabytes/Second"} // of MetricDatum's units
 	values := map[Name]float64{}
@@ -109,7 +109,7 @@ func TestCloudWatchTakesEveryLine(t *testing.T) {
 	}
 }
 
-// Every name has a unit, and no unit is of a name that is not there.
+// Each metric has a unit, and each unit belongs to a metric.
 func TestEveryNameHasAUnit(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "metric.go", nil, 0)
 	if err != nil {
@@ -137,7 +137,7 @@ func TestEveryNameHasAUnit(t *testing.T) {
 	}
 }
 
-// A download must not fail for want of a metric.
+// A download must not fail because of a metric.
 func TestWhatCannotBeWrittenIsLeftOut(t *testing.T) {
 	if got := record(Line{Values: map[Name]float64{Started: 1}, About: map[string]any{"f": func() {}}}); got != "" {
 		t.Errorf("got %q, want nothing", got)

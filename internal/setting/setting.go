@@ -16,8 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 )
 
-// Reader reads variables and remembers every one that is missing or wrong, so
-// that a function that can't start names them all at once.
+// Reader reads variables and collects all that are missing or wrong, so that a
+// function that can't start reports them together.
 type Reader struct {
 	Lookup func(string) (string, bool)
 	wrong  []string
@@ -38,7 +38,7 @@ func (r *Reader) Optional(name string) string {
 	return s
 }
 
-// List reads words separated by commas; a variable that is empty or missing has none.
+// List reads a comma-separated list; nil if the variable is empty or missing.
 func (r *Reader) List(name string) []string {
 	s := r.Optional(name)
 	if s == "" {
@@ -47,7 +47,7 @@ func (r *Reader) List(name string) []string {
 	return strings.Split(s, ",")
 }
 
-// Number reads a whole number above 0.
+// Number reads an integer greater than 0.
 func (r *Reader) Number(name string) int64 {
 	s := r.String(name)
 	if s == "" {
@@ -74,14 +74,14 @@ func (r *Reader) Bool(name string) bool {
 	return s == "true"
 }
 
-// Add remembers what else is wrong; nil is nothing.
+// Add adds another error; nil is ignored.
 func (r *Reader) Add(name string, err error) {
 	if err != nil {
 		r.wrong = append(r.wrong, fmt.Sprintf("%s: %v", name, err))
 	}
 }
 
-// Err returns all that was missing or wrong, or nil.
+// Err returns one error for everything that was missing or wrong, or nil.
 func (r *Reader) Err() error {
 	if len(r.wrong) == 0 {
 		return nil
@@ -89,11 +89,11 @@ func (r *Reader) Err() error {
 	return fmt.Errorf("environment: %s", strings.Join(r.wrong, "; "))
 }
 
-// token is what a header's name consists of: RFC 9110, 5.6.2.
+// token matches the name of a header: RFC 9110, section 5.6.2.
 var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
-// Headers reads the headers an origin wants from a secret, a JSON object of
-// strings. No error of it holds a value.
+// Headers reads the origin's headers from a secret, which is a JSON object of
+// strings. Its errors never contain a value.
 func Headers(ctx context.Context, client *secretsmanager.Client, secretARN string) (http.Header, error) {
 	out, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &secretARN})
 	if err != nil {
@@ -105,7 +105,7 @@ func Headers(ctx context.Context, client *secretsmanager.Client, secretARN strin
 	}
 	h := http.Header{}
 	for name, value := range headers {
-		value = strings.TrimSpace(value) // an editor's newline
+		value = strings.TrimSpace(value) // a newline that an editor added
 		if !token.MatchString(name) || strings.ContainsFunc(value, unicode.IsControl) {
 			return nil, fmt.Errorf("the origin's secret: %q can't be a header, or its value has a control character", name)
 		}

@@ -36,7 +36,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// No error tells a value.
+// Errors never contain a value.
 func TestHeaders(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"Authorization":"Bearer planted\n","X-Key":"a b"}`: "",

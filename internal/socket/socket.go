@@ -1,4 +1,5 @@
-// Package socket says what a client hears on its WebSocket, and says it.
+// Package socket defines the messages to clients and posts them to their
+// WebSockets.
 package socket
 
 import (
@@ -16,18 +17,18 @@ import (
 	"async-download/internal/wire"
 )
 
-// JSON is the format in which every message is one JSON event. Any other is the
-// plain text of the original sample.
+// JSON is the format in which each message is a JSON event. Any other format is
+// plain text.
 const JSON = "json"
 
-// Event is one thing to say.
+// Event is a message to a client.
 type Event struct {
 	text  string
 	event any
 }
 
-// Progress tells how many bytes are in S3; total is nil where the origin didn't
-// say. It is not said in plain text.
+// Progress reports the number of bytes copied; total is nil if the origin didn't
+// send a size. Clients with plain text don't get it.
 func Progress(copied int64, total *int64) Event {
 	return Event{event: struct {
 		Type        string `json:"type"`
@@ -36,7 +37,7 @@ func Progress(copied int64, total *int64) Event {
 	}{"progress", copied, total}}
 }
 
-// Ready hands over the link, which in plain text is all that is said.
+// Ready has the link; in plain text, only its URL.
 func Ready(l link.Link) Event {
 	return Event{text: l.URL, event: struct {
 		Type string `json:"type"`
@@ -44,11 +45,10 @@ func Ready(l link.Link) Event {
 	}{"ready", l}}
 }
 
-// Failed tells why there is no file.
+// Failed reports why there is no file.
 func Failed(e *failure.Error) Event { return trouble("failed", e) }
 
-// Refused answers a message of the client's that can't be followed; the download
-// goes on.
+// Refused answers a client's message that is invalid. The download continues.
 func Refused(e *failure.Error) Event { return trouble("error", e) }
 
 func trouble(kind string, e *failure.Error) Event {
@@ -59,7 +59,7 @@ func trouble(kind string, e *failure.Error) Event {
 	}{kind, e.Code, e.Message}}
 }
 
-// In returns the message for a format; nil is nothing to say.
+// In returns the message in a format; nil if there is none.
 func (e Event) In(format string) []byte {
 	if format != JSON {
 		if e.text == "" {
@@ -75,8 +75,8 @@ type Socket struct {
 	API *apigatewaymanagementapi.Client
 }
 
-// Post says e to the client. [meeting.ErrGone] is API Gateway's 410, which also
-// comes while the handshake is not finished.
+// Post sends e to a client. The error is [meeting.ErrGone] if API Gateway answers
+// 410, which it also does while the handshake is still open.
 func (s *Socket) Post(ctx context.Context, c meeting.Connection, e Event) error {
 	data := e.In(c.Format)
 	if data == nil {
@@ -93,7 +93,7 @@ func (s *Socket) Post(ctx context.Context, c meeting.Connection, e Event) error 
 	return nil
 }
 
-// withoutURL takes the address out of a transport's error: it ends in the
+// withoutURL removes the URL from a transport's error, because it ends in the
 // connectionId.
 func withoutURL(err error) error {
 	var u *url.Error

@@ -1,6 +1,6 @@
-// Package ticket is the secret that a client may have to show beside an
-// execution's ARN. It is given out once, in the answer to GET /download; only
-// its hash is kept, in the item and with the object.
+// Package ticket implements the secret that a client may have to present in addition
+// to an execution's ARN. It is in the answer to GET /download and nowhere else; the
+// item and the object keep only its hash.
 package ticket
 
 import (
@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// Header carries the ticket where a client can set headers.
+	// Header carries the ticket of clients that can set headers.
 	Header = "X-Download-Ticket"
-	// Query carries it where a client can't: a browser that opens a socket.
+	// Query carries it for the others, such as a browser that opens a socket.
 	Query = "ticket"
-	// Meta is the object's metadata that holds the hash.
+	// Meta is the object's metadata entry for the hash.
 	Meta = "ticket-hash"
 )
 
@@ -27,16 +27,16 @@ func New() (secret, hash string) {
 	return secret, Hash(secret)
 }
 
-// Hash is the SHA-256 of a ticket in hexadecimal. 128 random bits need neither
+// Hash returns the SHA-256 of a ticket in hexadecimal. 128 random bits need neither
 // salt nor stretching.
 func Hash(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
 }
 
-// Opens says whether secret is the ticket with this hash, in a time that tells
-// nothing of either. Where none was given out, hash "", every secret opens,
-// unless required.
+// Opens reports, in constant time, whether secret is the ticket with this hash. If
+// the download has no ticket, hash is "", and any secret opens it unless a ticket
+// is required.
 func Opens(secret, hash string, required bool) bool {
 	if hash == "" {
 		return !required

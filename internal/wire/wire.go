@@ -1,4 +1,4 @@
-// Package wire writes JSON as clients read it, on the socket and by REST.
+// Package wire encodes the JSON for clients, on the socket and by REST.
 package wire
 
 import (
@@ -6,9 +6,8 @@ import (
 	"encoding/json"
 )
 
-// JSON returns v in which a URL reads as it is: encoding/json escapes & for HTML,
-// which nobody who copies a link from a terminal expects. v is a type of this
-// program that can be encoded; any other panics.
+// JSON encodes v without escaping & for HTML, as encoding/json does, so that a link
+// can be copied from a terminal. It panics if v can't be encoded.
 func JSON(v any) []byte {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
