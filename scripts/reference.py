@@ -1,8 +1,9 @@
 """Writes the reference tables of docs/: parameters, rules, outputs, and alarms from template.yaml, states from asl/.
 
     .local/venv/bin/python scripts/reference.py            writes docs/parameters.md and docs/states.md
-    .local/venv/bin/python scripts/reference.py --check    exits 1 if one of them is not current, or a document refers to
-                                                           a file, heading, or test that doesn't exist
+    .local/venv/bin/python scripts/reference.py --check    exits 1 if one of them is not current, a document refers to a
+                                                           file, heading, or test that doesn't exist, or an error code
+                                                           or a metric is not documented
 """
 
 import json
@@ -232,6 +233,18 @@ def missing_tests():
                 yield f"{file.relative_to(TOP)}: {name}"
 
 
+def undocumented():
+    """Error codes and metrics that the document about them doesn't name."""
+    for source, pattern, document in (
+        ("internal/failure/failure.go", r'Code += "([A-Z_]+)"', "docs/api.md"),
+        ("internal/metric/metric.go", r'Name += "(\w+)"', "docs/operations.md"),
+    ):
+        text = (TOP / document).read_text()
+        found = re.findall(pattern, (TOP / source).read_text())
+        assert found, source
+        yield from (f"{document}: {name}" for name in found if f"`{name}`" not in text)
+
+
 def main():
     stale = []
     for name, text in (("parameters.md", parameters(expand_template.source())), ("states.md", states())):
@@ -244,6 +257,8 @@ def main():
         sys.exit(f"{' and '.join(stale)} not current: run make docs")
     if "--check" in sys.argv and (wrong := [*broken_links(), *missing_tests()]):
         sys.exit("no such file, heading, or test: " + "; ".join(wrong))
+    if "--check" in sys.argv and (missing := list(undocumented())):
+        sys.exit("not documented: " + "; ".join(missing))
 
 
 if __name__ == "__main__":
