@@ -95,7 +95,7 @@ var (
 	}
 	progress = func(more map[string]any) call {
 		return call{op: "DynamoDB.UpdateItem", with: with(map[string]string{
-			"UpdateExpression": "~ADD bytesCopied :added", "ConditionExpression": "attribute_exists(executionArn)",
+			"UpdateExpression": "~SET #copied = :copied", "ConditionExpression": "~attribute_exists(executionArn) AND",
 		}), answer: item("Attributes", stored(more))}
 	}
 	uploading = call{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "SET uploadId = :id", "ConditionExpression": "#status IN (:copying, :ready)"}),

@@ -9,11 +9,14 @@ import (
 
 	"async-download/internal/meeting"
 	"async-download/internal/socket"
+	"async-download/internal/transfer"
 )
 
 const (
-	// tick is how often the bytes copied are written and a cancel is looked for.
-	tick = time.Second
+	// tick is how often the bytes copied are written and a cancel is looked for: a
+	// little more than the second between two posts, so that a worker that is alone
+	// may post at each.
+	tick = 1020 * time.Millisecond
 	// postTimeout drops a message about progress before the next worker may send
 	// one, so that none is overtaken.
 	postTimeout = 900 * time.Millisecond
@@ -22,13 +25,13 @@ const (
 // reporter writes what a worker has copied into the item, and posts what all of
 // them have to the client.
 type reporter struct {
-	worker *Worker
-	arn    string
-	copied func() int64
-	stop   context.CancelCauseFunc
+	worker  *Worker
+	arn     string
+	segment int32 // 0: the whole file
+	job     *transfer.Job
+	stop    context.CancelCauseFunc
 
-	total    atomic.Pointer[int64] // nil: not known
-	reported int64
+	total atomic.Pointer[int64] // nil: not known
 }
 
 func (r *reporter) setTotal(n int64) {
@@ -40,7 +43,6 @@ func (r *reporter) setTotal(n int64) {
 // start reports every tick until ctx ends or the function it returns is called.
 func (r *reporter) start(ctx context.Context) (finish func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	r.reported = r.copied()
 	var running sync.WaitGroup
 	running.Go(func() {
 		ticker := time.NewTicker(tick)
@@ -67,8 +69,7 @@ func (r *reporter) start(ctx context.Context) (finish func()) {
 // report writes the bytes copied and stops the copy if it was cancelled. The next
 // write makes up for one that fails: the copy is not held up.
 func (r *reporter) report(ctx context.Context) (meeting.Item, bool) {
-	copied := r.copied()
-	item, err := r.worker.Table.Progress(ctx, r.arn, copied-r.reported, r.total.Load())
+	item, err := r.worker.Table.Progress(ctx, r.arn, r.segment, r.job.Copied(), r.total.Load())
 	switch {
 	case errors.Is(err, meeting.ErrUnknown) || err == nil && stopped(item):
 		r.stop(cancelled())
@@ -76,7 +77,6 @@ func (r *reporter) report(ctx context.Context) (meeting.Item, bool) {
 	case err != nil:
 		return item, false
 	}
-	r.reported = copied
 	return item, true
 }
 

@@ -100,25 +100,26 @@ func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segm
 	if err != nil {
 		return transfer.Outcome{}, err
 	}
-	s.asked, s.continued = item.Asked(), item.BytesCopied > 0
+	s.asked, s.continued = item.Asked(), item.Copied() > 0
 
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var cancel context.CancelFunc
-	job := &transfer.Job{Copier: w.Copier, Source: source, Key: link.Key(execution.NameOf(arn)), Metadata: map[string]string{}}
-	s.job = job
+	working, run, cancel := inTime(working)
+	defer cancel()
+	var home int32 // the segment that is reported; 0 is the whole file
+	if plan != nil {
+		home = w.Copier.Home(*plan, segment).First
+	}
+	job := &transfer.Job{
+		Copier: w.Copier, Source: source, Key: link.Key(execution.NameOf(arn)), Metadata: map[string]string{},
+		Run: run, Reported: item.CopiedOf(home),
+		OnUpload: func(ctx context.Context, id string) error { return cancelledIfEnded(w.Table.Uploading(ctx, arn, id)) },
+	}
 	if item.TicketHash != "" {
 		job.Metadata[ticket.Meta] = item.TicketHash
 	}
-	working, job.Run, cancel = inTime(working)
-	defer cancel()
-	job.OnUpload = func(ctx context.Context, id string) error { return cancelledIfEnded(w.Table.Uploading(ctx, arn, id)) }
-	p := reporter{worker: w, arn: arn, copied: job.Copied, stop: stop}
-	if plan == nil {
-		job.Reported = item.BytesCopied
-	} else {
-		p.copied = job.Stored
-	}
+	s.job = job
+	p := reporter{worker: w, arn: arn, segment: home, job: job, stop: stop}
 	job.OnSize = p.setTotal
 	finish := p.start(working)
 

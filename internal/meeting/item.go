@@ -1,6 +1,7 @@
 package meeting
 
 import (
+	"strconv"
 	"time"
 
 	"async-download/internal/failure"
@@ -56,7 +57,7 @@ type Item struct {
 	TaskToken string `dynamodbav:"taskToken"`
 
 	UploadID    string `dynamodbav:"uploadId"`
-	BytesCopied int64  `dynamodbav:"bytesCopied"`
+	BytesCopied int64  `dynamodbav:"bytesCopied"` // set when the copy is complete; see Copied
 	BytesTotal  *int64 `dynamodbav:"bytesTotal"`  // nil: the origin didn't say
 	CopiedAt    int64  `dynamodbav:"copiedAt"`    // Unix time, ms; 0: not yet
 	AnnouncedAt int64  `dynamodbav:"announcedAt"` // when progress was last told, Unix time, ms
@@ -65,7 +66,17 @@ type Item struct {
 	Cancelled bool     `dynamodbav:"cancelled"`
 
 	ExpiresAt int64 `dynamodbav:"expiresAt"` // Unix time, s: when TTL takes the item
+
+	copied map[string]int64 // bytes by segment
 }
+
+// copiedPrefix and a segment are the name of an attribute: bytes copied of it. Each
+// worker writes its own, so that its number can be set instead of added to, and
+// what is written twice counts once.
+const (
+	copiedPrefix = "copied/"
+	wholeFile    = "0"
+)
 
 // Failure is a [failure.Error] as the item keeps it.
 type Failure struct {
@@ -76,14 +87,27 @@ type Failure struct {
 // Asked is when the download was asked for, to the second.
 func (i Item) Asked() time.Time { return time.Unix(i.ExpiresAt, 0).Add(-ItemLife) }
 
-// Copied is how many bytes are told to be in S3: parts that were copied twice, by
-// a retry or by two workers, count twice in BytesCopied until the end.
+// Copied is how many bytes have been copied. Each counts once, however often it had
+// to be sent.
 func (i Item) Copied() int64 {
-	if i.BytesTotal == nil {
-		return i.BytesCopied
+	var segments int64
+	for segment, n := range i.copied {
+		if segment != wholeFile {
+			segments += n
+		}
 	}
-	return min(i.BytesCopied, *i.BytesTotal)
+	// What a run for the whole file copied before it was divided into segments is
+	// in the segments' numbers too, as soon as they have begun.
+	n := max(i.BytesCopied, i.copied[wholeFile], segments)
+	if i.BytesTotal == nil {
+		return n
+	}
+	return min(n, *i.BytesTotal)
 }
+
+// CopiedOf is how many bytes of a segment, named by its first part, have been
+// copied, of the whole file if segment is 0.
+func (i Item) CopiedOf(segment int32) int64 { return i.copied[strconv.Itoa(int(segment))] }
 
 // Waited is how long the copied file has waited for its client, at the time when
 // one came or there was none; 0 for a client that came before.

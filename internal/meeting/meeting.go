@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -291,14 +292,21 @@ func (m *Meeting) leave(ctx context.Context, arn, connectionID string) (Item, er
 	}
 }
 
-// Progress adds to the bytes copied, total nil being unknown, and returns the
-// item, in which the caller looks for Cancelled.
-func (m *Meeting) Progress(ctx context.Context, arn string, added int64, total *int64) (Item, error) {
-	expression, v := "ADD bytesCopied :added", values{":added": added}
+// Progress notes how many bytes of a segment, named by its first part, have been
+// copied, of the whole file if segment is 0. It returns the item, in which the
+// caller looks for Cancelled. total is the file's size, nil if unknown.
+func (m *Meeting) Progress(ctx context.Context, arn string, segment int32, copied int64, total *int64) (Item, error) {
+	expression, v := "SET #copied = :copied", values{"#copied": copiedPrefix + strconv.Itoa(int(segment)), ":copied": copied}
 	if total != nil {
-		expression, v[":total"] = expression+" SET bytesTotal = :total", *total
+		expression, v[":total"] = expression+", bytesTotal = :total", *total
 	}
-	return m.update(ctx, arn, expression, "attribute_exists(executionArn)", v) // never make a row
+	// Never make an item, and never go back: a worker that was thought dead may still
+	// be writing.
+	item, err := m.update(ctx, arn, expression, "attribute_exists(executionArn) AND (attribute_not_exists(#copied) OR #copied < :copied)", v)
+	if errors.Is(err, ErrUnknown) {
+		return m.Current(ctx, arn)
+	}
+	return item, err
 }
 
 // Uploading notes the multipart upload of a copy, for whoever looks at the item;
@@ -529,6 +537,8 @@ const (
 	fileKept     = "attribute_not_exists(cancelled) AND #status IN (:ready, :delivered, :expired)"
 )
 
+// values of an expression's placeholders. A name that begins with # stands for an
+// attribute's name, any other for a value.
 type values map[string]any
 
 // update applies expression where condition holds and returns the item as it is
@@ -536,15 +546,14 @@ type values map[string]any
 // where there is no item.
 //
 // The SDK repeats a call whose reply was lost. Each update of this package may
-// be applied twice without harm (Progress counts the bytes twice until Copied
-// sets them right), and a condition that its own first application makes false
+// be applied twice without harm, and a condition that its own first application makes false
 // (a token or a connection taken out) is one whose failure the callers take for
 // "done", or look again.
 func (m *Meeting) update(ctx context.Context, arn, expression, condition string, v values) (Item, error) {
 	out, err := m.DynamoDB.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: &m.Table, Key: key(arn),
 		UpdateExpression: &expression, ConditionExpression: &condition,
-		ExpressionAttributeNames:  names(expression + condition),
+		ExpressionAttributeNames:  names(expression+condition, v),
 		ExpressionAttributeValues: attributes(v),
 		ReturnValues:              types.ReturnValueAllNew,
 	})
@@ -562,7 +571,7 @@ func (m *Meeting) remove(ctx context.Context, arn, condition string, v values) e
 	_, err := m.DynamoDB.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 		TableName: &m.Table, Key: key(arn),
 		ConditionExpression:       &condition,
-		ExpressionAttributeNames:  names(condition),
+		ExpressionAttributeNames:  names(condition, v),
 		ExpressionAttributeValues: attributes(v),
 	})
 	if failed(err) {
@@ -583,26 +592,38 @@ func key(arn string) map[string]types.AttributeValue {
 	return attributes(values{"executionArn": arn})
 }
 
-// names gives the attributes that are reserved words of DynamoDB, where they occur.
-func names(expressions string) map[string]string {
-	var n map[string]string
+// names gives the attributes that are reserved words of DynamoDB, where they occur,
+// and those that v names.
+func names(expressions string, v values) map[string]string {
+	n := map[string]string{}
 	for _, word := range []string{"status", "format"} {
 		if strings.Contains(expressions, "#"+word) {
-			if n == nil {
-				n = map[string]string{}
-			}
 			n["#"+word] = word
 		}
+	}
+	for name, value := range v {
+		if name[0] == '#' {
+			n[name] = value.(string)
+		}
+	}
+	if len(n) == 0 {
+		return nil // an empty map is refused
 	}
 	return n
 }
 
 // attributes encodes values, whose types are this package's own and encodable.
 func attributes(v values) map[string]types.AttributeValue {
-	if len(v) == 0 {
+	encode := map[string]any{}
+	for name, value := range v {
+		if name[0] != '#' {
+			encode[name] = value
+		}
+	}
+	if len(encode) == 0 {
 		return nil
 	}
-	m, err := attributevalue.MarshalMap(v)
+	m, err := attributevalue.MarshalMap(encode)
 	if err != nil {
 		panic(err)
 	}
@@ -613,6 +634,18 @@ func decode(attributes map[string]types.AttributeValue) (Item, error) {
 	var item Item
 	if err := attributevalue.UnmarshalMap(attributes, &item); err != nil {
 		return Item{}, fmt.Errorf("decode item: %w", err)
+	}
+	for name, value := range attributes {
+		if segment, ok := strings.CutPrefix(name, copiedPrefix); ok {
+			if item.copied == nil {
+				item.copied = map[string]int64{}
+			}
+			var n int64
+			if err := attributevalue.Unmarshal(value, &n); err != nil {
+				return Item{}, fmt.Errorf("decode item: %w", err)
+			}
+			item.copied[segment] = n
+		}
 	}
 	return item, nil
 }

@@ -192,7 +192,7 @@ func TestUnknownMakesNoRow(t *testing.T) {
 		"Current":   func(b *bench) error { _, err := b.Current(ctx, arn); return err },
 		"Connect":   func(b *bench) error { _, err := b.Connect(ctx, arn, at("c1")); return err },
 		"a request": func(b *bench) error { _, err := b.Connect(ctx, arn, at(meeting.Request)); return err },
-		"Progress":  func(b *bench) error { _, err := b.Progress(ctx, arn, 1, &total); return err },
+		"Progress":  func(b *bench) error { _, err := b.Progress(ctx, arn, 0, 1, &total); return err },
 		"Cancel":    func(b *bench) error { return b.Cancel(ctx, arn) },
 		"End":       func(b *bench) error { _, err := b.End(ctx, arn, failure.New(failure.Internal, "")); return err },
 		"Discard":   func(b *bench) error { return b.Discard(ctx, arn) },
@@ -519,7 +519,7 @@ func TestCancel(t *testing.T) {
 		"while it copies": func(t *testing.T, b *bench) {
 			b.given(meeting.Copying, "c1", "")
 			wants(t, b.Cancel(ctx, arn), nil)
-			if i, err := b.Progress(ctx, arn, 1, nil); err != nil || !i.Cancelled {
+			if i, err := b.Progress(ctx, arn, 0, 1, nil); err != nil || !i.Cancelled {
 				t.Errorf("the worker's next Progress: got cancelled %v, %v", i.Cancelled, err)
 			}
 			wants(t, b.Copied(ctx, arn, 5), meeting.ErrEnded)
@@ -598,13 +598,30 @@ func TestCopy(t *testing.T) {
 		"progress": func(t *testing.T, b *bench) {
 			b.given(meeting.Copying, "", "")
 			total := int64(10)
-			_, err := b.Progress(ctx, arn, 3, nil)
-			wants(t, err, nil)
-			i, err := b.Progress(ctx, arn, 4, &total)
-			wants(t, err, nil)
-			if i.BytesCopied != 7 || i.BytesTotal == nil || *i.BytesTotal != 10 {
-				t.Errorf("got %d of %v, want 7 of 10", i.BytesCopied, i.BytesTotal)
+			for _, step := range []struct {
+				segment      int32
+				copied, want int64
+				total        *int64
+			}{
+				{0, 3, 3, nil},
+				{0, 4, 4, &total}, // set, not added to
+				{0, 2, 4, &total}, // never back
+				{1, 4, 4, &total}, // of a segment, which the whole file's has too
+				{9, 3, 7, &total},
+				{9, 3, 7, &total}, // by a repeated call
+				{9, 8, 10, &total},
+			} {
+				i, err := b.Progress(ctx, arn, step.segment, step.copied, step.total)
+				wants(t, err, nil)
+				if i.Copied() != step.want || i.BytesTotal != nil != (step.total != nil) {
+					t.Errorf("%d bytes of segment %d: got %d of %v, want %d", step.copied, step.segment, i.Copied(), i.BytesTotal, step.want)
+				}
+				if got := i.CopiedOf(step.segment); got < step.copied {
+					t.Errorf("got %d bytes of segment %d, want %d", got, step.segment, step.copied)
+				}
 			}
+			_, err := b.Progress(ctx, "unknown", 0, 1, nil)
+			wants(t, err, meeting.ErrUnknown)
 		},
 		"copied": func(t *testing.T, b *bench) {
 			b.given(meeting.Copying, "", "")

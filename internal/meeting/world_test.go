@@ -427,7 +427,7 @@ func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *m
 	for i := range 2 {
 		if err == nil {
 			total := int64(2)
-			item, err = w.m.Progress(ctx, arn, 1, &total)
+			item, err = w.m.Progress(ctx, arn, 0, int64(i)+1, &total)
 		}
 		if err != nil {
 			return nil, &mistake{"INTERNAL", ""}

@@ -17,7 +17,7 @@ func Audit(outcome Name, item meeting.Item, code string, until time.Time) Line {
 		Values: map[Name]float64{outcome: 1},
 		About: map[string]any{
 			"outcome": strings.ToUpper(string(outcome)), "askedBy": item.AskedBy, "asked": item.Asked().UTC(),
-			"path": item.Path, "bytes": item.BytesCopied,
+			"path": item.Path, "bytes": item.Copied(),
 		},
 	}
 	if code != "" {

@@ -1,0 +1,274 @@
+package copying_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"async-download/internal/copying"
+	"async-download/internal/meeting"
+	"async-download/internal/metric"
+	"async-download/internal/origin"
+	"async-download/internal/origin/origintest"
+	"async-download/internal/socket"
+	"async-download/internal/transfer"
+	"async-download/internal/transfer/s3test"
+)
+
+const (
+	mib  = 1 << 20
+	arn  = "arn:aws:states:us-east-1:123456789012:execution:download:0123456789abcdef0123456789abcdef"
+	name = "0123456789abcdef0123456789abcdef"
+)
+
+// stack is what a worker talks to, except the origin: a table of one item whose
+// client listens, S3, and the client's socket.
+type stack struct {
+	s3     *s3test.Server
+	worker *copying.Worker
+
+	mu      sync.Mutex
+	item    map[string]any
+	metrics strings.Builder
+	posts   chan progress
+}
+
+type progress struct {
+	Type        string
+	BytesCopied int64
+	BytesTotal  *int64
+}
+
+func newStack(t *testing.T, h http.Handler) *stack {
+	s := &stack{s3: s3test.New(t), posts: make(chan progress, 1000), item: map[string]any{
+		"executionArn": map[string]any{"S": arn}, "status": map[string]any{"S": "COPYING"}, "path": map[string]any{"S": "file.bin"},
+		"connectionId": map[string]any{"S": "client"}, "format": map[string]any{"S": "json"},
+		"expiresAt": map[string]any{"N": strconv.FormatInt(time.Now().Add(meeting.ItemLife).Unix(), 10)},
+	}}
+	table := httptest.NewServer(http.HandlerFunc(s.dynamoDB))
+	t.Cleanup(table.Close)
+	client := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var p progress
+		if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
+			t.Error(err)
+		}
+		s.posts <- p
+	}))
+	t.Cleanup(client.Close)
+	files := httptest.NewServer(h)
+	t.Cleanup(files.Close)
+	base, err := url.Parse(files.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("key", "secret", "")}
+	at := func(endpoint string) aws.Config {
+		c := cfg.Copy()
+		c.BaseEndpoint = &endpoint
+		return c
+	}
+	s.worker = &copying.Worker{
+		Table:   &meeting.Meeting{DynamoDB: dynamodb.NewFromConfig(at(table.URL)), Table: "connections"},
+		Copier:  &transfer.Copier{S3: transfer.S3(at(s.s3.URL)), Bucket: s3test.Bucket},
+		Origin:  &origin.Client{Base: base, AllowLoopback: true},
+		Socket:  &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(at(client.URL))},
+		Metrics: &metric.Recorder{Stack: "stack", Out: &s.metrics},
+	}
+	return s
+}
+
+// dynamoDB answers the calls of a worker: an update that sets attributes, and a
+// read. The rules of its conditions are tested in package meeting.
+func (s *stack) dynamoDB(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var in struct {
+		UpdateExpression          string
+		ExpressionAttributeNames  map[string]string
+		ExpressionAttributeValues map[string]any
+	}
+	b, _ := io.ReadAll(r.Body)
+	_ = json.Unmarshal(b, &in)
+	set, _, _ := strings.Cut(strings.TrimPrefix(in.UpdateExpression, "SET "), " REMOVE")
+	for assignment := range strings.SplitSeq(set, ", ") {
+		if name, value, ok := strings.Cut(assignment, " = "); ok {
+			if full := in.ExpressionAttributeNames[name]; full != "" {
+				name = full
+			}
+			s.item[name] = in.ExpressionAttributeValues[value]
+		}
+	}
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	_ = json.NewEncoder(w).Encode(map[string]any{"Item": s.item, "Attributes": s.item})
+}
+
+// The client is notified while the first part is still on its way, and never
+// that less was copied than before.
+func TestProgressWithinAPart(t *testing.T) {
+	data := origintest.Bytes(1, 65*mib)
+	seen := make(chan struct{}) // closed when enough was posted
+	file := origintest.New(data, `"v1"`)
+	s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origintest.Slow(file, w, r, 64<<10, func(int) bool {
+			select {
+			case <-seen:
+			case <-time.After(60 * time.Millisecond): // 1 MB/s
+			}
+			return r.Context().Err() == nil
+		})
+	}))
+	s.worker.Copier.PartSize = 64 * mib
+	began := time.Now()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := s.worker.Copy(t.Context(), arn)
+		failed <- err
+	}()
+	var last int64
+	for i := range 3 {
+		select {
+		case p := <-s.posts:
+			if p.Type != "progress" || p.BytesCopied <= last || p.BytesCopied >= 64*mib || p.BytesTotal == nil || *p.BytesTotal != int64(len(data)) {
+				t.Errorf("event %d: got %+v, want more than %d bytes of %d", i, p, last, len(data))
+			}
+			last = p.BytesCopied
+		case err := <-failed:
+			t.Fatalf("got the end (%v) after %d events, want 3", err, i)
+		case <-time.After(time.Minute):
+			t.Fatalf("got %d events in a minute, want 3", i)
+		}
+	}
+	t.Logf("3 events in %s", time.Since(began))
+	close(seen)
+	if err := <-failed; err != nil {
+		t.Fatal(err)
+	}
+	if o := s.s3.Object("downloads/" + name); o == nil || string(o.Data) != string(data) {
+		t.Error("got another object")
+	}
+	for ; len(s.posts) > 0; last = (<-s.posts).BytesCopied {
+	}
+	if last > int64(len(data)) {
+		t.Errorf("got %d bytes copied, want at most %d", last, len(data))
+	}
+}
+
+// A worker that continues a segment reports what the one before it did, and the
+// segments' numbers add up.
+func TestProgressOfSegments(t *testing.T) {
+	const partSize = 5 * mib
+	data := origintest.Bytes(2, 4*partSize-1)
+	s := newStack(t, origintest.New(data, `"v1"`))
+	s.worker.Copier.PartSize, s.worker.Copier.SegmentBytes = partSize, 2*partSize
+	out, err := s.worker.Copy(t.Context(), arn)
+	if err != nil || len(out.Work.Segments) != 2 {
+		t.Fatalf("got %+v, %v, want two segments", out, err)
+	}
+	s.s3.Fault = func(op string, n int, r *http.Request) s3test.Fault {
+		if op == "UploadPart" && r.URL.Query().Get("partNumber") == "2" && n < 6 {
+			return s3test.Fault{Code: "AccessDenied", Status: 403}
+		}
+		return s3test.Fault{}
+	}
+	copied := func() int64 {
+		item, err := s.worker.Table.Current(t.Context(), arn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return item.Copied()
+	}
+	var last int64
+	for round := 1; len(out.Work.Segments) > 0; round++ {
+		for _, segment := range out.Work.Segments {
+			_, err := s.worker.CopySegment(t.Context(), arn, out.Work.Plan, segment)
+			if err == nil != (round > 1 || segment.First != 1) {
+				t.Errorf("round %d, segment %v: got %v", round, segment, err)
+			}
+			if n := copied(); n < last || n > int64(len(data)) {
+				t.Errorf("round %d, segment %v: got %d bytes copied after %d", round, segment, n, last)
+			} else {
+				last = n
+			}
+		}
+		if out, err = s.worker.Finish(t.Context(), arn, out.Work); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := copied(); n != int64(len(data)) || last != n {
+		t.Errorf("got %d bytes copied at the end and %d before, want %d", n, last, len(data))
+	}
+}
+
+// deadline is a context whose deadline is an hour away until passed is closed.
+type deadline struct {
+	context.Context
+	passed chan struct{}
+}
+
+func (d *deadline) Deadline() (time.Time, bool) { return time.Now().Add(time.Hour), true }
+func (d *deadline) Done() <-chan struct{}       { return d.passed }
+
+func (d *deadline) Err() error {
+	select {
+	case <-d.passed:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// S3 that is slow at the end of a run is no wish of the origin's: it is neither
+// counted as one nor given up.
+func TestOutOfTime(t *testing.T) {
+	s := newStack(t, origintest.New(origintest.Bytes(3, 9*mib), `"v1"`))
+	ctx := &deadline{Context: t.Context(), passed: make(chan struct{})}
+	s.s3.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+		if op == "CompleteMultipartUpload" && n == 1 {
+			return s3test.Fault{Drop: true, Before: func() { close(ctx.passed) }}
+		}
+		return s3test.Fault{}
+	}
+	out, err := s.worker.Copy(ctx, arn)
+	if err != nil || out.WaitSeconds != 1 {
+		t.Fatalf("got %+v, %v, want to be run again after a second", out, err)
+	}
+	if strings.Contains(s.metrics.String(), `"Retries"`) {
+		t.Errorf("got metrics %s, want no retry", s.metrics.String())
+	}
+	if _, err := s.worker.Copy(t.Context(), arn); err != nil {
+		t.Fatal(err)
+	}
+	if s.s3.Object("downloads/"+name) == nil {
+		t.Error("got no object")
+	}
+}
+
+func TestFailures(t *testing.T) {
+	for _, tt := range []struct {
+		title string
+		h     http.HandlerFunc
+		want  string
+	}{
+		{"no file", http.NotFound, "ORIGIN_STATUS"},
+		{"a redirect elsewhere", http.RedirectHandler("http://other.example/", http.StatusFound).ServeHTTP, "BLOCKED_ADDRESS"},
+	} {
+		s := newStack(t, tt.h)
+		if _, err := s.worker.Copy(t.Context(), arn); err == nil || !strings.Contains(fmt.Sprint(err), tt.want) {
+			t.Errorf("%s: got %v, want %s", tt.title, err, tt.want)
+		}
+	}
+}
