@@ -225,10 +225,10 @@ def broken_links():
 
 def missing_tests():
     """Tests that a document names and that don't exist."""
-    tests = {name for file in TOP.glob("**/*_test.go") for name in re.findall(r"^func (Test\w+)\(", file.read_text(), re.M)}
+    tests = {name for file in TOP.glob("**/*_test.go") for name in re.findall(r"^func ((?:Test|Fuzz)\w+)\(", file.read_text(), re.M)}
     tests |= {name for file in TOP.glob("scripts/**/*_test.py") for name in re.findall(r"def (test_\w+)\(", file.read_text())}
     for file in [*TOP.glob("*.md"), *TOP.glob("docs/*.md")]:
-        for name in re.findall(r"`(Test[A-Z]\w+|test_\w+)`", file.read_text()):
+        for name in re.findall(r"`((?:Test|Fuzz)[A-Z]\w+|test_\w+)`", file.read_text()):
             if name not in tests:
                 yield f"{file.relative_to(TOP)}: {name}"
 
