@@ -34,16 +34,19 @@ func command(t *testing.T, env []string, words ...string) string {
 	return string(out)
 }
 
-// TestExamples runs the bash blocks of the documentation, in order, against the stack.
+// TestExamples runs the bash blocks of the documentation against the stack, as one
+// script per document.
 func TestExamples(t *testing.T) {
 	for _, file := range []string{"README.md", "docs/api.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
+		var script strings.Builder
 		for _, block := range regexp.MustCompile("(?s)```bash\n(.*?)```").FindAllSubmatch(text, -1) {
-			command(t, nil, "bash", "-euo", "pipefail", "-c", string(block[1]))
+			script.Write(block[1])
 		}
+		command(t, nil, "bash", "-euo", "pipefail", "-c", script.String())
 	}
 }
 
