@@ -16,9 +16,8 @@ import (
 	"time"
 )
 
-// TestAuthorizer has an issuer sign tokens, which go through the function as API
-// Gateway would hand them over. All the reasons to refuse one are in
-// internal/bearer.
+// TestAuthorizer passes tokens signed by an issuer to the function, as API Gateway
+// does. The reasons to refuse a token are tested in internal/bearer.
 func TestAuthorizer(t *testing.T) {
 	t.Parallel()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -55,7 +54,7 @@ func TestAuthorizer(t *testing.T) {
 	shows := func(text string) func(map[string]any) {
 		return func(e map[string]any) { e["authorizationToken"] = text }
 	}
-	// The one text that API Gateway makes 401 of.
+	// The only text that API Gateway turns into a 401.
 	refused := func(token string) func(*testing.T, invocation) {
 		return func(t *testing.T, got invocation) {
 			t.Helper()
@@ -92,7 +91,7 @@ func TestAuthorizer(t *testing.T) {
 		}},
 		{title: "expired", sample: "authorizer", env: env, change: shows("Bearer " + late), check: refused(late)},
 		{title: "for another audience", sample: "authorizer", env: env, change: shows("Bearer " + others), check: refused(others)},
-		{title: "not signed by the issuer", sample: "authorizer", env: env, check: refused("c2lnbmF0dXJl")}, // the sample's own
+		{title: "not signed by the issuer", sample: "authorizer", env: env, check: refused("c2lnbmF0dXJl")}, // the sample's signature
 		{title: "issuer out of reach", sample: "authorizer", env: map[string]string{"JWT_ISSUER": nowhere}, change: shows("Bearer " + nowheres),
 			check: func(t *testing.T, got invocation) {
 				if got.errorType == "" || got.errorMessage == "Unauthorized" {
@@ -103,7 +102,8 @@ func TestAuthorizer(t *testing.T) {
 	})
 }
 
-// notLogged wants a token's claims and signature in no log; its header says nothing.
+// notLogged checks that a token's claims and signature are not in the log. Its header
+// isn't secret.
 func notLogged(t *testing.T, token string, got invocation) {
 	t.Helper()
 	_, rest, _ := strings.Cut(token, ".")

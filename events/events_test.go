@@ -1,5 +1,5 @@
-// Package events_test holds the samples beside it to the shapes the services
-// send, and runs each against the binary of its function as it is deployed.
+// Package events_test checks the samples of this folder against the shapes that the
+// services send, and runs each against the binary of its function.
 //
 // The shapes are those of:
 //
@@ -14,7 +14,7 @@
 //     https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html,
 //     https://docs.aws.amazon.com/step-functions/latest/apireference/API_DescribeExecution.html
 //   - TOKEN authorizers: https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-lambda-authorizer-input.html
-//   - what states hand to functions: ../asl
+//   - what states pass to functions: ../asl
 //   - the Lambda Runtime API: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 package events_test
 
@@ -37,8 +37,8 @@ import (
 	"async-download/internal/transfer"
 )
 
-// shapes has the type that a sample must survive: decoded and encoded again, it
-// has lost nothing, so nothing in it is misspelt or out of place.
+// shapes has the type of each sample. A sample that is decoded into it and encoded
+// again must not lose anything; so nothing in it is misspelled or misplaced.
 var shapes = map[string]any{
 	"download":             events.APIGatewayProxyRequest{},
 	"download-base":        events.APIGatewayProxyRequest{},
@@ -68,7 +68,7 @@ var shapes = map[string]any{
 	"clean-up-aborted":   statusChange{},
 }
 
-// fetchTask and finishTask are the functions' own types, which can't be imported.
+// fetchTask and finishTask are types of the functions, which can't be imported.
 type (
 	fetchTask struct {
 		ExecutionARN string            `json:"executionArn"`
@@ -80,17 +80,18 @@ type (
 		Work         *transfer.Work `json:"work,omitempty"`
 		Failure      *failure       `json:"failure,omitempty"`
 	}
-	// failure is what a Catch puts into the state.
+	// failure is what a Catch adds to the state.
 	failure struct{ Error, Cause string }
 )
 
-// statusChange is an event whose detail is looked into as well.
+// statusChange is an event whose detail is checked as well.
 type statusChange struct {
 	events.EventBridgeEvent
 	Detail detail `json:"detail"`
 }
 
-// detail is what EventBridge makes of a DescribeExecution: times in milliseconds.
+// detail is DescribeExecution's answer as EventBridge sends it, with times in
+// milliseconds.
 type detail struct {
 	ExecutionArn           string    `json:"executionArn"`
 	StateMachineArn        string    `json:"stateMachineArn"`
@@ -116,7 +117,7 @@ type included struct {
 	Included bool `json:"included"`
 }
 
-// unknown is what the services send and aws-lambda-go has no place for.
+// unknown has members that the services send and aws-lambda-go doesn't decode.
 var unknown = map[string]bool{
 	"requestContext.deploymentId": true, // of REST APIs, undocumented
 }
@@ -161,8 +162,8 @@ func TestSamplesKeepTheirShape(t *testing.T) {
 	}
 }
 
-// lost compares a sample with what became of it. null, and the zeros that an
-// encoder adds or leaves out, say nothing.
+// lost compares a sample with its decoded and encoded form. It ignores null, and
+// zeros that the encoder adds or omits.
 func lost(path string, want, got any) []string {
 	m, ok := want.(map[string]any)
 	if !ok {
@@ -204,8 +205,8 @@ func samples(t *testing.T) []string {
 	return names
 }
 
-// Every function has a sample under its own name, which `sam local invoke` in
-// the README relies on.
+// Every function has a sample with its name, which the documentation uses with `sam
+// local invoke`.
 func TestEveryFunctionHasASample(t *testing.T) {
 	names := samples(t)
 	for _, function := range functions(t) {
@@ -218,8 +219,8 @@ func TestEveryFunctionHasASample(t *testing.T) {
 	}
 }
 
-// The detail of a status change is DescribeExecution's answer, less two members
-// that belong to other executions than the download's.
+// The detail of a status change is DescribeExecution's answer, without two members
+// that a download's execution doesn't have.
 func TestStatusChangeIsDescribeExecution(t *testing.T) {
 	var want []string
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[sfn.DescribeExecutionOutput]()) {
@@ -255,7 +256,7 @@ func TestStatusChangeIsDescribeExecution(t *testing.T) {
 	}
 }
 
-// What a state hands to a function has the members that the sample has.
+// The input that a state passes to a function has the members of the sample.
 func TestTaskInputsAreTheStates(t *testing.T) {
 	var download struct {
 		States map[string]struct {
@@ -301,7 +302,7 @@ func TestTaskInputsAreTheStates(t *testing.T) {
 	}
 }
 
-// REST and WebSocket events say most things twice.
+// REST and WebSocket events contain most values twice.
 func TestProxyEventsAgreeWithThemselves(t *testing.T) {
 	last := func(many map[string][]string) map[string]string {
 		one := map[string]string{}
@@ -359,8 +360,8 @@ func TestProxyEventsAgreeWithThemselves(t *testing.T) {
 	}
 }
 
-// Samples name nobody: one account, which is AWS's own in its documentation, and
-// addresses reserved for documentation.
+// Samples identify nobody: they use the account of AWS's documentation and addresses
+// reserved for documentation.
 func TestSamplesAreNobodys(t *testing.T) {
 	accounts := regexp.MustCompile(`\b\d{12}\b`)
 	addresses := regexp.MustCompile(`\b\d+\.\d+\.\d+\.\d+\b`)

@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// bin is where the functions were built, as `sam build` does it.
+// bin is the folder of the functions' binaries, built as `sam build` does.
 var bin string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -36,17 +36,17 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(bin)
 	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil { // most of these tests wait for something
+	if err := flag.Set("test.parallel", "8"); err != nil { // these tests mostly wait
 		panic(err)
 	}
 	return m.Run()
 }
 
-// build makes every function's binary, once and only when a test runs one.
+// build builds all functions, once, when a test first runs one.
 var build = sync.OnceValue(func() error {
-	// `go test` answers from its cache unless a file that the test itself opened has
-	// changed. What the compiler opens doesn't count: without this walk a change
-	// to a function would be reported as passed.
+	// `go test` uses its cache unless a file that the test itself opened has changed.
+	// Files that the compiler opens don't count, so without this walk a changed
+	// function would be reported as passed.
 	for _, dir := range []string{"../functions", "../internal"} {
 		if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && !d.IsDir() {
@@ -70,7 +70,7 @@ var build = sync.OnceValue(func() error {
 	return nil
 })
 
-var builtFor atomic.Pointer[string] // the test that tells why there is nothing to run
+var builtFor atomic.Pointer[string] // the test that reports the build's error
 
 func executable(t *testing.T, function string) string {
 	t.Helper()
@@ -93,7 +93,7 @@ func TestBinarySizes(t *testing.T) {
 	}
 }
 
-// functions are the folders that are deployed.
+// functions returns the names of the functions' folders.
 func functions(t *testing.T) []string {
 	t.Helper()
 	dirs, err := filepath.Glob("../functions/*")
@@ -106,7 +106,7 @@ func functions(t *testing.T) []string {
 	return dirs
 }
 
-// logicalIDs ties a folder to its resource in the template.
+// logicalID returns the name of a folder's resource in the template.
 func logicalID(function string) string {
 	var id strings.Builder
 	for _, word := range strings.Split(function, "-") {
@@ -115,8 +115,8 @@ func logicalID(function string) string {
 	return id.String() + "Function"
 }
 
-// templateVariables returns the names of the environment variables that the
-// template gives a function: the ones all have, and its own.
+// templateVariables returns the names of the environment variables that a function
+// gets from the template: the common ones and its own.
 func templateVariables(t *testing.T, function string) []string {
 	t.Helper()
 	f, err := os.Open("../template.yaml")
@@ -156,16 +156,16 @@ func templateVariables(t *testing.T, function string) []string {
 	return slices.Compact(names)
 }
 
-// invocation is one run of a function's binary on one event.
+// invocation is the outcome of a function's binary for one event.
 type invocation struct {
-	body []byte // what the function answered
-	// errorType and errorMessage are set when it answered with an error.
+	body []byte // the function's result
+	// errorType and errorMessage are set if it returned an error.
 	errorType, errorMessage string
 	logs                    string
 }
 
-// invoke runs a function's binary with env and nothing else from this machine,
-// hands it event through a Lambda Runtime API, and returns what it answered:
+// invoke runs a function's binary with env and without this machine's environment,
+// passes event to it through a Lambda Runtime API, and returns the outcome:
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 func invoke(t *testing.T, function string, env map[string]string, event []byte, timeout time.Duration) invocation {
 	t.Helper()
@@ -183,7 +183,7 @@ func invoke(t *testing.T, function string, env map[string]string, event []byte, 
 		first := asked == 1
 		mu.Unlock()
 		if !first {
-			// Only now is an invocation over: all that it logs is written.
+			// Now the invocation is over, and all its logs are written.
 			close(done)
 			<-r.Context().Done()
 			return
@@ -223,7 +223,7 @@ func invoke(t *testing.T, function string, env map[string]string, event []byte, 
 		w.WriteHeader(http.StatusAccepted)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		t.Errorf("%s: got %s %s, which is no call of the Runtime API", function, r.Method, r.URL.Path)
+		t.Errorf("%s: got %s %s, which is not a call of the Runtime API", function, r.Method, r.URL.Path)
 		w.WriteHeader(http.StatusNotFound)
 	})
 	api := httptest.NewServer(mux)
@@ -232,7 +232,7 @@ func invoke(t *testing.T, function string, env map[string]string, event []byte, 
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path)
-	var logs bytes.Buffer // of both: Lambda keeps both
+	var logs bytes.Buffer // Lambda keeps both stdout and stderr
 	cmd.Stdout, cmd.Stderr = &logs, &logs
 	cmd.Env = lambdaEnvironment(function, api.Listener.Addr().String(), env)
 	if err := cmd.Start(); err != nil {
@@ -248,14 +248,14 @@ func invoke(t *testing.T, function string, env map[string]string, event []byte, 
 		api.CloseClientConnections()
 		t.Fatalf("%s: exited with %s, want an answer; logs:\n%s", function, cmd.ProcessState, logs.String())
 	}
-	api.CloseClientConnections() // the second next waits for its client
+	api.CloseClientConnections() // the second call of next would block
 	got.logs = logs.String()
 	return got
 }
 
 const traceID = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1"
 
-// lambdaEnvironment is what Lambda sets, and the function's own variables.
+// lambdaEnvironment returns the variables that Lambda sets, and the function's.
 func lambdaEnvironment(function, runtimeAPI string, env map[string]string) []string {
 	all := map[string]string{
 		"AWS_LAMBDA_RUNTIME_API":          runtimeAPI,
@@ -280,16 +280,16 @@ func lambdaEnvironment(function, runtimeAPI string, env map[string]string) []str
 	return list
 }
 
-// A function whose variables are missing says all their names at once and ends
-// before it asks for work; so does one whose variables make no sense. Its
-// variables are the ones that the template sets, no other.
+// A function with missing or invalid variables reports all their names at once, and
+// exits before it asks for work. Its variables are exactly those that the template
+// sets.
 func TestStartUp(t *testing.T) {
 	for _, function := range functions(t) {
 		t.Run(function, func(t *testing.T) {
 			t.Parallel()
-			optional := []string{"LOCAL_ENDPOINT", "ORIGIN_SECRET_ARN", "ALLOWED_PATHS", "ORIGIN_REDIRECT_HOSTS"} // empty where nobody asks for them
+			optional := []string{"LOCAL_ENDPOINT", "ORIGIN_SECRET_ARN", "ALLOWED_PATHS", "ORIGIN_REDIRECT_HOSTS"} // empty by default
 			if function == "authorizer" {
-				optional = append(optional, "CONNECTIONS_TABLE") // all have it; this one has no item to look at
+				optional = append(optional, "CONNECTIONS_TABLE") // set for all functions; this one doesn't use it
 			}
 			api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				t.Errorf("got %s %s, want an exit", r.Method, r.URL.Path)

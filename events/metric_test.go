@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// counted wants these metrics in the log, each in a line that CloudWatch takes
-// for one, and no others. A value of nil is any.
+// counted expects exactly these metrics in the log, each in a valid embedded metric
+// line. A nil value accepts any.
 func counted(want map[string]any) func(*testing.T, invocation) {
 	return func(t *testing.T, got invocation) {
 		t.Helper()
@@ -43,7 +43,7 @@ func counted(want map[string]any) func(*testing.T, invocation) {
 	}
 }
 
-// audited wants one audit line, with these members.
+// audited expects one audit line with these members.
 func audited(want map[string]any) func(*testing.T, invocation) {
 	return func(t *testing.T, got invocation) {
 		t.Helper()

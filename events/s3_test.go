@@ -20,24 +20,24 @@ import (
 	"sync"
 )
 
-// store is as much of S3 as a copy asks for: it keeps what it is given, refuses
-// what was damaged on the way, and knows the checksum of the whole object.
+// store implements the part of S3 that a copy uses: it stores objects, rejects
+// damaged bodies, and computes the checksum of the whole object.
 type store struct {
 	mu      sync.Mutex
 	objects map[string]*thing
 	uploads map[string]*upload // by id
 	made    int
 	ops     []string
-	// straggler opens one more upload once an object was deleted, as a worker
-	// does that has not yet seen that it is over.
+	// straggler opens another upload after an object was deleted, as a worker does that
+	// hasn't noticed the end yet.
 	straggler bool
 }
 
-// thing is an object that is kept.
+// thing is a stored object.
 type thing struct {
 	data   []byte
 	header map[string]string
-	parts  int // 0: put in one piece
+	parts  int // 0 for PutObject
 }
 
 type upload struct {
@@ -50,13 +50,13 @@ func newStore() *store {
 	return &store{objects: map[string]*thing{}, uploads: map[string]*upload{}}
 }
 
-// open begins an upload as a run before this one did, with the parts it stored.
+// open creates an upload with parts, as left by an earlier run.
 func (s *store) open(id string, parts map[int][]byte) *store {
 	s.uploads[id] = &upload{key: key, header: map[string]string{"Content-Type": "application/pdf"}, parts: parts}
 	return s
 }
 
-// put keeps an object as a run before this one left it.
+// put stores an object, as left by an earlier run.
 func (s *store) put(data string) *store {
 	s.objects[key] = &thing{data: []byte(data), header: map[string]string{"Content-Type": "application/pdf"}}
 	return s
@@ -73,7 +73,7 @@ func etag(b []byte) string {
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
-// damaged compares a body with the checksums that came with it.
+// damaged compares a body with its checksums.
 func damaged(params map[string]any, body []byte) bool {
 	crc := base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(body)))
 	for name, want := range map[string]string{"X-Amz-Checksum-Crc64nvme": crc64NVME(body), "X-Amz-Checksum-Crc32": crc} {
@@ -217,7 +217,7 @@ func (s *store) complete(r request, id string, u *upload, body []byte) answer {
 		element("ChecksumCRC64NVME", crc64NVME(data)), element("ChecksumType", "FULL_OBJECT")))
 }
 
-// kept are the headers that S3 gives back with an object.
+// kept are the headers that S3 returns with an object.
 func kept(params map[string]any) map[string]string {
 	h := map[string]string{}
 	for name, v := range params {
@@ -235,8 +235,8 @@ func kept(params map[string]any) map[string]string {
 	return h
 }
 
-// unchunk takes a body out of the frames that S3 calls aws-chunked, with the
-// checksum that may stand behind it:
+// unchunk decodes an aws-chunked body, with the checksum in its trailer if there is
+// one:
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
 func unchunk(body []byte) (data []byte, trailers map[string]string, err error) {
 	for {

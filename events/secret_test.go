@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// A function whose origin's secret can't be read, or is none, says so in one line
-// without a word of the secret, and asks for no work: an origin that is asked
-// without its headers would answer something else.
+// A function whose origin's secret is unreadable or invalid reports that in one line
+// that doesn't contain the secret, and exits before it asks for work: without its
+// headers, an origin might answer with another file.
 func TestOriginSecretAtStartUp(t *testing.T) {
 	for _, function := range []string{"fetch", "finish"} {
 		for name, test := range map[string]struct {
@@ -31,7 +31,7 @@ func TestOriginSecretAtStartUp(t *testing.T) {
 				program := executable(t, function)
 				api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if got := r.Header.Get("X-Amz-Target"); got != "secretsmanager.GetSecretValue" {
-						t.Errorf("got %s %s %s, want the secret to be asked for and nothing else", r.Method, r.URL.Path, got)
+						t.Errorf("got %s %s %s, want only a request for the secret", r.Method, r.URL.Path, got)
 					}
 					w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 					w.WriteHeader(test.status)
@@ -47,7 +47,7 @@ func TestOriginSecretAtStartUp(t *testing.T) {
 				out, err := cmd.CombinedOutput()
 				var exit *exec.ExitError
 				if !errors.As(err, &exit) || exit.ExitCode() < 1 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), test.want) {
-					t.Errorf("got %v and %q, want an exit code above 0 and one line that says %q", err, out, test.want)
+					t.Errorf("got %v and %q, want an exit code greater than 0 and one line with %q", err, out, test.want)
 				}
 				noSecrets(t, "log", string(out))
 			})

@@ -7,18 +7,18 @@ import (
 	"testing"
 )
 
-// TestThrottled has AWS be too busy for each service that the functions call, as
-// they are deployed: for the first two tries, which nobody notices, and for good.
-// A call is tried three times, as a fourth would have no answer here, and then it
-// is who called the function who tries again: the client, told so by 429 or by a
-// handshake refused with 503, or a Retry of the state machine, told INTERNAL.
+// TestThrottled throttles each service that the functions call: for two tries, which
+// has no visible effect, and permanently. A call is tried three times; a fourth try
+// would have no answer here. Then the function's caller tries again: the client,
+// after a 429 or a handshake refused with 503, or a Retry of the state machine,
+// after INTERNAL.
 //
-// on-connect has ten seconds; the SDK waits 2 s at most before the second try and
+// on-connect has ten seconds; the SDK waits at most 2 s before the second try and
 // 4 s before the third:
 // https://docs.aws.amazon.com/sdk-for-go/v2/developer-guide/configure-retries-timeouts.html
 func TestThrottled(t *testing.T) {
 	t.Parallel()
-	// The errors that stand for "come again", as each service words it.
+	// Throttling errors of each service.
 	busy := map[string][]answer{
 		"DynamoDB":      {dynamoError("ProvisionedThroughputExceededException"), dynamoError("ThrottlingException"), dynamoError("RequestLimitExceeded")},
 		"StepFunctions": {statesError("ThrottlingException")},
@@ -47,7 +47,8 @@ func TestThrottled(t *testing.T) {
 		function string
 		calls    []call
 		well     func(*testing.T, invocation)
-		// bad is the answer when a call is throttled for good, after those in instead.
+		// bad checks the outcome when a call is throttled permanently, after the calls in
+		// instead.
 		bad     func(*testing.T, invocation)
 		instead map[string][]call
 	}{
@@ -63,7 +64,7 @@ func TestThrottled(t *testing.T) {
 				}
 				return calls
 			}
-			// The connection's own write comes before there is anything to take back.
+			// When the connection's write fails, there is nothing to undo.
 			instead := f.instead[c.op]
 			if f.function == "on-connect" && i == 1 {
 				instead = nil
