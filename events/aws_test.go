@@ -31,17 +31,17 @@ const (
 	signerSession   = "session-of-the-signer"
 )
 
-// call is one request that a function is expected to make of AWS, and the answer
-// it gets. Semantics of conditions are not known here: an answer is canned.
+// call is a request that a function is expected to send to AWS, and its canned
+// answer. Conditions are not evaluated.
 type call struct {
-	// op is service and operation: "DynamoDB.UpdateItem".
+	// op is the service and operation, such as "DynamoDB.UpdateItem".
 	op string
-	// with has what the request must hold, by the path to it: "Key.executionArn.S".
-	// A value that begins with ~ must be contained, "*" is anything but nothing,
-	// "!" is nothing.
+	// with has the values that the request must have, by path, such as
+	// "Key.executionArn.S". "~x" requires x to be contained, "*" any value, and "!" no
+	// value.
 	with   map[string]string
 	answer answer
-	then   func(params map[string]any) // called when it was made; may be nil
+	then   func(params map[string]any) // called after the request; may be nil
 }
 
 type answer struct {
@@ -50,26 +50,26 @@ type answer struct {
 	body   string
 }
 
-// request is one that was made, taken apart.
+// request is a parsed request.
 type request struct {
 	op     string
 	params map[string]any
 }
 
-// aws stands in for the services behind AWS_ENDPOINT_URL. It takes the expected
-// calls in their order and no other, each as its service defines it: method,
-// path, target, media type, and a signature for that service by the function.
+// aws is a fake of the services behind AWS_ENDPOINT_URL. It accepts only the expected
+// calls, in order, and checks each against its service's protocol: method, path,
+// target, media type, and a signature of the function for that service.
 type aws struct {
 	*httptest.Server
 	t *testing.T
 
 	mu       sync.Mutex
 	expected []call
-	// repeats may be made any number of times between the others: what happens every
-	// few seconds has no place in an order.
+	// repeats may be made any number of times between the others, such as calls that
+	// are made every few seconds.
 	repeats []call
 	made    []request
-	// s3, where there is one, answers all calls of S3, in whatever order.
+	// s3, if not nil, answers all calls to S3, in any order.
 	s3 *store
 }
 
@@ -84,7 +84,7 @@ func newAWS(t *testing.T, expected, repeats []call, s3 *store) *aws {
 func (a *aws) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // given up half-way, as the part of a copy that ends is
+		return // cut off, like a part of a copy that ends
 	}
 	got, err := take(r, body)
 	if err != nil {
@@ -92,8 +92,8 @@ func (a *aws) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusNotImplemented)
 		return
 	}
-	// The SDK hands the trace on by itself where it runs in Lambda: by this Step
-	// Functions' segments join the function's.
+	// In Lambda, the SDK forwards the trace header, which joins Step Functions'
+	// segments to the function's.
 	if got := r.Header.Get("X-Amzn-Trace-Id"); got != traceID {
 		a.t.Errorf("got trace %q, want %q", got, traceID)
 	}
@@ -154,7 +154,7 @@ func (a *aws) match(got request) answer {
 	return next.answer
 }
 
-// left returns how many calls were not made.
+// left returns the number of calls that were not made.
 func (a *aws) left() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -194,7 +194,7 @@ func differences(params map[string]any, with map[string]string) []string {
 	return d
 }
 
-// at returns what stands at a path of names and dots; what is no text, as JSON.
+// at returns the value at a dotted path; values other than strings as JSON.
 func at(v any, path string) (string, bool) {
 	for _, name := range strings.Split(path, ".") {
 		m, ok := v.(map[string]any)
@@ -219,7 +219,7 @@ func asJSON(v any) string {
 	return string(b)
 }
 
-// take finds out which call of which service a request is.
+// take returns the call that a request makes.
 func take(r *http.Request, body []byte) (request, error) {
 	switch target := r.Header.Get("X-Amz-Target"); {
 	case strings.HasPrefix(target, "DynamoDB_20120810."):
@@ -238,8 +238,8 @@ func take(r *http.Request, body []byte) (request, error) {
 
 var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, ?SignedHeaders=[^,]*host[^,]*, ?Signature=[0-9a-f]{64}$`)
 
-// signed holds a request to a signature of the function's for one service. Its
-// bytes are not computed again: on the local stack they are.
+// signed checks that a request is signed by the function for a service. It doesn't
+// verify the signature; the local stack does.
 func signed(r *http.Request, service string) error {
 	m := credential.FindStringSubmatch(r.Header.Get("Authorization"))
 	if m == nil || m[1] != functionKey || m[3] != region || m[4] != service {
@@ -293,7 +293,7 @@ func takeForm(r *http.Request, body []byte) (request, error) {
 func takeS3(r *http.Request, body []byte) (request, error) {
 	name, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	q := r.URL.Query()
-	op := q.Get("x-id") // the SDK's own name for some of its calls
+	op := q.Get("x-id") // the SDK's name for some of its calls
 	switch {
 	case r.Method == http.MethodHead && key != "":
 		op = "HeadObject"
@@ -342,18 +342,17 @@ func takeS3(r *http.Request, body []byte) (request, error) {
 	return request{"S3." + op, params}, signed(r, "s3")
 }
 
-// The answers of the services, as they give them.
+// Answers of the services.
 
-// empty is the answer of a call that returns nothing.
+// empty is the answer to a call without a result.
 var empty = answer{body: "{}"}
 
-// item is DynamoDB's answer of an item, as Item of GetItem and as Attributes of
-// UpdateItem.
+// item is DynamoDB's answer with an item: Item of GetItem, Attributes of UpdateItem.
 func item(kind string, attributes map[string]any) answer {
 	return answer{body: asJSON(map[string]any{kind: encode(attributes).(map[string]any)["M"]})}
 }
 
-// encode gives a value its DynamoDB type.
+// encode encodes a value as a DynamoDB attribute.
 func encode(v any) any {
 	switch v := v.(type) {
 	case string:

@@ -19,8 +19,8 @@ const (
 	fileETag = `"5f2a7c19e3b44d60"` // as in the samples
 )
 
-// source is an origin with one file, on loopback. It wants to be asked for what
-// stands in the item, under the base and with the base's query.
+// source is an origin with one file, on loopback. Requests must be for the item's
+// path and query, below the base and with the base's query.
 type source struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -43,7 +43,7 @@ func newSource(t *testing.T, serve http.HandlerFunc) *source {
 	return s
 }
 
-// asked returns a header of every request.
+// asked returns a header of all requests.
 func (s *source) asked(header string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,7 +55,8 @@ func (s *source) asked(header string) []string {
 	return values
 }
 
-// env leads a function there, as on the local stack: elsewhere loopback is refused.
+// env makes it a function's origin, with the local stack's setting that allows
+// loopback.
 func (s *source) env(more ...string) map[string]string {
 	env := map[string]string{"ORIGIN_URL": s.URL + "/files?" + baseQuery, "LOCAL_ENDPOINT": "http://127.0.0.1:4566"}
 	for i := 0; i < len(more); i += 2 {
@@ -64,7 +65,7 @@ func (s *source) env(more ...string) map[string]string {
 	return env
 }
 
-// ranged serves data as an origin that behaves.
+// ranged serves data as a correct origin.
 func ranged(data []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Etag", fileETag)
@@ -73,7 +74,7 @@ func ranged(data []byte) http.HandlerFunc {
 	}
 }
 
-// pattern is n bytes that are different at every place.
+// pattern returns n bytes that differ at every position.
 func pattern(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -82,7 +83,7 @@ func pattern(n int) []byte {
 	return b
 }
 
-// What a copy says in the item.
+// Writes of a copy to the item.
 var (
 	getItem = func(more map[string]any) call {
 		return call{op: "DynamoDB.GetItem", with: with(map[string]string{"ConsistentRead": "true"}), answer: item("Item", stored(more))}
@@ -103,7 +104,7 @@ var (
 	isReady = item("Attributes", stored(map[string]any{"status": "READY"}))
 )
 
-// keeps wants the file in the store and nothing else.
+// keeps expects only the file in the store.
 func keeps(s *store, data []byte, header map[string]string) func(*testing.T, invocation) {
 	return func(t *testing.T, _ invocation) {
 		t.Helper()
@@ -122,7 +123,7 @@ func keeps(s *store, data []byte, header map[string]string) func(*testing.T, inv
 	}
 }
 
-// empties wants nothing in the store.
+// empties expects an empty store.
 func empties(s *store) func(*testing.T, invocation) {
 	return func(t *testing.T, _ invocation) {
 		t.Helper()
@@ -132,7 +133,7 @@ func empties(s *store) func(*testing.T, invocation) {
 	}
 }
 
-// nothingLeft wants what the state machine goes on with: no work, no wait.
+// nothingLeft expects an outcome without work and without a wait.
 func nothingLeft(t *testing.T, got invocation) {
 	t.Helper()
 	var out struct {
@@ -177,7 +178,7 @@ func TestFetch(t *testing.T) {
 	plain, s := newSource(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/pdf")
 		_, _ = w.Write(file[:1000])
-		w.(http.Flusher).Flush() // so that it comes in chunks, without a length
+		w.(http.Flusher).Flush() // so that the answer is chunked, without a length
 		_, _ = w.Write(file[1000:])
 	}), newStore()
 	add(run{title: "one stream without a length", env: plain.env(), s3: s, calls: []call{getItem(nil), copied(len(file), isReady)},
@@ -212,7 +213,7 @@ func TestFetch(t *testing.T) {
 			}
 		}})
 	elsewhere, s := newSource(t, ranged(file)), newStore()
-	other := strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1) // another host for whoever compares names
+	other := strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1) // another host by name
 	away := newSource(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, other+r.URL.RequestURI(), http.StatusFound)
 	})
@@ -238,7 +239,7 @@ func TestFetch(t *testing.T) {
 	add(run{title: "table out of order", s3: newStore(), calls: []call{{op: "DynamoDB.GetItem", answer: dynamoError("AccessDeniedException")}},
 		check: both(taskError("INTERNAL", "unexpected"), logged("AccessDeniedException"))})
 
-	// halting sends half of the file, and the other half when it is told to.
+	// halting sends half of the file, and the other half when the test continues.
 	halting := func(goOn <-chan struct{}) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", strconv.Itoa(len(file)))
@@ -255,12 +256,12 @@ func TestFetch(t *testing.T) {
 	add(run{title: "cancelled while it copies", env: stuck.env(), s3: s, calls: []call{getItem(nil)}, repeats: []call{progress(map[string]any{"cancelled": true}), uploading},
 		check: both(taskError("CANCELLED", ""), empties(s))})
 	listening := connected(map[string]any{"format": "json", "bytesCopied": 4096, "bytesTotal": len(file)})
-	said, turns := make(chan struct{}), 0 // turns to speak that were given and not taken
+	said, turns := make(chan struct{}), 0 // announcements that were allowed and not made yet
 	hush := sync.OnceFunc(func() { close(said) })
 	told, s := newSource(t, halting(said)), newStore()
 	tell := call{op: "Connections.Post", with: map[string]string{"ConnectionId": connection, "Data": fmt.Sprintf(`{"type":"progress","bytesCopied":4096,"bytesTotal":%d}`, len(file))}, answer: empty, then: func(map[string]any) { turns--; hush() }}
 	announce := call{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "SET announcedAt = :now", "ConditionExpression": "~attribute_exists(connectionId)"}), answer: item("Attributes", stored(listening)), then: func(map[string]any) { turns++ }}
-	// The origin goes on once the client was told, so it was; a post that a slow machine drops is made up for by the next.
+	// The origin continues after the client got progress. A post that a slow machine drops is followed by the next one.
 	add(run{title: "a client hears how far it is", env: told.env(), s3: s, calls: []call{getItem(nil), copied(len(file), isReady)},
 		repeats: []call{progress(listening), uploading, announce, tell},
 		check: both(nothingLeft, keeps(s, file, nil), func(t *testing.T, _ invocation) {
@@ -268,18 +269,18 @@ func TestFetch(t *testing.T) {
 				t.Errorf("told %d times more than it was its turn", -turns)
 			}
 		})})
-	// Another worker has just told it: this one doesn't try to.
+	// Another worker has just posted progress, so this one doesn't.
 	looked := make(chan struct{})
 	look := sync.OnceFunc(func() { close(looked) })
 	quiet, s := newSource(t, halting(looked)), newStore()
 	justTold := progress(connected(map[string]any{"format": "json", "announcedAt": time.Now().Add(time.Hour).UnixMilli()}))
-	justTold.then = func(map[string]any) { time.AfterFunc(200*time.Millisecond, look) } // for a try that should not be there
+	justTold.then = func(map[string]any) { time.AfterFunc(200*time.Millisecond, look) } // time for a post that should not happen
 	add(run{title: "another worker has told how far it is", env: quiet.env(), s3: s, calls: []call{getItem(nil), copied(len(file), isReady)},
 		repeats: []call{justTold, uploading}, check: both(nothingLeft, keeps(s, file, nil))})
 	runAll(t, "fetch", runs)
 }
 
-// plan changes the sample to a file of three parts that a test can hold.
+// plan changes the sample to a small file of three parts.
 func plan(id string, partSize, size int) func(map[string]any) {
 	return func(e map[string]any) {
 		p := e["plan"].(map[string]any)

@@ -22,8 +22,8 @@ const (
 	connection = "Nx4cYfKXoAMCKiw="
 	key        = "downloads/" + name
 
-	// What must never be in a log. The query stands in every item that the fakes
-	// give out, the token in those of a wait, the base's query in ORIGIN_URL.
+	// Secrets that must never be in a log. The query is in all items of the fakes, the
+	// token in those of a wait, and the base's query in ORIGIN_URL.
 	taskToken   = "AQCEAAAAKgAAAAMAAAAAAAAAAeplanted-task-token"
 	querySecret = "planted-query-secret"
 	originQuery = "key=" + querySecret
@@ -34,25 +34,24 @@ const (
 	ticketHash = "5947d7c33d783f94b3b4c1a96ebc8991ed28f1b069b71e03376cba8caa98a720" // its SHA-256
 )
 
-// planted is what no log and no error report may hold: a token, a query, what
-// makes a link work, credentials.
+// planted has the strings that no log and no error report may contain: a token, a
+// query, the signature of a link, credentials.
 var planted = []string{taskToken, querySecret, baseSecret, ticket, ticketHash, "X-Amz-Signature", "X-Amz-Security-Token", signerSession, "signer-secret", functionSession, "function-secret"}
 
-// run is one sample, run against the binary of its function.
+// run is a run of a function's binary with a sample.
 type run struct {
 	title  string
 	sample string               // events/event-<sample>.json
-	change func(map[string]any) // nil leaves the sample as it is
-	env    map[string]string    // over the usual
-	calls  []call               // what is asked of AWS, in this order and nothing else
-	// repeats may be asked besides, any number of times.
+	change func(map[string]any) // changes the sample; may be nil
+	env    map[string]string    // overrides the usual variables
+	calls  []call               // all calls to AWS, in order
+	// repeats are further calls that may be made any number of times.
 	repeats []call
-	s3      *store // nil: calls of S3 stand in calls
+	s3      *store // nil if calls has the calls to S3
 	check   func(*testing.T, invocation)
 }
 
-// environment is what the template would set for a function, and no variable
-// that the template doesn't give it.
+// environment returns the variables that the template sets for a function.
 func environment(t *testing.T, function, endpoint string) map[string]string {
 	t.Helper()
 	values := map[string]string{
@@ -122,7 +121,7 @@ func runAll(t *testing.T, function string, runs []run) {
 				env := environment(t, function, fake.URL)
 				maps.Copy(env, r.env)
 				got = invoke(t, function, env, event, time.Minute)
-				// A delivery gives up after 3 s, which on a slow machine is too soon.
+				// A delivery gives up after 3 s, which is too soon on a slow machine.
 				if got.errorType != "ConnectionOpening" || fake.left() == 0 || try == 3 {
 					break
 				}
@@ -151,7 +150,7 @@ func noSecrets(t *testing.T, where, text string) {
 	}
 }
 
-// functionOf returns the function whose name a sample's begins with.
+// functionOf returns the function whose name is a prefix of the sample's.
 func functionOf(t *testing.T, sample string) string {
 	t.Helper()
 	for _, f := range functions(t) {
@@ -163,10 +162,10 @@ func functionOf(t *testing.T, sample string) string {
 	return ""
 }
 
-// What is checked of answers.
+// Checks of answers.
 
-// status wants a proxy answer of that status, nothing in it but headers and,
-// where want is not "", a body that holds it.
+// status expects a proxy answer with this status, headers, and, if want is not "", a
+// body that contains it.
 func status(want int, contains ...string) func(*testing.T, invocation) {
 	return func(t *testing.T, got invocation) {
 		t.Helper()
@@ -200,8 +199,7 @@ func proxyAnswer(t *testing.T, got invocation) proxy {
 	return a
 }
 
-// bodyOf decodes an answer's body and wants it to have these members and no
-// others.
+// bodyOf decodes an answer's body and expects exactly these members.
 func bodyOf(t *testing.T, a proxy, members ...string) map[string]any {
 	t.Helper()
 	var body map[string]any
@@ -215,7 +213,7 @@ func bodyOf(t *testing.T, a proxy, members ...string) map[string]any {
 	return body
 }
 
-// refusal wants {"error": {"code", "message"}}.
+// refusal expects {"error": {"code", "message"}}.
 func refusal(wantStatus int, wantCode string) func(*testing.T, invocation) {
 	return func(t *testing.T, got invocation) {
 		t.Helper()
@@ -228,7 +226,7 @@ func refusal(wantStatus int, wantCode string) func(*testing.T, invocation) {
 	}
 }
 
-// restHeaders are on every answer with a body.
+// restHeaders are the headers of every answer with a body.
 func restHeaders(t *testing.T, a proxy) {
 	t.Helper()
 	for name, want := range map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"} {
@@ -238,7 +236,7 @@ func restHeaders(t *testing.T, a proxy) {
 	}
 }
 
-// taskError wants an error under that name, which Retry and Catch see.
+// taskError expects an error with this name, which Retry and Catch match.
 func taskError(want string, message string) func(*testing.T, invocation) {
 	return func(t *testing.T, got invocation) {
 		t.Helper()
@@ -248,7 +246,7 @@ func taskError(want string, message string) func(*testing.T, invocation) {
 	}
 }
 
-// taskResult wants that JSON.
+// taskResult expects this JSON.
 func taskResult(want string) func(*testing.T, invocation) {
 	return func(t *testing.T, got invocation) {
 		t.Helper()
@@ -267,8 +265,8 @@ func both(checks ...func(*testing.T, invocation)) func(*testing.T, invocation) {
 	}
 }
 
-// logged wants the log to say something: that nothing secret is in it would be
-// true of an empty one.
+// logged expects a text in the log. Without it, the search for secrets would also
+// succeed for an empty log.
 func logged(want string) func(*testing.T, invocation) {
 	return func(t *testing.T, got invocation) {
 		t.Helper()
@@ -278,9 +276,10 @@ func logged(want string) func(*testing.T, invocation) {
 	}
 }
 
-// What the fakes hold.
+// Contents of the fakes.
 
-// stored is an item as the download function wrote it, with more on top.
+// stored returns an item as the download function writes it, with further
+// attributes.
 func stored(more map[string]any) map[string]any {
 	all := map[string]any{
 		"executionArn": execution, "status": "COPYING", "path": "reports/2025/Q3%20summary.pdf", "query": originQuery,
@@ -290,7 +289,7 @@ func stored(more map[string]any) map[string]any {
 	return all
 }
 
-// connected is a client that has been here for a while, listening.
+// connected adds a client that has been connected for a while.
 func connected(more map[string]any) map[string]any {
 	all := map[string]any{"connectionId": connection, "connectedAt": time.Now().Add(-time.Minute).UnixMilli(), "format": ""}
 	maps.Copy(all, more)
@@ -323,7 +322,7 @@ func TestDownload(t *testing.T) {
 	}, answer: started(execution)}
 	withAnswer := func(c call, a answer) call { c.answer = a; return c }
 
-	// accepted checks the answer of a start; api and webSocket are where a client goes on.
+	// accepted checks the answer to a start; api and webSocket are the base URLs in it.
 	accepted := func(api, webSocket string) func(*testing.T, invocation) {
 		return func(t *testing.T, got invocation) {
 			t.Helper()
@@ -348,7 +347,7 @@ func TestDownload(t *testing.T) {
 	const restAPI, webSocketAPI = "https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com/dev", "wss://f6g7h8i9j0.execute-api.us-east-1.amazonaws.com/dev"
 	onAWS := map[string]string{"WEBSOCKET_API": "https" + strings.TrimPrefix(webSocketAPI, "wss")}
 
-	var hash string // of the ticket given out
+	var hash string // of the ticket in the answer
 	runs := []run{
 		{title: "path and query", sample: "download", change: secret, env: onAWS, calls: []call{put, start}, check: accepted(restAPI, webSocketAPI)},
 		{title: "base", sample: "download-base", env: onAWS, calls: []call{
@@ -553,7 +552,7 @@ func TestExecutions(t *testing.T) {
 	})
 }
 
-// show adds a member of the event: a header or a parameter.
+// show adds a header or a parameter to the event.
 func show(where, name, value string) func(map[string]any) {
 	return func(e map[string]any) {
 		m, ok := e[where].(map[string]any)
@@ -565,7 +564,7 @@ func show(where, name, value string) func(map[string]any) {
 	}
 }
 
-// lockedObject is one that was copied for the ticket.
+// lockedObject is an object with a ticket.
 var lockedObject = func() answer {
 	a := object
 	a.header = maps.Clone(object.header)
@@ -573,8 +572,8 @@ var lockedObject = func() answer {
 	return a
 }()
 
-// link wants a URL to the object that the assumed role signed and that dies when
-// it says.
+// link expects a URL of the object that the assumed role signed, with a correct
+// expiry.
 func link(t *testing.T, text, expiresAt any) {
 	t.Helper()
 	s, _ := text.(string)
@@ -590,7 +589,7 @@ func link(t *testing.T, text, expiresAt any) {
 		t.Errorf("got a link of %s s, want %s", got, want)
 	}
 	if expiresAt == nil {
-		return // plain text doesn't say
+		return // plain text has no expiry
 	}
 	e, _ := expiresAt.(string)
 	said, err := time.Parse(time.RFC3339, e)
