@@ -6,7 +6,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: ## download a file through the whole app on this machine, from nothing; PORT=4566
-	@bash scripts/demo.sh
+	@python3 scripts/local demo
 
 test: ## everything CI runs, set-up included
 	@bash scripts/test.sh
@@ -23,10 +23,10 @@ build: ## build the command line tools into bin/
 	go build -trimpath -o bin/ ./cmd/...
 
 up: ## start the local stack and deploy there (again: update); PORT=4566 ORIGIN_URL=… PARAMETERS='Name=value …'
-	@bash scripts/up.sh
+	@python3 scripts/local up
 
 down: ## stop the local stack
-	@bash scripts/down.sh
+	@python3 scripts/local down
 
 bench: ## measure the copier against other tools
 	go run ./scripts/bench
@@ -41,6 +41,6 @@ destroy: ## empty the stack's bucket and delete the stack; STACK_NAME=… YES=1
 	@bash scripts/destroy.sh
 
 clean: down ## stop the local stack and remove all that was built or installed
-	rm -rf .local .aws-sam bin scripts/__pycache__
+	rm -rf .local .aws-sam bin scripts/__pycache__ scripts/local/__pycache__
 
 .PHONY: help demo test check docs build up down bench load deploy destroy clean

@@ -54,7 +54,7 @@ func TestExamples(t *testing.T) {
 func TestDemo(t *testing.T) {
 	const port, state = "4577", ".local/e2e-demo"
 	out := command(t, []string{"STATE=" + state, "PORT=" + port, "STACK_NAME=demo"}, "make", "--no-print-directory", "demo")
-	for _, want := range []string{"Copy the file\n", "Delivered\n", "demo: the file came through whole\n"} {
+	for _, want := range []string{"Copy the file\n", "Delivered\n", "demo: the file arrived whole; nothing is left running\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("got no %q", want)
 		}
@@ -63,8 +63,8 @@ func TestDemo(t *testing.T) {
 		conn.Close()
 		t.Errorf("a process still listens on %s", port)
 	}
-	if pids, _ := filepath.Glob(state + "/*.pid"); len(pids) > 0 {
-		t.Errorf("left behind: %q", pids)
+	if locks, _ := filepath.Glob(state + "/*.lock"); len(locks) > 0 {
+		t.Errorf("left behind: %q", locks)
 	}
 }
 

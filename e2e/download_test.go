@@ -50,6 +50,20 @@ func TestAcceptance(t *testing.T) {
 	}
 }
 
+// TestAcceptanceFails has the user acceptance test report a failed download, which
+// it would otherwise wait for.
+func TestAcceptanceFails(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, "bash", "scripts/uat.sh", stack.env["API_URL"])
+	c.Env = append(os.Environ(), "FILE_PATH=file/1MiB?status=404", "SLOW_PATH=", "WAIT_SECONDS=600")
+	c.WaitDelay = time.Second
+	out, err := c.CombinedOutput()
+	if want := "uat: the download failed: ORIGIN_STATUS"; err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("got %v and %s, want %q", err, out, want)
+	}
+}
+
 // TestOrders connects before, during, and after the copy.
 func TestOrders(t *testing.T) {
 	const path = "/file/6MB/orders.bin?delay=10s"

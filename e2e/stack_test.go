@@ -64,8 +64,8 @@ func TestMain(m *testing.M) {
 		fmt.Println(err)
 		return
 	}
-	defer script("down.sh")
-	if err := script("up.sh"); err != nil {
+	defer local("down")
+	if err := local("up"); err != nil {
 		fmt.Println("the local stack did not start:", err)
 		return
 	}
@@ -85,9 +85,9 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// script runs a script of scripts/ against this package's stack.
-func script(name string, args ...string) error {
-	c := exec.Command("bash", append([]string{"scripts/" + name}, args...)...)
+// local starts this package's stack or stops it.
+func local(command string) error {
+	c := exec.Command("python3", "scripts/local", command)
 	c.Env = append(os.Environ(), "STATE="+state, "PORT="+port, "STACK_NAME=e2e",
 		fmt.Sprintf("PARAMETERS=ClientTimeoutSeconds=%d LinkExpirySeconds=120 MaxFileBytes=%d", int(clientTimeout.Seconds()), maxFileBytes))
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr

@@ -10,6 +10,9 @@ unformatted=$(gofmt -l $(git ls-files '*.go'))
 go vet ./...
 go tool staticcheck ./...
 
+echo "== local stack"
+.local/venv/bin/python scripts/local/local_test.py
+
 echo "== types of the page's modules"
 .local/npm/node_modules/.bin/tsc -p internal/page
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Runs one function under delve, without Docker: debug.sh FUNCTION [EVENT.json]. It has the environment that
-# `make up` has given it on the local stack, and gets the event once, from a Lambda Runtime API of its own.
-# DEBUG_PORT is where delve listens.
+# Runs one function under delve, without Docker: debug.sh FUNCTION [EVENT.json]. It has the environment of the function
+# on the local stack of `make up`, and receives the event once, from its own Lambda Runtime API.
+# DEBUG_PORT is the port on which delve listens.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 [ $# -ge 1 ] || die "usage: debug.sh FUNCTION [EVENT.json]"
+STATE=${STATE:-.local}
 function=$1
 event=${2:-events/event-$function.json}
 debug_port=${DEBUG_PORT:-5858}
@@ -13,16 +14,15 @@ debug_port=${DEBUG_PORT:-5858}
 [ -s "$event" ] || die "there is no $event"
 [ -s "$STATE/env" ] || die "the local stack isn't up: make up"
 . "$STATE/env"
-free_port "$debug_port" delve
+export SAM_CLI_TELEMETRY=0 AWS_PAGER=''
 
 dlv=v1.27.2
 [ -x ".local/bin/dlv-$dlv" ] || {
-  say "installing delve $dlv into .local/bin (once)"
-  GOBIN="$PWD/.local/bin" go install "github.com/go-delve/delve/cmd/dlv@$dlv"
+  GOBIN="$PWD/.local/bin" progress "installing delve $dlv into .local/bin (once)" go install "github.com/go-delve/delve/cmd/dlv@$dlv"
   mv .local/bin/dlv ".local/bin/dlv-$dlv"
 }
 mkdir -p "$STATE/debug"
-go build -gcflags='all=-N -l' -o "$STATE/debug/$function" "./functions/$function"
+progress "compiling $function" go build -gcflags='all=-N -l' -o "$STATE/debug/$function" "./functions/$function"
 
 id=$(sed -E 's/(^|-)(.)/\U\2/g' <<<"$function")Function
 name=$(.local/venv/bin/aws cloudformation describe-stack-resource --stack-name "$STACK_NAME" --logical-resource-id "$id" \

@@ -1,22 +1,20 @@
 #!/usr/bin/env bash
-# Runs scripts/load/load.js by k6. With API_URL set, against that stack, as it is; else against a local stack of
-# its own, which holds about 50 downloads at once and so gets 40, and whose memory is watched.
+# Runs scripts/load/load.js by k6: against the stack of API_URL, which after `source .local/env` is the local one; else
+# against a local stack of its own, whose memory is watched. A local stack handles about 50 concurrent downloads, so
+# there are 40 users, and a small file.
 #
 #   SCENARIO=ramp|spike|soak|large USERS=40 DURATION=5m P95_MS=10000 make load
 #   API_URL=https://… FILE_PATH=reports/2026.pdf SHA256=… make load
 #   scripts/load.sh --self-check      does each threshold go red? k6 against a stack that misbehaves
 set -euo pipefail
 cd "$(dirname "$0")/.."
-STATE=${STATE:-.local/load} PORT=${PORT:-4586} # beside the stacks of make up and of the tests
 . scripts/lib.sh
-export STATE PORT
 
 version=$(awk '$1 == "go.k6.io/k6" {print $2}' scripts/load/go.mod)
 k6=$PWD/.local/k6-$version
 if [ ! -x "$k6" ]; then
-  say "building k6 $version (once)"
   mkdir -p .local
-  (cd scripts/load && go build -o "$k6" go.k6.io/k6) || die "k6 could not be built; is there a network?"
+  progress "building k6 $version (once)" go build -C scripts/load -o "$k6" go.k6.io/k6 || die "k6 could not be built; is there a network?"
 fi
 if [ "${1:-}" = --self-check ]; then
   cd scripts/load
@@ -26,36 +24,40 @@ fi
 # memory prints: MiB of the emulator, of the largest function and of all functions, and how many these are.
 # A function's process is the emulator's child and called bootstrap.
 memory() {
-  ps -eo pid=,ppid=,rss=,args= | awk -v emulator="$(cut -d' ' -f1 "$STATE/ministack.pid")" '
+  ps -eo pid=,ppid=,rss=,args= | awk -v emulator="$(grep -oE '"pid": [0-9]+' "$STATE/ministack.lock" | grep -oE '[0-9]+')" '
     $1 == emulator {m = $3}
     $2 == emulator && /bootstrap/ {all += $3; n++; if ($3 > most) most = $3}
     END {printf "%d %d %d %d\n", m / 1024, most / 1024, all / 1024, n}'
 }
 
-watcher=
+began=
 if [ -z "${API_URL:-}" ]; then
-  trap '[ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true; bash scripts/down.sh' EXIT
+  export STATE=${STATE:-.local/load} PORT=${PORT:-4586} # beside the stacks of make up and of the tests
+  trap 'trap - EXIT; kill $(jobs -p) 2>/dev/null || true; python3 scripts/local down' EXIT
   trap 'exit 130' INT TERM
-  TO_STAY='' bash scripts/up.sh
+  python3 scripts/local start
   . "$STATE/env"
-  export API_URL
+  began=1
+fi
+if [ -n "${DEMO_ORIGIN:-}" ]; then # the local stack with its own origin
   case ${SCENARIO:-soak} in
     large) FILE_PATH=${FILE_PATH:-file/64MiB/load.bin} ;;
     *) FILE_PATH=${FILE_PATH:-file/64KiB/load.bin} ;;
   esac
-  SHA256=${SHA256:-$(get "http://$(cat "$STATE/origin.addr")/_sha256/$FILE_PATH")}
+  SHA256=${SHA256:-$(python3 -c 'import sys, urllib.request as u; print(u.build_opener(u.ProxyHandler({})).open(sys.argv[1], timeout=10).read().decode())' \
+    "$DEMO_ORIGIN/_sha256/$FILE_PATH")}
+fi
+if [ -n "$began" ]; then
   memory >"$STATE/memory"
   while sleep 5; do memory; done >>"$STATE/memory" &
-  watcher=$!
 fi
 
-say "against $API_URL"
 code=0
-"$k6" run --quiet --no-usage-report -e API_URL="$API_URL" -e FILE_PATH="${FILE_PATH:-}" -e SHA256="${SHA256:-}" \
+progress "${SCENARIO:-soak} against $API_URL${FILE_PATH:+, $FILE_PATH}" "$k6" run --quiet --no-usage-report -e API_URL="$API_URL" -e FILE_PATH="${FILE_PATH:-}" -e SHA256="${SHA256:-}" \
   ${SCENARIO:+-e SCENARIO="$SCENARIO"} ${USERS:+-e USERS="$USERS"} ${DURATION:+-e DURATION="$DURATION"} \
   ${P95_MS:+-e P95_MS="$P95_MS"} scripts/load/load.js || code=$?
 
-if [ -n "$watcher" ]; then
+if [ -n "$began" ]; then
   memory >>"$STATE/memory"
   awk '{m[NR] = $1; most[NR] = $2; all[NR] = $3; n[NR] = $4}
     function at(name, i) {printf "  %-16s emulator %d MiB; %d functions, the largest %d MiB, together %d MiB\n", name, m[i], n[i], most[i], all[i]}

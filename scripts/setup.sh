@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Installs into .local/ what the local stack needs, once. Nothing outside this folder is touched
-# but the caches that pip, npm and go keep in the home folder.
+# Installs into .local/ what the local stack needs, once: setup.sh [venv|check|checkov|wscat]…. Nothing outside this
+# folder is touched, except the caches that pip, npm and go keep in the home folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-die() { echo "setup: $*" >&2; exit 1; }
+. scripts/lib.sh
 
 command -v go >/dev/null || die "Go is not installed; see https://go.dev/doc/install"
 want=$(awk '$1 == "go" {print $2}' go.mod)

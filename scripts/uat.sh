@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The user acceptance test of the original sample, with curl and wscat, in both orders:
-# a client that comes while the file is still being copied, and one that comes when the workflow waits.
+# a client that connects while the file is still being copied, and one that connects when the workflow waits.
 #
 #   scripts/uat.sh API_URL
 #
 # Runs against the local stack (source .local/env first) and against AWS (credentials that may read the
-# table and the execution's history, STACK_NAME if it is not "download"). FILE_PATH is the path that is
-# asked for, ORIGIN_URL the origin's own URL to compare the bytes with, SLOW_PATH a path that takes the
-# origin some seconds, without which the first order is left out.
+# table and the execution's history, STACK_NAME if it is not "download"). FILE_PATH is the path to request,
+# ORIGIN_URL the origin's own URL to compare the bytes with, SLOW_PATH a path for which the origin takes some
+# seconds; without it the first order is left out.
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 API_URL=${1%/}
@@ -36,10 +36,11 @@ attribute() {
 
 # until SECONDS COMMAND… repeats the command until it succeeds.
 until_true() {
-  local end=$((SECONDS + $1))
+  local end=$((SECONDS + $1)) said=$SECONDS
   shift
   until "$@"; do
     [ $SECONDS -lt $end ] || return 1
+    [ $((SECONDS - said)) -lt 8 ] || { said=$SECONDS; echo "  waiting, at most $((end - SECONDS)) s more"; }
     sleep 0.2
   done
 }
@@ -49,6 +50,7 @@ ask() {
   answer=$(curl -fsS "$API_URL/download${1:+/$1}")
   arn=$(field executionArn <<<"$answer")
   endpoint=$(field webSocketEndpoint <<<"$answer")
+  status_url=$(field statusUrl <<<"$answer")
   ok "an answer at once: $arn"
 }
 
@@ -80,12 +82,18 @@ hang_up() {
   wscat_pid=
 }
 
+# failure prints the code and message of a download that has failed, nothing for another.
+failure() {
+  curl -sS "$status_url" | python3 -c 'import json, sys; e = json.load(sys.stdin).get("error"); print(*([e["code"], e["message"]] if e else []))'
+}
+waits_or_failed() { has taskToken || [ -n "$(failure)" ]; }
+
 has() { [ "$(attribute "$1")" != None ]; }
 lacks() { [ "$(attribute "$1")" = None ]; }
 
-whole='X-Amz-Signature=[0-9a-f]{64}' # a link's end: it may come in more than one piece
+whole='X-Amz-Signature=[0-9a-f]{64}' # the end of a link: the terminal may show it in more than one piece
 
-# receive waits for the link, checks the item before and after the client closes, and fetches the file.
+# receive PATH waits for the link, checks the item before and after the client closes, and fetches the file.
 receive() {
   has connectionId || die "the item has no connectionId while the client is connected"
   ok "the item carries connectionId $(attribute connectionId)"
@@ -110,21 +118,23 @@ receive() {
 read_history() { "$aws" stepfunctions get-execution-history --execution-arn "$arn" --output json >"$work/history"; }
 
 if [ -n "$SLOW_PATH" ]; then
-  echo "== the client comes while the file is being copied"
+  echo "== the client connects while the file is being copied"
   ask "$SLOW_PATH"
   dial
   receive "$SLOW_PATH"
   read_history
   ! grep -q '"Wait for the client"' "$work/history" ||
-    die "the workflow waited, as the file was copied before the client came: SLOW_PATH must take the origin some seconds more"
+    die "the workflow waited, as the file was copied before the client connected: the origin must take some seconds more for SLOW_PATH"
   ok "the workflow did not wait, as the history shows"
 else
-  echo "== left out: the client comes while the file is being copied; it needs SLOW_PATH, a path that takes the origin some seconds"
+  echo "== left out: the client connects while the file is being copied; it needs SLOW_PATH, a path for which the origin takes some seconds"
 fi
 
-echo "== the workflow waits when the client comes"
+echo "== the workflow waits when the client connects"
 ask "$FILE_PATH"
-until_true "${WAIT_SECONDS:-60}" has taskToken || die "the workflow does not wait: no taskToken in the item"
+until_true "${WAIT_SECONDS:-60}" waits_or_failed || true
+has taskToken || [ -z "$(failure)" ] || die "the download failed: $(failure)"
+has taskToken || die "the workflow does not wait: no taskToken in the item"
 ok "the workflow waits; its task token is in the item"
 dial
 receive "$FILE_PATH"

@@ -1,30 +1,38 @@
-"""Starts the local stack with what it does otherwise than AWS put right, where a test depends on it.
+"""The local stack's AWS: ministack, behind the gate, with the differences from AWS corrected on which a test depends.
 
 REST APIs get the path decoded; AWS keeps event.path percent-encoded, as the client sent it.
 
-SendTaskSuccess and SendTaskFailure are checked against the resource *; on AWS it is the state machine
-whose task the token stands for.
+SendTaskSuccess and SendTaskFailure are checked against the resource *; on AWS it is the state machine that issued the
+token.
 
-A multipart upload with CRC64NVME gets a checksum of the parts' checksums; on AWS it is always the whole
-object's. It is also summed byte by byte in Python, at 10 MB/s; here by awscrt, which sam needs anyway.
+A multipart upload with CRC64NVME gets a checksum of the parts' checksums; on AWS it is always the whole object's.
+ministack also computes it byte by byte in Python, at 10 MB/s; here awscrt does, which sam needs anyway.
+
+The credentials of a function's role are computed from its names, which other users may know; here from a random number
+as well. That number is also part of the address of each function's Runtime API, where its next event can be read.
 """
 
 import base64
 import contextvars
 import json
+import secrets
 
 from awscrt import checksums
 from ministack import app
-from ministack.core import iam_actions
-from ministack.services import apigateway_v1, s3, stepfunctions
+from ministack.core import iam_actions, lambda_runtime
+from ministack.services import apigateway_v1, lambda_svc, s3, stepfunctions
 
-import local_calls
+import calls
+import gate
 
 raw_path = contextvars.ContextVar("raw_path", default=None)
 extract = iam_actions.extract_resource_arn
 handle, build_event = app._handle_execute_api_request, apigateway_v1._build_lambda_event_v1
 part_checksums, composite = s3._resolve_part_checksums, s3._composite_checksum
 create_upload, complete_upload = s3._create_multipart_upload, s3._complete_multipart_upload
+credentials, worker_env = lambda_runtime.execution_credentials, lambda_svc._provided_worker_env
+runtime_api = lambda_runtime.ProvidedWorker._build_handler_class
+nonce = secrets.token_hex(16)
 
 
 async def handle_execute_api_request(*args, **kwargs):
@@ -44,7 +52,7 @@ def build_lambda_event(api_id, stage_name, *args, **kwargs):
 def extract_resource_arn(service, method, path, headers, body, *args, **kwargs):
     arn = extract(service, method, path, headers, body, *args, **kwargs)
     if service == "states" and arn == "*" and "taskToken" in json.loads(body or b"{}"):
-        # The emulator doesn't keep which machine a token is of; one machine here has a state that waits.
+        # ministack doesn't record which machine issued a token; only one machine here has a state that waits.
         for machine_arn, machine in stepfunctions._state_machines.items():
             if ".waitForTaskToken" in machine["definition"]:
                 return machine_arn
@@ -83,9 +91,31 @@ def complete_multipart_upload(bucket, key, *args):
     status, headers, body = complete_upload(bucket, key, *args)
     if b"<ChecksumCRC64NVME>" in body:
         body = body.replace(b"COMPOSITE", b"FULL_OBJECT")
-        if key in s3._ensure_bucket(bucket)["objects"]:  # not, when told again of one that was deleted since
+        if key in s3._ensure_bucket(bucket)["objects"]:  # a repeated call may come after the object was deleted
             s3._ensure_bucket(bucket)["objects"][key]["checksum_type"] = "FULL_OBJECT"
     return status, headers, body
+
+
+def execution_credentials(config):
+    # They are derived from the function's ARN and the role's, of which only the part behind the last slash is used.
+    return credentials({**config, "Role": f"{nonce}/{config.get('Role', '')}"})
+
+
+def provided_worker_env(config, code_dir, port):
+    return worker_env(config, code_dir, f"{port}/{nonce}")
+
+
+def runtime_api_handler(worker, *args):
+    class Handler(runtime_api(worker, *args)):
+        def parse_request(self):
+            if not super().parse_request():
+                return False
+            if self.path.startswith(f"/{nonce}/"):
+                return True
+            self.send_error(404)
+            return False
+
+    return Handler
 
 
 app._handle_execute_api_request = handle_execute_api_request
@@ -95,7 +125,11 @@ s3._crc64nvme = checksums.crc64nvme
 s3._resolve_part_checksums, s3._composite_checksum = resolve_part_checksums, whole_checksum
 s3._create_multipart_upload, s3._complete_multipart_upload = create_multipart_upload, complete_multipart_upload
 
-local_calls.keep()
+lambda_runtime.execution_credentials = lambda_svc.execution_credentials = execution_credentials
+lambda_svc._provided_worker_env = provided_worker_env
+lambda_runtime.ProvidedWorker._build_handler_class = runtime_api_handler
+calls.keep()
+app.app = gate.Gate(app.app)
 
 if __name__ == "__main__":
     app.main()

@@ -1,0 +1,111 @@
+"""Keeps others out of the local stack: web pages that the developer visits, and other users of the machine.
+
+Anyone may use what is open on AWS as well: the deployed APIs and signed links. Everything else needs a valid signature
+by a key of this start (AWS_ACCESS_KEY_ID in .local/env) or of a function's role, and no browser may ask for it, since a
+page can send a simple POST to any port of this machine. The emulator's own checks don't do: they don't look at the root
+key's signature, and its routes below /_ministack and /_aws are open.
+
+A Host other than this machine's is refused everywhere: it is that of a page whose name was pointed at 127.0.0.1.
+"""
+
+import os
+from urllib.parse import parse_qs, quote
+from xml.sax.saxutils import escape
+
+from ministack import app
+from ministack.core import iam_evaluator, sigv4
+from ministack.core.responses import get_account_id
+
+APIS = "/_aws/execute-api/"
+
+
+def is_api(path):
+    """Whether the path is that of a deployed API, other than the one by which its functions post to connections."""
+    return path.startswith(APIS) and path.split("/")[5:6] != ["@connections"]  # after the API's id and the stage
+
+
+def signature_of(headers, query):
+    """Returns the request's signature and whether it is in the query; None if it has none, or not one of this kind."""
+    if headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 "):
+        found, presigned = sigv4.parse_header_signature(headers), False
+    elif query.get("X-Amz-Algorithm") == ["AWS4-HMAC-SHA256"]:
+        found, presigned = sigv4.parse_query_signature(query), True
+    else:
+        return None, False
+    return (None if isinstance(found, tuple) else found), presigned
+
+
+def is_signed(scope, headers, query, body):
+    """Whether the signature is that of this start's key or of a role's session, over this very request."""
+    signature, presigned = signature_of(headers, query)
+    if signature is None:
+        return False
+    key = signature.access_key_id
+    if iam_evaluator.is_root_access_key(key) and key != os.environ["AWS_ACCESS_KEY_ID"]:
+        return False  # test, and account ids
+    token = query.get("X-Amz-Security-Token", [""])[0] if presigned else headers.get("x-amz-security-token", "")
+    credential = iam_evaluator.resolve_credential(key, get_account_id(), token)
+    if isinstance(credential, iam_evaluator.CredentialResolutionError):
+        return False
+    if not presigned and sigv4.request_time_failure(signature):
+        return False
+    raw_path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
+    return sigv4.header_signature_failure(signature, credential.secret_access_key, scope["method"], raw_path, query, headers,
+                                          body, presigned=presigned) is None
+
+
+async def refusal(scope, headers, read_body):
+    """Why the request is refused, or None."""
+    host, port = headers.get("host", ""), os.environ["GATEWAY_PORT"]
+    if host not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+        return f"the local stack is at http://127.0.0.1:{port}, not at {host!r}"
+    if is_api(scope["path"]):
+        return None
+    if scope["type"] == "websocket":
+        return "the local stack has no other WebSocket than those of its APIs"
+    query = parse_qs(scope["query_string"].decode("utf-8", "replace"), keep_blank_values=True)
+    _, presigned = signature_of(headers, query)
+    if scope["method"] == "OPTIONS" and presigned and app._s3_cors_target(host, scope["path"]):
+        return None  # a page asks whether it may fetch a link in ranges; the bucket's CORS rules answer
+    if not presigned and ("origin" in headers or "sec-fetch-site" in headers):
+        return "the local stack takes this from no browser"
+    # S3's requests have the hash of their body in a header, or sign no body; the others are short.
+    needs_body = headers.get("x-amz-content-sha256", "STREAMING-AWS4").startswith("STREAMING-AWS4") and not presigned
+    body = await read_body() if needs_body else b""
+    if not is_signed(scope, headers, query, body):
+        return "the local stack wants a signature by the key in .local/env"
+    return None
+
+
+class Gate:
+    """The ASGI application in front of the emulator's."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] not in ("http", "websocket"):
+            return await self.inner(scope, receive, send)
+        kept = []  # messages that were read and are still to be passed on
+
+        async def read_body():
+            while not kept or kept[-1].get("more_body"):
+                kept.append(await receive())
+            return b"".join(message.get("body", b"") for message in kept)
+
+        async def receive_kept():
+            return kept.pop(0) if kept else await receive()
+
+        headers = {}
+        for name, value in scope["headers"]:
+            name, value = name.decode("latin-1").lower(), sigv4.decode_header_value(value)
+            headers[name] = f"{headers[name]},{value}" if name in headers else value  # as SigV4 joins them
+        reason = await refusal(scope, headers, read_body)
+        if reason is None:
+            return await self.inner(scope, receive_kept, send)
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})
+        # AWS clients of every protocol show this message.
+        body = f"<ErrorResponse><Error><Code>AccessDenied</Code><Message>{escape(reason)}</Message></Error></ErrorResponse>\n".encode()
+        await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/xml"), (b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": body})
