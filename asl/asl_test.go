@@ -339,6 +339,58 @@ func TestRetry(t *testing.T) {
 	})
 }
 
+// Lambda.TooManyRequestsException is throttling: the workers of one large file may
+// hold every slot for minutes. With full jitter a wait is half of its limit on average.
+func TestThrottlingIsWaitedFor(t *testing.T) {
+	throttled := 0
+	every(t, func(t *testing.T, m machine, s named) {
+		if s.Resource != "arn:${Partition}:states:::lambda:invoke" {
+			return
+		}
+		for _, r := range s.Retry {
+			if !slices.Contains(r.ErrorEquals, "Lambda.TooManyRequestsException") {
+				continue
+			}
+			throttled++
+			if len(r.ErrorEquals) != 1 {
+				t.Errorf("got %q, want a retrier of its own, whose attempts nothing else uses up", r.ErrorEquals)
+			}
+			var mean float64 // seconds
+			wait := float64(r.IntervalSeconds)
+			for range r.MaxAttempts {
+				mean += min(wait, float64(r.MaxDelaySeconds)) / 2
+				wait *= r.BackoffRate
+			}
+			if m.file == "deliver.asl.json" {
+				if r.MaxAttempts != 8 || 2*mean > 60 {
+					t.Errorf("got %d attempts in at most %.0f s, want 8 within a minute", r.MaxAttempts, 2*mean)
+				}
+			} else if mean < 45*60 || mean > 55*60 || r.IntervalSeconds != 5 || r.BackoffRate != 2 || r.MaxDelaySeconds != 60 {
+				t.Errorf("got %+v, which waits for %.0f s, want some 50 minutes of waits from 5 s to 60 s", r, mean)
+			}
+		}
+	})
+	if throttled != 5 {
+		t.Errorf("states that wait for Lambda: got %d, want the four of the copy and deliver's", throttled)
+	}
+}
+
+// A worker that is killed reports under one of these names; which one is not documented.
+func TestKilledWorkersAreTriedAgain(t *testing.T) {
+	killed := []string{"Sandbox.Timedout", "Sandbox.Failure", "Runtime.ExitError", "Runtime.OutOfMemory", "Runtime.Unknown",
+		"Function.Unknown", "Lambda.Unknown", "States.Timeout"}
+	every(t, func(t *testing.T, m machine, s named) {
+		if s.Resource != "arn:${Partition}:states:::lambda:invoke" || s.Name == "Copy the segment" { // finish judges by the parts
+			return
+		}
+		for _, name := range killed {
+			if !slices.ContainsFunc(s.Retry, func(r retrier) bool { return slices.Contains(r.ErrorEquals, name) }) {
+				t.Errorf("%s isn't retried", name)
+			}
+		}
+	})
+}
+
 // Guard 2: a client whose handshake is still open must not be regarded as gone. The
 // tries without jitter must last longer than any handshake.
 func TestTriesOutlastTheHandshake(t *testing.T) {
@@ -403,10 +455,10 @@ func TestMap(t *testing.T) {
 func TestFailuresAreTold(t *testing.T) {
 	m := load(t, "download.asl.json")
 	direct := map[string]string{
-		"Send the link":    "Not sent",
-		"Note the failure": "Not sent",
-		"Tell the client":  "How did it end?", // already noted for later clients
-		"Note the expiry":  "Expired",         // no client is connected
+		"Send the link":      "Not sent",
+		"Note the failure":   "Not sent",
+		"Report the failure": "How did it end?", // already noted for later clients
+		"Note the expiry":    "Expired",         // no client is connected
 	}
 	for _, s := range m.States {
 		if len(s.Catch) == 0 {
@@ -498,7 +550,7 @@ var aws = []string{
 	"Lambda.TooManyRequestsException", "Lambda.ClientExecutionTimeoutException",
 	// a worker that ran out of memory or exited, as seen in a history:
 	// https://github.com/awslabs/amazon-s3-find-and-forget/pull/283
-	"Runtime.ExitError",
+	"Runtime.ExitError", "Runtime.OutOfMemory", "Runtime.Unknown", "Function.Unknown", "Sandbox.Failure",
 	// https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html#API_Invoke_Errors
 	"Lambda.ResourceNotReadyException", "Lambda.ResourceConflictException", "Lambda.EC2ThrottledException",
 	// https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html#API_UpdateItem_Errors;

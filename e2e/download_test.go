@@ -95,7 +95,7 @@ func TestOrders(t *testing.T) {
 		within(t, time.Minute, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
 		link(t, dial(t, arn, ""))
 		ended(t, arn, 10*time.Second)
-		want := []string{"Copy the file", "Are there segments?", "Look for the client", "Is the client here?", "Wait for the client", "Send the link", "Was the link sent?", "Delivered"}
+		want := []string{"Copy the file", "What is left to do?", "Look for the client", "Is the client here?", "Wait for the client", "Send the link", "Was the link sent?", "Delivered"}
 		if got := states(t, arn); !slices.Equal(got, want) {
 			t.Errorf("states: got %q, want %q", got, want)
 		}

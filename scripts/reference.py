@@ -128,7 +128,7 @@ def resource(state):
     if "Resource" not in state:
         return ""
     name = state.get("Parameters", {}).get("FunctionName") or state.get("Parameters", {}).get("StateMachineArn") or ""
-    service = state["Resource"].removeprefix("arn:aws:states:::").removeprefix("arn:${Partition}:states:::").removeprefix("aws-sdk:")
+    service = state["Resource"].removeprefix("arn:${Partition}:states:::").removeprefix("aws-sdk:")
     return code(service) + (f" {name.removeprefix('${').removesuffix('Arn}')}" if name else "")
 
 

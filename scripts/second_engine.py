@@ -31,6 +31,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 MEETING = (TOP / "internal/meeting/meeting.go").read_text()
 REGION, ACCOUNT, TABLE = "us-east-1", "123456789012", "connections"
 SUBSTITUTIONS = {
+    "Partition": "aws",
     "FetchFunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:fetch",
     "FinishFunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:finish",
     "ConnectionsTableName": TABLE,
@@ -331,12 +332,12 @@ def compare(what, got, want):
 
 # ---- the scenarios
 
-COPY = ["Copy the file", "Are there segments?"]
+COPY = ["Copy the file", "What is left to do?"]
 LOOK = ["Look for the client", "Is the client here?"]
 SEND = ["Send the link", "Was the link sent?"]
 WAIT = ["Wait for the client"]
-TOLD = ["Note the failure", "Is the client here to be told?", "Tell the client", "How did it end?"]
-UNHEARD = ["Note the failure", "Is the client here to be told?", "How did it end?"]
+TOLD = ["Note the failure", "Is the client connected?", "Report the failure", "How did it end?"]
+UNHEARD = ["Note the failure", "Is the client connected?", "How did it end?"]
 
 
 def work(*first):
@@ -465,14 +466,14 @@ def origin_wants_to_be_left_alone():
     begun = time.monotonic()
     run = Run([{"waitSeconds": 1}, {}])
     run.start().waits().connect()
-    run.ends("SUCCEEDED", COPY + ["Leave the origin alone"] + COPY + LOOK + WAIT + SEND + ["Delivered"], told=[("c1", "link")])
+    run.ends("SUCCEEDED", COPY + ["Wait for the origin"] + COPY + LOOK + WAIT + SEND + ["Delivered"], told=[("c1", "link")])
     assert time.monotonic() - begun >= 1, "didn't wait"
 
 
 def segments_in_two_rounds():
     run = Run([work(1, 11, 21)], [work(11), {}])
     run.start().waits().connect()
-    rounds = COPY + 2 * ["Copy the segments", "Finish the copy", "Are there segments?"]
+    rounds = COPY + 2 * ["Copy the segments", "Finish the copy", "What is left to do?"]
     run.ends("SUCCEEDED", rounds + LOOK + WAIT + SEND + ["Delivered"], told=[("c1", "link")], item={"status": "DELIVERED"})
     compare("segments", sorted(run.segments), [("u1", 1), ("u1", 11), ("u1", 11), ("u1", 21)])
 

@@ -32,7 +32,7 @@ LOCAL = expand_template.decide(EXPANDED, {"LocalEndpoint": "http://127.0.0.1:456
 KEY = "arn:aws:kms:us-east-1:123456789012:key/5f0c3b1e-9a7d-4c62-88e1-f2a3b4c5d6e7"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:on-call"
 HARDENED = expand_template.decide(EXPANDED, {
-    "KmsKeyArn": KEY, "AlarmTopicArn": TOPIC, "AccessLogs": "true", "AccessLogBucket": "logs-of-the-account", "FetchReservedConcurrency": 40,
+    "KmsKeyArn": KEY, "AlarmTopicArn": TOPIC, "AccessLogs": "true", "FetchReservedConcurrency": 40,
     "OriginSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:origin-AbCdEf", "OpenToAnyone": "true"})["Resources"]
 VPC = expand_template.decide(EXPANDED, {"VpcSubnetIds": "subnet-0a,subnet-0b", "VpcSecurityGroupIds": "sg-0c"})["Resources"]
 RUNBOOK = (TOP / "docs/operations.md").read_text()
@@ -75,9 +75,14 @@ class Contract(unittest.TestCase):
         for name, p in SOURCE["Parameters"].items():
             self.assertTrue(p.get("Description"), f"{name} has no description for sam deploy --guided")
 
+    def test_each_parameter_is_in_one_group(self):
+        groups = SOURCE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+        self.assertCountEqual([name for g in groups for name in g["Parameters"]], SOURCE["Parameters"])
+        self.assertEqual(len(groups[0]["Parameters"]), 6)  # the README explains these
+
     def test_outputs(self):
         self.assertCountEqual(SOURCE["Outputs"], [
-            "DownloadApiUrl", "WebSocketEndpoint", "BucketName", "ConnectionsTableName", "DownloadStateMachineArn", "ApiKeyId"])
+            "PageUrl", "DownloadApiUrl", "WebSocketEndpoint", "BucketName", "ConnectionsTableName", "DownloadStateMachineArn", "ApiKeyId"])
 
     def test_every_parameter_is_used(self):
         text = json.dumps({k: v for k, v in SOURCE.items() if k != "Parameters"})
@@ -226,6 +231,13 @@ class Permissions(unittest.TestCase):
         for resources, want in ((OWN, set()), (VPC, {"FetchFunctionRole", "FinishFunctionRole"})):
             self.assertEqual({role for role, s in statements(resources) for a in listed(s["Action"]) if a.startswith("ec2:")}, want)
 
+    def test_functions_leave_a_vpc_before_they_lose_its_permissions(self):
+        """CloudFormation removes a resource after all others are updated; an inline policy would change before the functions."""
+        self.assertEqual(SOURCE["Resources"]["NetworkInterfacesPolicy"]["Condition"], "InVpc")
+        for name in ("FetchFunction", "FinishFunction"):
+            self.assertIn("NetworkInterfacesPolicy", references(VPC[name]))
+            self.assertNotIn("NetworkInterfacesPolicy", references(OWN[name]))
+
     def test_machines_may_do_what_they_do_and_no_more(self):
         for machine in of_type(SOURCE["Resources"], "AWS::Serverless::StateMachine"):
             with self.subTest(machine):
@@ -306,7 +318,7 @@ def needs(machine):
                 walk(s["ItemProcessor"]["States"])
             if s["Type"] != "Task":
                 continue
-            call, p = s["Resource"].removeprefix("arn:aws:states:::").removesuffix(".waitForTaskToken"), s["Parameters"]
+            call, p = s["Resource"].removeprefix("arn:${Partition}:states:::").removesuffix(".waitForTaskToken"), s["Parameters"]
             if call == "lambda:invoke":
                 add("lambda:InvokeFunction", value(p["FunctionName"]))
             elif call.startswith("aws-sdk:dynamodb:"):
@@ -321,14 +333,35 @@ def needs(machine):
     return found
 
 
+class Partitions(unittest.TestCase):
+    """GovCloud and China have other ARNs and other domains."""
+
+    def test_no_partition_and_no_domain_is_written_out(self):
+        resources = {name: r for name, r in SOURCE["Resources"].items()}
+        texts = {"template.yaml": json.dumps(resources)} | {file.name: file.read_text() for file in (TOP / "asl").glob("*.json")}
+        for name, text in texts.items():
+            self.assertEqual(re.findall(r"arn:aws\S*", text), [], name)
+            hosts = set(re.findall(r"[\w.$\-{}:]*\.amazonaws\.com\S*?(?=[\"'])", text))
+            # Service principals are the same everywhere: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
+            self.assertLessEqual(hosts, {"lambda.amazonaws.com", "apigateway.amazonaws.com", "events.amazonaws.com"}, name)
+        for name, p in of_type(SOURCE["Resources"], "AWS::Serverless::StateMachine").items():
+            self.assertEqual(p["DefinitionSubstitutions"]["Partition"], {"Ref": "AWS::Partition"}, name)
+
+    def test_keys_are_used_by_the_services_of_the_partition(self):
+        used = [c for _, s in statements(HARDENED) for c in s.get("Condition", {}).get("StringEquals", {}).items() if c[0] == "kms:ViaService"]
+        self.assertGreater(len(used), 3)
+        for _, service in used:
+            self.assertTrue(service["Fn::Sub"].endswith(".${AWS::Region}.${AWS::URLSuffix}"), service)
+
+
 class Kept(unittest.TestCase):
     """The table and the bucket."""
 
     def test_table(self):
         p = OWN["ConnectionsTable"]["Properties"]
         self.assertEqual(p["TimeToLiveSpecification"], {"AttributeName": "expiresAt", "Enabled": True})
-        self.assertTrue(p["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"])
-        self.assertTrue(p["SSESpecification"]["SSEEnabled"])
+        self.assertFalse(p["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"])  # it would outlive the stack by 35 days
+        self.assertNotIn("SSESpecification", p)  # without a key it would be the account's, which is billed
         self.assertEqual(p["KeySchema"], [{"AttributeName": "executionArn", "KeyType": "HASH"}])
         index, = p["GlobalSecondaryIndexes"]
         self.assertEqual((index["IndexName"], index["KeySchema"][0]["AttributeName"]), ("connectionId", "connectionId"))
@@ -388,8 +421,9 @@ class Seen(unittest.TestCase):
             self.assertEqual(p["TracingConfig"], {"Mode": "Active"}, name)
         for name, p in of_type(OWN, "AWS::StepFunctions::StateMachine").items():
             self.assertEqual(p["TracingConfiguration"], {"Enabled": True}, name)
-        for name, p in of_type(OWN, "AWS::ApiGateway::Stage").items():
-            self.assertIs(p["TracingEnabled"], True, name)
+        for resources in (OWN, LOCAL, HARDENED, JWT):
+            for name, p in of_type(resources, "AWS::ApiGateway::Stage").items():
+                self.assertFalse(p.get("TracingEnabled"), f"{name}: its segment has each URL with its query, tickets included")
 
     def test_machines_log_no_data(self):
         for name, p in of_type(OWN, "AWS::StepFunctions::StateMachine").items():
@@ -474,18 +508,24 @@ class Watched(unittest.TestCase):
             for namespace, metric, dimensions in metrics:
                 self.check(name, namespace, metric, dimensions)
 
-    def test_what_an_alarm_adds_up(self):
-        """Each function is among those watched, or stands here with its reason."""
-        of = {name: {d.get("FunctionName", {}).get("Ref") for _, _, d in metrics} for name, _, metrics in self.alarms()}
+    def test_errors_of_each_function_raise_an_alarm(self):
         functions = set(of_type(OWN, "AWS::Lambda::Function"))
-        self.assertEqual(of["ThrottleAlarm"], functions)
-        # These three tell a download's failure as an error; FaultAlarm counts those.
+        of = {name: {d.get("FunctionName", {}).get("Ref") for _, _, d in metrics} for name, _, metrics in self.alarms()}
+        # These three report a download's failure as an error; FaultAlarm counts those.
         self.assertEqual(functions - of["ErrorAlarm"], {"FetchFunction", "FinishFunction", "SendMessageFunction"})
-        # Nobody waits for these.
-        self.assertEqual(functions - of["SlowCopyAlarm"] - of["SlowAnswerAlarm"], {"OnDisconnectFunction", "MessageFunction", "CleanUpFunction"})
-        for alarm in ("SlowCopyAlarm", "SlowAnswerAlarm"):
-            for function in of[alarm]:
-                self.assertEqual(OWN[alarm]["Properties"]["Threshold"], OWN[function]["Properties"]["Timeout"] * 900, f"{alarm}: {function}")
+
+    def test_what_raises_no_alarm_is_on_the_dashboard(self):
+        body = OWN["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+        functions = set(of_type(OWN, "AWS::Lambda::Function"))
+        for metric in ("Errors", "Throttles", "Duration"):
+            self.assertEqual(set(re.findall(r'"AWS/Lambda", "%s", "FunctionName", "\$\{(\w+)\}"' % metric, body)), functions, metric)
+        for metric in ("ExecutionsTimedOut", "ExecutionThrottled", "WaitSeconds", "NotDiscarded", "IntegrationError"):
+            self.assertIn(f'"{metric}"', body)
+
+    def test_no_metric_is_paid_for_by_method_or_route(self):
+        settings, = OWN["DownloadApiStage"]["Properties"]["MethodSettings"]
+        self.assertFalse(settings["MetricsEnabled"])
+        self.assertFalse(OWN["WebSocketApiStage"]["Properties"]["DefaultRouteSettings"]["DetailedMetricsEnabled"])
 
     def test_expressions(self):
         """Each alarm has one metric that it returns, and its expression knows the others."""
@@ -499,10 +539,6 @@ class Watched(unittest.TestCase):
             used = set(re.findall(r"\b[a-z]\w*\b", expression))
             self.assertEqual(used or (ids if "METRICS()" in expression else set()), ids, f"{name}: {expression}")
             self.assertLessEqual(len(ids), 10, f"{name}: an alarm takes ten metrics")
-
-    def test_late_is_a_share_of_what_the_stack_waits(self):
-        resources = expand_template.decide(EXPANDED, {"ClientTimeoutSeconds": 60})["Resources"]
-        self.assertEqual(resources["LateClientsAlarm"]["Properties"]["Metrics"][-1]["Expression"], {"Fn::Sub": "100 * waited / 60"})
 
     def test_nothing_is_no_alarm(self):
         for name, p, _ in self.alarms():
@@ -603,10 +639,6 @@ class YourOwn(unittest.TestCase):
             if "secretsmanager:GetSecretValue" in allowed:
                 want["secretsmanager"] = {"kms:Decrypt"}
             self.assertEqual(keys, want, role)
-
-    def test_bucket_logs(self):
-        self.assertNotIn("LoggingConfiguration", OWN["Bucket"]["Properties"])
-        self.assertEqual(HARDENED["Bucket"]["Properties"]["LoggingConfiguration"]["DestinationBucketName"], "logs-of-the-account")
 
     def test_reservation(self):
         for resources, want in ((OWN, {}), (HARDENED, {"FetchFunction": "40"})):
@@ -725,7 +757,7 @@ class Functions(unittest.TestCase):
         folders = {str(p.parent.relative_to(TOP)) for p in TOP.glob("functions/*/main.go")}
         self.assertEqual({code for _, code, _ in self.functions()}, folders)
         for name, code, p in self.functions():
-            self.assertEqual(SOURCE["Resources"][name]["Metadata"], {"BuildMethod": "go1.x"}, name)
+            self.assertEqual(SOURCE["Resources"][name]["Metadata"]["BuildMethod"], "go1.x", name)
             self.assertEqual((p["Runtime"], p["Architectures"]), ("provided.al2023", ["arm64"]), name)
             self.assertEqual(name, "".join(word.capitalize() for word in code.removeprefix("functions/").split("-")) + "Function")
 

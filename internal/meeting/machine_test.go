@@ -1,6 +1,7 @@
 package meeting_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -70,6 +71,7 @@ var machines = sync.OnceValue(func() map[string]*machine {
 		if err != nil {
 			panic(err)
 		}
+		text = bytes.ReplaceAll(text, []byte("${Partition}"), []byte("aws"))
 		m[name] = &machine{}
 		if err := json.Unmarshal(text, m[name]); err != nil {
 			panic(err)
