@@ -256,31 +256,14 @@ class Permissions(unittest.TestCase):
             self.assertEqual(got, LOGS_AND_TRACES, machine)
 
     def test_functions_may_do_what_their_verbs_do_and_no_more(self):
-        """On the item and on task tokens, followed from main.go through internal/meeting: a permission
-        that only a rare race needs is not missed on the day of the race."""
-        verbs = {}
-        for file in (TOP / "internal/meeting").glob("*.go"):
-            if not file.name.endswith("_test.go"):
-                for name, body in re.findall(r"^func (?:\(m \*Meeting\) )?(\w+)\((.*?)^}", file.read_text(), re.M | re.S):
-                    verbs[name] = body
-
-        def actions(code):
-            """What code does itself and by the verbs it uses."""
-            found, seen, todo = set(), set(), [code]
-            while todo:
-                code = todo.pop()
-                found |= {"dynamodb:" + a for a in re.findall(r"\bDynamoDB\.(\w+)\(", code)}
-                found |= {"states:" + a for a in re.findall(r"\bTokens\.(\w+)\(", code)}
-                more = set(re.findall(r"\b(?:m|meeting)\.(\w+)\(", code)) & set(verbs) - seen
-                seen |= more
-                todo += [verbs[name] for name in more]
-            return found
-
+        """On the item and on task tokens, followed from main through internal/: a permission that only a
+        rare race needs is not missed on the day of the race."""
+        calls = json.loads(subprocess.run(["go", "run", "./scripts/calls"], cwd=TOP, capture_output=True, text=True, check=True).stdout)
         for name, p in of_type(SOURCE["Resources"], "AWS::Serverless::Function").items():
             granted = {a for _, s in statements(OWN, name + "Role") for a in listed(s["Action"])
                        if a.startswith(("dynamodb:", "states:SendTask"))}
             with self.subTest(name):
-                self.assertEqual(granted, actions((TOP / p["CodeUri"] / "main.go").read_text()))
+                self.assertEqual(granted, set(calls[pathlib.Path(p["CodeUri"]).name] or []))
 
     def test_signer(self):
         """Only the two functions that sign may take the role, and it reads the copied files and nothing else."""
@@ -474,7 +457,7 @@ DOCUMENTED = {
 def own_metrics():
     """The names that internal/metric declares and a function records."""
     declared = set(re.findall(r'^\s+(\w+)\s+Name = "\1"', (TOP / "internal/metric/metric.go").read_text(), re.M))
-    recorded = {name for file in [*TOP.glob("functions/*/main.go"), TOP / "internal/metric/audit.go"]
+    recorded = {name for file in [*TOP.glob("functions/*/main.go"), *TOP.glob("internal/copying/*.go"), *TOP.glob("internal/download/*.go"), TOP / "internal/metric/audit.go"]
                 for name in re.findall(r"\b(?:metric\.)?(\w+)\b", file.read_text())}
     assert len(declared) == 12, declared
     return declared & recorded
