@@ -681,13 +681,16 @@ func TestChoicesReadOnlyWhatIsThere(t *testing.T) {
 // A path that a ResultSelector doesn't find fails the state.
 func TestFunctionsSpeakTheMachinesWords(t *testing.T) {
 	functions := map[string]string{
-		"${FetchFunctionArn}":  "../functions/fetch/main.go",
-		"${FinishFunctionArn}": "../functions/finish/main.go",
+		"${FetchFunctionArn}":  "../functions/fetch",
+		"${FinishFunctionArn}": "../functions/finish",
 	}
-	input := fields(t, "../functions/download/main.go", "input")
+	input := fields(t, "../functions/download", "input")
 	check := func(name string, payload, selector map[string]any, function string) {
-		task, outcome := fields(t, function, "task"), fields(t, function, "outcome")
-		for key, omitted := range fields(t, "../internal/transfer/copier.go", "Work") {
+		task, outcome := fields(t, function, "input"), fields(t, "../internal/copying", "Output")
+		if function == "../functions/finish" {
+			outcome = fields(t, function, "output")
+		}
+		for key, omitted := range fields(t, "../internal/transfer", "Work") {
 			outcome["work."+key] = omitted
 		}
 		for key := range payload {
@@ -732,27 +735,37 @@ func TestFunctionsSpeakTheMachinesWords(t *testing.T) {
 	}
 }
 
-// fields returns the JSON names of a struct type and whether each may be omitted.
-func fields(t *testing.T, file, typeName string) map[string]bool {
+// fields returns the JSON names of a struct type, including those of embedded
+// types, and whether each may be omitted. The type is in the folder, or in one of
+// the packages that the functions' inputs and outputs come from.
+func fields(t *testing.T, folder, typeName string) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	ast.Inspect(parse(t, file), func(n ast.Node) bool {
-		spec, ok := n.(*ast.TypeSpec)
-		if !ok || spec.Name.Name != typeName {
-			return true
+	for _, folder := range []string{folder, "../internal/copying", "../internal/download"} {
+		files, _ := filepath.Glob(folder + "/*.go")
+		for _, file := range files {
+			ast.Inspect(parse(t, file), func(n ast.Node) bool {
+				spec, ok := n.(*ast.TypeSpec)
+				if !ok || spec.Name.Name != typeName {
+					return true
+				}
+				for _, f := range spec.Type.(*ast.StructType).Fields.List {
+					if f.Tag != nil {
+						name, options, _ := strings.Cut(reflect.StructTag(text(t, f.Tag)).Get("json"), ",")
+						names[name] = strings.Contains(options, "omit")
+					} else if embedded, ok := f.Type.(*ast.SelectorExpr); ok && len(f.Names) == 0 {
+						maps.Copy(names, fields(t, folder, embedded.Sel.Name))
+					}
+				}
+				return false
+			})
 		}
-		for _, f := range spec.Type.(*ast.StructType).Fields.List {
-			if f.Tag != nil {
-				name, options, _ := strings.Cut(reflect.StructTag(text(t, f.Tag)).Get("json"), ",")
-				names[name] = strings.Contains(options, "omit")
-			}
+		if len(names) > 0 {
+			return names
 		}
-		return false
-	})
-	if len(names) == 0 {
-		t.Fatalf("%s: no type %s with JSON names", file, typeName)
 	}
-	return names
+	t.Fatalf("%s: no type %s with JSON names", folder, typeName)
+	return nil
 }
 
 // The Input of StartSyncExecution is a string. In States.Format, braces that aren't
