@@ -24,3 +24,6 @@ echo "== unit tests${RACE:+, race detector, coverage}"
 go test ./asl ./events ./functions/... ./scripts/bench
 go test ${RACE:+-race -coverprofile=.local/coverage.out -coverpkg=./internal/...} $(go list ./internal/... ./cmd/... ./scripts/... | grep -v /bench)
 [ -z "${RACE:-}" ] || go tool cover -func=.local/coverage.out | tail -n 1
+
+echo "== paths that could leave the origin's base URL, fuzzed for 10 s"
+go test ./internal/origin -run '^$' -fuzz FuzzJoinInside -fuzztime 10s -parallel 2

@@ -1,0 +1,226 @@
+package origin
+
+import (
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// steps are what gateways, proxies, frameworks and file systems do to a path
+// before they look a file up. They are written without the guard's own code.
+var steps = []struct {
+	name string
+	do   func(path string) string
+}{
+	{"decode", decodeLeniently},
+	{"decode strictly", func(path string) string {
+		if decoded, err := url.PathUnescape(path); err == nil {
+			return decoded
+		}
+		return path
+	}},
+	{"drop parameters", eachSegment(func(s string) string { s, _, _ = strings.Cut(s, ";"); return s })},
+	{"drop streams", eachSegment(func(s string) string { s, _, _ = strings.Cut(s, ":"); return s })},
+	{"merge slashes", func(path string) string {
+		for strings.Contains(path, "//") {
+			path = strings.ReplaceAll(path, "//", "/")
+		}
+		return path
+	}},
+	{"backslash is slash", func(path string) string { return strings.ReplaceAll(path, `\`, "/") }},
+	{"NFKC", norm.NFKC.String},
+	{"NFC", norm.NFC.String},
+	{"drop invisible characters", strings.NewReplacer("\u00ad", "", "\u200b", "", "\u200d", "", "\ufeff", "", "\ufe0f", "", "\u3164", "", "\u1160", "", "\u034f", "").Replace},
+	{"cut at ?", func(path string) string { path, _, _ = strings.Cut(path, "?"); return path }},
+	{"cut at #", func(path string) string { path, _, _ = strings.Cut(path, "#"); return path }},
+	{"lower-case", strings.ToLower},
+	{"trim dots and spaces", eachSegment(func(s string) string {
+		if s == "." || s == ".." {
+			return s
+		}
+		return strings.TrimRight(s, ". ")
+	})},
+	{"trim spaces", eachSegment(strings.TrimSpace)},
+	{"plus is space", func(path string) string { return strings.ReplaceAll(path, "+", " ") }},
+	{"cut at NUL", func(path string) string { path, _, _ = strings.Cut(path, "\x00"); return path }},
+	{"Windows best fit", strings.NewReplacer("¥", `\`, "₩", `\`, "∖", `\`, "⁄", "/", "∕", "/").Replace},
+	{"resolve dots", func(path string) string { return strings.Join(resolveDots(path), "/") }},
+}
+
+func eachSegment(do func(string) string) func(string) string {
+	return func(path string) string {
+		segments := strings.Split(path, "/")
+		for i, s := range segments {
+			segments[i] = do(s)
+		}
+		return strings.Join(segments, "/")
+	}
+}
+
+func decodeLeniently(path string) string {
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		if i+2 < len(path) && path[i] == '%' {
+			if c, err := url.PathUnescape(path[i : i+3]); err == nil {
+				b.WriteString(c)
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(path[i])
+	}
+	return b.String()
+}
+
+// resolveDots returns the segments that path leads to, without empty ones.
+func resolveDots(path string) []string {
+	var at []string
+	for _, s := range strings.Split(path, "/") {
+		switch s {
+		case "", ".":
+		case "..":
+			at = at[:max(len(at)-1, 0)]
+		default:
+			at = append(at, s)
+		}
+	}
+	return at
+}
+
+// origins are sequences of steps. Each begins with a decoding: a server that
+// doesn't decode at all has no names with spaces.
+var origins = func() [][]int {
+	byName := map[string]int{}
+	for i, s := range steps {
+		byName[s.name] = i
+	}
+	var list [][]int
+	for _, line := range []string{
+		"decode", "decode strictly", "decode, decode", "decode, decode, decode", "decode strictly, decode strictly, decode",
+		"decode, drop parameters", "drop parameters, decode", "decode, drop parameters, decode", "decode, drop streams",
+		"decode, merge slashes", "decode, backslash is slash", "decode, decode, backslash is slash",
+		"decode, NFKC", "decode, NFKC, decode", "decode, decode, NFKC", "decode, NFKC, drop invisible characters, NFKC, decode, backslash is slash",
+		"decode, drop invisible characters", "decode, drop invisible characters, decode",
+		"decode, cut at ?", "decode, decode, cut at ?", "decode, NFKC, cut at ?, trim spaces", "decode, cut at #", "decode, cut at NUL",
+		"decode, lower-case", "lower-case, decode, NFKC, decode", "decode, trim dots and spaces", "decode, trim spaces",
+		"plus is space, decode, trim spaces", "decode, plus is space, trim dots and spaces, drop parameters",
+		"decode, Windows best fit, backslash is slash, trim dots and spaces", "decode, resolve dots, decode, resolve dots, decode, drop parameters",
+	} {
+		var steps []int
+		for _, name := range strings.Split(line, ", ") {
+			i, ok := byName[name]
+			if !ok {
+				panic(name)
+			}
+			steps = append(steps, i)
+		}
+		list = append(list, steps)
+	}
+	return list
+}()
+
+// lookUp returns where a server that does the steps looks for path.
+func lookUp(path string, order []int) []string {
+	for _, i := range order {
+		path = steps[i].do(path)
+	}
+	return resolveDots(path)
+}
+
+// pieces are what the fuzzed paths are made of.
+var pieces = []string{
+	"/", ".", "..", "%", "25", "2e", "2f", "5c", "%2e", "%2E%2e", "%252e", "%25252e", "%2f", "%252f", "%5c", "%255c",
+	";", "%3b", "%3f", "%253f", "%23", ":", "%3a", " ", "%20", "+", "%2b", "%00", "%2500", "%0d%0a", "%c0%ae", "%ff", "%25ff", "%u002e", "%25u002e",
+	"．", "‥", "․", "﹒", "／", "＼", "％", "？", "；", "%EF%BC%8E", "%EF%BC%8F", "%EF%BC%85", "%25EF%25BC%258E",
+	"\u00ad", "%C2%AD", "\u200b", "\u3164", "\ufe0f", "\u034f", "\u0301", "\u0307", "\u0338", "¥", "₩", "∕", "⁄", "℀", "\u00a0", "\u3000", "\u2028",
+	"reports", "Reports", "%72eports", "Media", "März", "M%C3%A4rz", "a", "x", "c", "private", "http:", "A", "%41", "0", "%25", "%2525", "…", "...",
+}
+
+func pathOf(tokens []byte) string {
+	var b strings.Builder
+	for _, t := range tokens {
+		b.WriteString(pieces[int(t)%len(pieces)])
+	}
+	return b.String()
+}
+
+// keepsInside reports a path that Join accepts and that some server would look
+// up outside of the base or of the allowed paths.
+func keepsInside(t *testing.T, path string, allowed []string, orders [][]int) {
+	t.Helper()
+	base := &url.URL{Scheme: "https", Host: "o.example", Path: "/base/Dir"}
+	u, err := Join(base, allowed, path, "")
+	if err != nil {
+		return
+	}
+	for _, order := range orders {
+		got := lookUp(u.EscapedPath(), order)
+		inside := false
+		for _, prefix := range append([]string{""}, allowed...) {
+			if prefix == "" && len(allowed) > 0 {
+				continue
+			}
+			want := lookUp("/base/Dir/"+(&url.URL{Path: prefix}).EscapedPath(), order)
+			inside = inside || len(got) >= len(want) && slices.Equal(got[:len(want)], want)
+		}
+		if !inside || slices.Contains(got, "..") || strings.ContainsAny(strings.Join(got, ""), "\x00\r\n") {
+			var names []string
+			for _, i := range order {
+				names = append(names, steps[i].name)
+			}
+			t.Errorf("%q with AllowedPaths %q becomes %q after: %s", path, allowed, got, strings.Join(names, ", "))
+		}
+	}
+}
+
+// FuzzJoinInside makes paths of dangerous pieces and looks them up as the origins
+// above, and as one that does a random sequence of their steps.
+func FuzzJoinInside(f *testing.F) {
+	for _, path := range []string{"x%25%252f..%252f..%252fprivate", "..%3f/", "‥/a", "%25u002e.", "..;/", ".. /", "a/b;c/d"} {
+		f.Add([]byte(nil), []byte{0, 0, 0}, path)
+	}
+	f.Add([]byte{71, 0, 2, 18, 0}, []byte{0, 9}, "")
+	f.Fuzz(func(t *testing.T, tokens, more []byte, suffix string) {
+		order := []int{0}
+		for _, b := range more[:min(len(more), 8)] {
+			order = append(order, int(b)%len(steps))
+		}
+		orders := append(slices.Clip(origins), order)
+		path := pathOf(tokens[:min(len(tokens), 40)]) + suffix
+		for _, p := range []string{path, "reports/" + path, "Media/M%C3%A4rz/" + path} {
+			keepsInside(t, p, nil, orders)
+			keepsInside(t, p, []string{"reports", "Media/März"}, orders)
+		}
+	})
+}
+
+// TestJoinInside is the same for a fixed set of paths: all of two pieces,
+// and longer random ones.
+func TestJoinInside(t *testing.T) {
+	allowed := []string{"reports", "Media/März"}
+	check := func(path string) {
+		keepsInside(t, strings.TrimPrefix(path, "/"), nil, origins)
+		keepsInside(t, "reports"+path, allowed, origins)
+	}
+	for a := range pieces {
+		for b := range pieces {
+			check("/x/" + pieces[a] + pieces[b] + "/private")
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 5_000 {
+		tokens := make([]byte, 1+r.IntN(12))
+		for i := range tokens {
+			tokens[i] = byte(r.IntN(len(pieces)))
+		}
+		check("/" + pathOf(tokens))
+		check(pathOf(tokens))
+		if t.Failed() {
+			return
+		}
+	}
+}
