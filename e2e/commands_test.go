@@ -37,7 +37,7 @@ func command(t *testing.T, env []string, words ...string) string {
 // TestExamples runs the bash blocks of the documentation against the stack, as one
 // script per document.
 func TestExamples(t *testing.T) {
-	for _, file := range []string{"README.md", "docs/api.md"} {
+	for _, file := range []string{"README.md", "docs/api.md", "docs/operations.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -46,7 +46,7 @@ func TestExamples(t *testing.T) {
 		for _, block := range regexp.MustCompile("(?s)```bash\n(.*?)```").FindAllSubmatch(text, -1) {
 			script.Write(block[1])
 		}
-		command(t, nil, "bash", "-euo", "pipefail", "-c", script.String())
+		command(t, []string{"PATH=.local/venv/bin:" + os.Getenv("PATH")}, "bash", "-euo", "pipefail", "-c", script.String())
 	}
 }
 
