@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -193,6 +194,22 @@ func TestFetch(t *testing.T) {
 		_, _ = w.Write(file[:1000])
 	}), newStore()
 	add(run{title: "origin breaks off", env: short.env(), s3: s, calls: []call{getItem(nil)}, check: both(taskError("ORIGIN_TRUNCATED", ""), empties(s))})
+	for title, reply := range map[string]string{
+		"header line": "HTTP/1.1 200 OK\r\n{echo}\r\n\r\n", "status line": "HTTP/1.1 {echo}\r\n\r\n",
+		"length": "HTTP/1.1 200 OK\r\nContent-Length: {echo}\r\n\r\n",
+	} {
+		echo, s := newSource(t, func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, strings.ReplaceAll(reply, "{echo}", r.URL.RequestURI()))
+		}), newStore()
+		add(run{title: "origin sends the request back as a " + title, env: echo.env(), s3: s, calls: []call{getItem(nil)},
+			check: both(taskError("ORIGIN_UNREACHABLE", "can't be read"), empties(s), logged("malformed"))})
+	}
 	busy, s := newSource(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "120")
 		http.Error(w, "later", http.StatusServiceUnavailable)

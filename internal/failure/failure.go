@@ -15,6 +15,8 @@ import (
 	"log/slog"
 
 	"github.com/aws/aws-lambda-go/lambda/messages"
+
+	"async-download/internal/escape"
 )
 
 // Code is one of the words below.
@@ -68,11 +70,15 @@ type Error struct {
 
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 
+// maxCause is the most bytes of a cause that are logged: causes may quote what a
+// server sent.
+const maxCause = 200
+
 // LogValue is the failure with its cause, for the log alone.
 func (e *Error) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.String("code", string(e.Code)), slog.String("message", e.Message)}
 	if e.Err != nil {
-		attrs = append(attrs, slog.String("cause", e.Err.Error()))
+		attrs = append(attrs, slog.String("cause", escape.Cut(e.Err.Error(), maxCause)))
 	}
 	return slog.GroupValue(attrs...)
 }

@@ -117,6 +117,7 @@ type Client struct {
 
 func (c *Client) init() {
 	c.once.Do(func() {
+		quiet()
 		dialer := &net.Dialer{Timeout: DialTimeout, Resolver: c.Resolver}
 		if !c.AnyAddress {
 			var ports []uint16

@@ -194,16 +194,21 @@ func (s *stream) Close() error {
 	return s.body.Close()
 }
 
-// broken turns the error of a body into a failure that another try may mend.
+// broken turns the error of a body into a failure that another try may fix. n
+// bytes of size were read, size is -1 where it isn't known.
 func broken(err error, n, size int64) error {
+	why := diagnose(err)
+	at := fmt.Sprintf("%d bytes", n)
+	if size >= 0 {
+		at = fmt.Sprintf("%d of %d bytes", n, size)
+	}
 	switch {
 	case errors.Is(err, errIdle), errors.Is(err, errFloor):
-		return &transient{failure: failure.Wrap(err, failure.OriginUnreachable, "%s", err)}
-	case isNetwork(err):
-		if size >= 0 {
-			return &transient{failure: failure.Wrap(err, failure.OriginTruncated, "the origin's connection broke after %d of %d bytes", n, size)}
-		}
-		return &transient{failure: failure.Wrap(err, failure.OriginTruncated, "the origin's connection broke after %d bytes", n)}
+		return &transient{failure: failure.Wrap(why, failure.OriginUnreachable, "%s", err)}
+	case !isNetwork(err):
+		return err
+	case why.kind == badReply:
+		return &transient{failure: failure.Wrap(why, failure.OriginTruncated, "the origin's reply can't be read after %s: %s", at, why), most: unreadable}
 	}
-	return err
+	return &transient{failure: failure.Wrap(why, failure.OriginTruncated, "the origin's connection broke after %s", at)}
 }

@@ -24,10 +24,11 @@ func (l *Later) Error() string { return fmt.Sprintf("%s; try again in %s", l.Err
 // Unwrap gives the failure.
 func (l *Later) Unwrap() error { return l.Err }
 
-// transient is a failure that another try may mend.
+// transient is a failure that another try may fix.
 type transient struct {
 	failure *failure.Error
 	after   time.Duration // what the origin asked for, else 0
+	most    int           // tries in a row that are worth making, 0 for the client's number
 	over    bool          // all tries were made
 }
 
@@ -51,6 +52,9 @@ func (t *tries) wait(ctx context.Context, cause error) error {
 		return err
 	}
 	t.n++
+	if again.most > 0 && t.n >= again.most {
+		return again.failure
+	}
 	if t.n >= cmp.Or(t.c.Attempts, Attempts) {
 		return &transient{failure: again.failure, over: true}
 	}
