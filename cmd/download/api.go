@@ -8,19 +8,35 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"async-download/internal/escape"
 )
 
 // api is the REST half of the application.
 type api struct {
 	http    *http.Client
 	headers http.Header // the user's own
-	ask     *url.URL    // API_URL/download[/path][?query]
-	pause   func(ctx context.Context, try int, atLeast time.Duration) error
+	request request
+	timings timings
 	note    func(text string)
+
+	// reached is set by the first answer. Before it, what looks like a mistake is
+	// one; after it, the network may play tricks for a while.
+	reached atomic.Bool
+}
+
+// request is what the user asks for.
+type request struct {
+	target
+	method      string
+	body        []byte
+	contentType string // of the body, or ""
 }
 
 // execution is the answer to the question: one download.
@@ -37,12 +53,17 @@ func (e execution) name() string { return e.ARN[strings.LastIndexByte(e.ARN, ':'
 
 // link is the copied file: the ready event, and the status once READY.
 type link struct {
-	URL       string            `json:"url"`
-	ExpiresAt time.Time         `json:"expiresAt"`
-	Size      int64             `json:"size"`
-	FileName  string            `json:"fileName"`
-	Checksum  map[string]string `json:"checksum"`
-	Verified  bool              `json:"verified"` // whether the end of the origin's file was proven
+	URL          string            `json:"url"`
+	ExpiresAt    time.Time         `json:"expiresAt"`
+	Size         int64             `json:"size"`
+	ContentType  string            `json:"contentType"`
+	FileName     string            `json:"fileName"`
+	Checksum     map[string]string `json:"checksum"` // by algorithm, base64
+	Verified     bool              `json:"verified"` // whether the end of the origin's file was proven
+	Pinned       bool              `json:"pinned"`   // whether all of it is of one version
+	Digest       map[string]string `json:"digest"`   // the origin's own, by algorithm, base64
+	ETag         string            `json:"etag"`     // the origin's
+	LastModified string            `json:"lastModified"`
 }
 
 // status is the answer of statusUrl.
@@ -58,27 +79,35 @@ type status struct {
 }
 
 // errUnknown: the API doesn't know the execution, or knows it no longer.
-var errUnknown = fail(exitExpired, "the API no longer knows this download")
+var errUnknown = exitError(exitExpired, "the API no longer knows this download")
 
-// startTries bounds the question: each may start a copy, and a person waits.
+// startTries bounds the question: a person waits.
 const startTries = 5
 
-// start asks for the file. A repeat after a lost answer starts a second copy,
-// which nobody waits for and which the stack lets expire.
-func (a *api) start(ctx context.Context) (execution, error) {
+// start asks for the file. The key makes every repeat the same download,
+// whether the first answer was lost or not. sent is called before the first
+// request leaves this machine.
+func (a *api) start(ctx context.Context, key string, sent func()) (execution, error) {
+	header := http.Header{"Idempotency-Key": {key}}
+	if a.request.contentType != "" {
+		header.Set("Content-Type", a.request.contentType)
+	}
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent() }}
+	ctx = httptrace.WithClientTrace(ctx, trace)
+	giveUp := time.Now().Add(a.timings.patience)
 	for try := 1; ; try++ {
 		var e execution
-		_, err := a.do(ctx, http.MethodGet, a.ask, "", &e)
+		_, err := a.do(ctx, call{method: a.request.method, url: a.request.ask, header: header, body: a.request.body, giveUp: giveUp}, &e)
 		if err == nil {
 			return e, a.check(e)
 		}
-		if !isTransient(err) || try == startTries {
+		if !isTransient(err) || try == startTries || time.Now().After(giveUp) {
 			return execution{}, err
 		}
 		if try == 1 {
 			a.note(endOf(err).Error() + "; trying again")
 		}
-		if err := a.pause(ctx, try, askedWait(err)); err != nil {
+		if err := a.timings.pause(ctx, try, askedWait(err)); err != nil {
 			return execution{}, err
 		}
 	}
@@ -89,31 +118,40 @@ func (a *api) start(ctx context.Context) (execution, error) {
 func (a *api) check(e execution) error {
 	socket, err := url.Parse(e.WebSocketURL)
 	if err != nil || e.ARN == "" || socket.Host == "" {
-		return fail(exitRefused, "the answer is not that of a download API; is the API's URL right?")
+		return exitError(exitRefused, "the answer is not that of a download API; is the API's URL right?")
 	}
 	statusURL, err := url.Parse(e.StatusURL)
 	if err != nil {
-		return fail(exitRefused, "the API's answer holds a malformed statusUrl")
+		return exitError(exitRefused, "the API's answer holds a malformed statusUrl")
 	}
-	if a.ask.Scheme == "https" && (socket.Scheme != "wss" || e.StatusURL != "" && statusURL.Scheme != "https") {
-		return fail(exitRefused, "the API's answer leads from https to an unencrypted address")
+	if a.request.ask.Scheme == "https" && (socket.Scheme != "wss" || e.StatusURL != "" && statusURL.Scheme != "https") {
+		return exitError(exitRefused, "the API's answer leads from https to an unencrypted address")
 	}
 	return nil
 }
 
-// status asks how the download stands. The duration is how long the API wants
-// to be left alone.
-func (a *api) status(ctx context.Context, e execution) (status, time.Duration, error) {
+// heldSeconds is how long a question for the status may be held back until the
+// copy ends: not so long that progress isn't seen.
+const heldSeconds = 10
+
+// status asks how the download stands. With held, the answer comes when the copy
+// ends, or after [heldSeconds]. The duration is how long the API wants not to be
+// asked.
+func (a *api) status(ctx context.Context, e execution, held bool, giveUp time.Time) (status, time.Duration, error) {
 	u, err := url.Parse(e.StatusURL)
 	if err != nil || u.Host == "" {
 		return status{}, 0, &transient{err: errors.New("no status URL")}
 	}
+	header := make(http.Header)
+	if held {
+		header.Set("Prefer", fmt.Sprintf("wait=%d", heldSeconds))
+	}
 	var s status
-	header, err := a.do(ctx, http.MethodGet, u, e.Ticket, &s)
+	answer, err := a.do(ctx, call{method: http.MethodGet, url: u, header: header, ticket: e.Ticket, giveUp: giveUp}, &s)
 	if err != nil {
 		return status{}, askedWait(err), err
 	}
-	return s, retryAfter(header), nil
+	return s, retryAfter(answer), nil
 }
 
 // cancel stops the copy; false means that there was nothing left to stop.
@@ -122,7 +160,7 @@ func (a *api) cancel(ctx context.Context, e execution) (bool, error) {
 	if err != nil || u.Host == "" {
 		return false, errors.New("no status URL")
 	}
-	_, err = a.do(ctx, http.MethodDelete, u, e.Ticket, nil)
+	_, err = a.do(ctx, call{method: http.MethodDelete, url: u, ticket: e.Ticket}, nil)
 	var p *problem
 	if errors.Is(err, errUnknown) || errors.As(err, &p) && p.code == "CONFLICT" {
 		return false, nil
@@ -133,25 +171,54 @@ func (a *api) cancel(ctx context.Context, e execution) (bool, error) {
 // maxAnswer is far above any answer of the API.
 const maxAnswer = 1 << 20
 
-// do returns a [transient] for what may pass and a [problem] for what won't.
-func (a *api) do(ctx context.Context, method string, u *url.URL, ticket string, into any) (http.Header, error) {
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
-	if err != nil {
-		return nil, fail(exitUsage, "the API's URL can't be asked")
+// call is one request of the REST API.
+type call struct {
+	method string
+	url    *url.URL
+	header http.Header // beside the user's own
+	ticket string
+	body   []byte
+	giveUp time.Time // zero: only the call's own limit holds
+}
+
+// do returns a [transient] where another try may succeed, and else a [problem].
+func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
+	limit := a.timings.call
+	if !c.giveUp.IsZero() {
+		limit = max(min(limit, time.Until(c.giveUp)), time.Millisecond)
 	}
-	a.authorize(req.Header, ticket)
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	failed := func(err error) error {
+		switch problem := mistake(err, "the API"); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case limited.Err() != nil:
+			return &transient{err: fmt.Errorf("no answer for %v", limit.Round(time.Second))}
+		case problem != nil && !a.reached.Load():
+			return problem
+		}
+		return &transient{err: cause(err)}
+	}
+
+	req, err := http.NewRequestWithContext(limited, c.method, c.url.String(), bytes.NewReader(c.body))
+	if err != nil {
+		return nil, exitError(exitUsage, "the API's URL can't be asked")
+	}
 	req.Header.Set("Accept", "application/json")
+	for name, values := range c.header {
+		req.Header[name] = values
+	}
+	a.authorize(req.Header, c.ticket)
 	res, err := a.http.Do(req)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, &transient{err: hideURL(err)}
+		return nil, failed(err)
 	}
 	defer res.Body.Close()
+	a.reached.Store(true)
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return nil, &transient{err: fmt.Errorf("read the API's answer: %w", hideURL(err))}
+		return nil, failed(fmt.Errorf("read the API's answer: %w", err))
 	}
 	if res.StatusCode/100 != 2 {
 		return nil, refusal(res, body)
@@ -160,7 +227,7 @@ func (a *api) do(ctx context.Context, method string, u *url.URL, ticket string, 
 		return res.Header, nil
 	}
 	if err := json.NewDecoder(bytes.NewReader(body)).Decode(into); err != nil {
-		return nil, fail(exitRefused, "the answer is not that of a download API; is the API's URL right?")
+		return nil, exitError(exitRefused, "the answer is not that of a download API; is the API's URL right?")
 	}
 	return res.Header, nil
 }
@@ -176,7 +243,7 @@ func (a *api) authorize(h http.Header, ticket string) {
 	}
 }
 
-// refusal understands the API's own errors and those of API Gateway.
+// refusal reads an error of the API's own, or one of API Gateway.
 func refusal(res *http.Response, body []byte) error {
 	var answer struct {
 		Error struct {
@@ -186,18 +253,18 @@ func refusal(res *http.Response, body []byte) error {
 		Message string `json:"message"`
 	}
 	json.Unmarshal(body, &answer) // an answer that isn't JSON has its status
-	p := failed(answer.Error.Code, answer.Error.Message)
+	p := apiError(answer.Error.Code, answer.Error.Message)
 	if p.exit == exitFailed { // neither expired nor cancelled
 		p.exit = exitRefused
 	}
 	if p.code == "" {
 		p.message = fmt.Sprintf("the API answered %d %s", res.StatusCode, http.StatusText(res.StatusCode))
 		if answer.Message != "" && answer.Message != http.StatusText(res.StatusCode) {
-			p.message += ": " + printable(answer.Message)
+			p.message += ": " + escape.Text(answer.Message)
 		}
 		switch res.StatusCode {
 		case http.StatusUnauthorized, http.StatusForbidden:
-			p.message += "; is there a header that the API wants (-H)?"
+			p.message += "; does the API expect a header (-H) or a signature (-sign)?"
 		case http.StatusNotFound:
 			p.message += "; is the API's URL the stack's DownloadApiUrl?"
 		}
@@ -213,14 +280,14 @@ func refusal(res *http.Response, body []byte) error {
 	return p
 }
 
-// maxRetryAfter is the longest wait that is done on somebody else's word.
+// maxRetryAfter is the longest wait that a server can ask for.
 const maxRetryAfter = 2 * time.Minute
 
 // retryAfter reads seconds or a date; 0 is none.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
 	seconds, err := strconv.ParseUint(value, 10, 31)
-	if err == nil || errors.Is(err, strconv.ErrRange) { // it comes with the largest number there is
+	if err == nil || errors.Is(err, strconv.ErrRange) { // with the largest number there is
 		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
 	}
 	if at, err := http.ParseTime(value); err == nil {

@@ -5,87 +5,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
 )
 
-// tempo is every duration the program waits for, so that tests can be quick.
-type tempo struct {
-	// patience is how long nothing at all may be reached before giving up.
-	patience time.Duration
-	// backoff is the mean of the first wait between tries; each next is twice
-	// that, up to maxBackoff, with full jitter.
-	backoff, maxBackoff time.Duration
-	// handshake covers a cold start behind the WebSocket.
-	handshake time.Duration
-	// pulse is how often a silent socket is pinged. Dead ones are found by it:
-	// a laptop that slept or a network that changed says nothing.
-	pulse time.Duration
-	// talk is how often a message is sent. API Gateway closes a socket that was
-	// idle for 10 minutes, and a ping frame alone is not said to count.
-	talk time.Duration
-	// poll is how often statusUrl is asked where the API names no Retry-After.
-	poll time.Duration
-	// stall is how long a reply may stand still.
-	stall time.Duration
-	// outage is how long all replies must have stood still for the next byte to
-	// end every wait: the network is back.
-	outage time.Duration
-	// checkpoint is how often progress is made durable.
-	checkpoint time.Duration
-}
-
-var realTempo = tempo{
-	patience:   5 * time.Minute,
-	backoff:    500 * time.Millisecond,
-	maxBackoff: 30 * time.Second,
-	handshake:  20 * time.Second,
-	pulse:      30 * time.Second,
-	talk:       4 * time.Minute,
-	poll:       2 * time.Second,
-	stall:      30 * time.Second,
-	outage:     5 * time.Second,
-	checkpoint: 5 * time.Second,
-}
-
-// wait is how long to wait before try+1. Full jitter keeps clients that were cut
-// off together from coming back together.
-func (t tempo) wait(try int, atLeast time.Duration) time.Duration {
-	ceiling := t.maxBackoff
-	if try < 20 {
-		ceiling = min(ceiling, t.backoff<<try)
-	}
-	return max(time.Duration(rand.Int64N(int64(ceiling))), atLeast)
-}
-
-// pause waits before try+1.
-func (t tempo) pause(ctx context.Context, try int, atLeast time.Duration) error {
-	return sleep(ctx, t.wait(try, atLeast))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// waiter waits for the link of one execution: on its socket, which tells at
+// waiter waits for the link of one execution: on its socket, which reports at
 // once, and by statusUrl where and while there is none.
 type waiter struct {
 	api       *api
 	execution execution
-	tempo     tempo
-	socket    *http.Client // nil: never
-	copying   func(done int64, total *int64)
+	timings   timings
+	socket    *http.Client                         // nil: never
+	copying   func(done int64, total *int64) error // an error ends the wait
+	heard     func()                               // the API is alive
 	note      func(text string)
 
 	closing func(func()) // runs the end of a socket without waiting for it
@@ -100,42 +36,46 @@ func (w *waiter) link(ctx context.Context, again bool) (link, error) {
 	useSocket := w.socket != nil && !again
 	// Failures in a row of the socket, of statusUrl.
 	for socketTry, statusTry := 0, 0; ; {
+		giveUp := reached.Add(w.timings.patience)
 		if useSocket && !time.Now().Before(nextSocket) {
 			began := time.Now()
-			l, open, err := w.listen(ctx)
+			l, heard, err := w.listen(ctx, giveUp)
 			if err == nil || !isTransient(err) {
 				return l, err
 			}
-			if open {
-				reached = time.Now()
-			} else {
-				lastErr = err
+			if !heard.IsZero() {
+				reached = heard
+				giveUp = reached.Add(w.timings.patience)
 			}
-			if open && time.Since(began) > w.tempo.pulse {
+			lastErr = err
+			if !heard.IsZero() && time.Since(began) > sessionEnd {
 				// A session's ordinary end, after 10 minutes' idleness or 2 hours.
 				socketTry = 0
-				if err := w.tempo.pause(ctx, 0, 0); err != nil {
+				if err := w.timings.pause(ctx, 0, 0); err != nil {
 					return link{}, err
 				}
 				continue
 			}
 			socketTry++
-			nextSocket = time.Now().Add(w.tempo.backoff << min(socketTry, 7))
+			nextSocket = time.Now().Add(w.timings.backoff << min(socketTry, 7))
 		}
 
-		s, wait, err := w.api.status(ctx, w.execution)
+		s, wait, err := w.api.status(ctx, w.execution, w.socket == nil && !again, giveUp)
 		switch {
 		case err == nil:
 			reached, statusTry = time.Now(), 0
+			w.heard()
 			if s.Error != nil {
-				return link{}, failed(s.Error.Code, s.Error.Message)
+				return link{}, apiError(s.Error.Code, s.Error.Message)
 			}
 			if s.URL != "" {
 				return s.link, nil
 			}
-			w.copying(s.BytesCopied, s.BytesTotal)
+			if err := w.copying(s.BytesCopied, s.BytesTotal); err != nil {
+				return link{}, err
+			}
 			if wait == 0 {
-				wait = w.tempo.poll
+				wait = w.timings.poll
 			}
 			err = sleep(ctx, wait)
 		case isTransient(err):
@@ -143,15 +83,15 @@ func (w *waiter) link(ctx context.Context, again bool) (link, error) {
 				lastErr = err
 			}
 			statusTry++
-			left := w.tempo.patience - time.Since(reached)
+			left := time.Until(giveUp)
 			if left <= 0 {
-				return link{}, fail(exitNetwork, "neither the WebSocket nor the status URL could be reached for %v: %v", w.tempo.patience, lastErr)
+				return link{}, exitError(exitNetwork, "neither the WebSocket nor the status URL could be reached for %v: %v", w.timings.patience, lastErr)
 			}
-			if statusTry == 2 && lastErr != nil { // once may be a blip
-				w.note(fmt.Sprintf("the API can't be reached; trying again for %v", w.tempo.patience))
+			if statusTry == 2 && lastErr != nil { // the first may be a blip
+				w.note(fmt.Sprintf("the API can't be reached; trying again for %v", w.timings.patience))
 			}
 			useSocket = w.socket != nil
-			err = sleep(ctx, min(w.tempo.wait(statusTry, wait), left))
+			err = sleep(ctx, min(w.timings.wait(statusTry, wait), left))
 		}
 		if err != nil {
 			return link{}, err
@@ -159,15 +99,19 @@ func (w *waiter) link(ctx context.Context, again bool) (link, error) {
 	}
 }
 
+// sessionEnd is longer than a socket lasts that something refuses, and shorter
+// than one that API Gateway closes.
+const sessionEnd = 30 * time.Second
+
 // maxMessage is API Gateway's own limit.
 const maxMessage = 128 << 10
 
-// listen follows one socket to its end. open says whether the handshake was
-// accepted.
-func (w *waiter) listen(ctx context.Context) (l link, open bool, err error) {
+// listen follows one socket to its end. heard is when the API was last heard on
+// it, zero if the handshake wasn't accepted.
+func (w *waiter) listen(ctx context.Context, giveUp time.Time) (l link, heard time.Time, err error) {
 	u, err := url.Parse(w.execution.WebSocketURL)
 	if err != nil {
-		return link{}, false, &transient{err: errors.New("no WebSocket URL")}
+		return link{}, time.Time{}, &transient{err: errors.New("no WebSocket URL")}
 	}
 	query := u.Query()
 	query.Set("format", "json")
@@ -175,35 +119,47 @@ func (w *waiter) listen(ctx context.Context) (l link, open bool, err error) {
 	header := make(http.Header)
 	w.api.authorize(header, w.execution.Ticket)
 
-	dialing, cancel := context.WithTimeout(ctx, w.tempo.handshake)
+	limit := max(min(w.timings.handshake, time.Until(giveUp)), time.Millisecond)
+	dialing, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, res, err := websocket.Dial(dialing, u.String(), &websocket.DialOptions{HTTPClient: w.socket, HTTPHeader: header})
 	if err != nil {
 		if ctx.Err() != nil {
-			return link{}, false, ctx.Err()
+			return link{}, time.Time{}, ctx.Err()
 		}
 		if res != nil {
 			// What a refusal means isn't clear from its status: API Gateway, a proxy
 			// and a WebSocket blocker all say 403. The status URL knows.
-			return link{}, false, &transient{err: fmt.Errorf("the WebSocket was refused with %d", res.StatusCode)}
+			return link{}, time.Time{}, &transient{err: fmt.Errorf("the WebSocket was refused with %d", res.StatusCode)}
 		}
-		return link{}, false, &transient{err: hideURL(err)}
+		if dialing.Err() != nil {
+			err = fmt.Errorf("no answer for %v", limit.Round(time.Second))
+		}
+		return link{}, time.Time{}, &transient{err: cause(err)}
 	}
 	conn.SetReadLimit(maxMessage)
-	// The stack clears up when it sees the close; nobody needs to wait for its reply.
+	// The stack cleans up when it sees the close; its reply needs no waiting for.
 	defer w.closing(func() { conn.Close(websocket.StatusNormalClosure, "") })
 
+	var last atomic.Pointer[time.Time]
+	alive := func() {
+		now := time.Now()
+		last.Store(&now)
+		w.heard()
+	}
+	alive()
 	living, stop := context.WithCancel(ctx)
 	defer stop()
-	go w.keepAlive(living, conn)
+	go w.keepAlive(living, conn, alive)
 	for {
 		_, data, err := conn.Read(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
-				return link{}, true, ctx.Err()
+				return link{}, *last.Load(), ctx.Err()
 			}
-			return link{}, true, &transient{err: errors.New("the WebSocket was closed")}
+			return link{}, *last.Load(), &transient{err: errors.New("the WebSocket was closed")}
 		}
+		alive()
 		var event struct {
 			Type        string `json:"type"`
 			BytesCopied int64  `json:"bytesCopied"`
@@ -217,35 +173,38 @@ func (w *waiter) listen(ctx context.Context) (l link, open bool, err error) {
 		}
 		switch event.Type {
 		case "progress":
-			w.copying(event.BytesCopied, event.BytesTotal)
+			if err := w.copying(event.BytesCopied, event.BytesTotal); err != nil {
+				return link{}, *last.Load(), err
+			}
 		case "ready":
-			return event.link, true, nil
+			return event.link, *last.Load(), nil
 		case "failed":
-			return link{}, true, failed(event.Code, event.Message)
+			return link{}, *last.Load(), apiError(event.Code, event.Message)
 		}
 	}
 }
 
-// keepAlive ends the connection when the other side is gone.
-func (w *waiter) keepAlive(ctx context.Context, conn *websocket.Conn) {
-	pulse, talk := time.NewTicker(w.tempo.pulse), time.NewTicker(w.tempo.talk)
-	defer pulse.Stop()
-	defer talk.Stop()
+// keepAlive ends the connection when the other side is gone, and calls alive as
+// long as it isn't.
+func (w *waiter) keepAlive(ctx context.Context, conn *websocket.Conn, alive func()) {
+	ping, idle := time.NewTicker(w.timings.wsPing), time.NewTicker(w.timings.keepAlive)
+	defer ping.Stop()
+	defer idle.Stop()
 	for {
-		talking := false
+		message := false
 		select {
 		case <-ctx.Done():
 			return
-		case <-pulse.C:
-		case <-talk.C:
-			talking = true
+		case <-ping.C:
+		case <-idle.C:
+			message = true
 		}
-		limited, cancel := context.WithTimeout(ctx, w.tempo.pulse)
+		limited, cancel := context.WithTimeout(ctx, w.timings.silence)
 		var err error
-		if talking {
+		if message {
 			err = conn.Write(limited, websocket.MessageText, []byte(`{"action":"ping"}`))
-		} else {
-			err = conn.Ping(limited)
+		} else if err = conn.Ping(limited); err == nil {
+			alive()
 		}
 		cancel()
 		if err != nil && ctx.Err() == nil {

@@ -36,7 +36,7 @@ func TestSocketRefused(t *testing.T) {
 func TestNoSocket(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
-	c.runs(exitOK, "-no-socket", "-o", c.path("x"), s.url())
+	c.runs(exitOK, "-wait", "-o", c.path("x"), s.url())
 	if len(s.sockets) != 0 || len(s.statuses) != 1 {
 		t.Errorf("got %d sockets, %d statuses, want 0, 1", len(s.sockets), len(s.statuses))
 	}
@@ -60,8 +60,8 @@ func TestServerClosesTheSocket(t *testing.T) {
 	}
 	c.runs(exitOK, "-o", c.path("x"), s.url())
 	c.holds("x", s.content)
-	if len(s.asks) != 1 || len(s.sockets) != 5 {
-		t.Errorf("got %d questions, %d sockets, want 1, 5", len(s.asks), len(s.sockets))
+	if len(s.keys) != 1 || len(s.sockets) != 5 {
+		t.Errorf("got %d questions, %d sockets, want 1, 5", len(s.keys), len(s.sockets))
 	}
 	for i, r := range s.sockets {
 		if got := r.URL.Query().Get("executionArn"); got != s.arn(1) {
@@ -73,7 +73,7 @@ func TestServerClosesTheSocket(t *testing.T) {
 func TestDeadSocket(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
-	c.tempo.pulse = 50 * time.Millisecond
+	c.timings.wsPing, c.timings.silence = 50*time.Millisecond, 50*time.Millisecond
 	dead := make(chan struct{})
 	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
 		if n == 1 {
@@ -95,7 +95,7 @@ func TestSocketIsKeptFromBeingIdle(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
 	s.copyTime = make(chan struct{})
-	c.tempo.talk, c.tempo.pulse = time.Second, 5*time.Second // for a pong too
+	c.timings.keepAlive, c.timings.wsPing = time.Second, 5*time.Second // for a pong too
 	c.start("-o", c.path("x"), s.url())
 	s.sees("a message after the first pong", func() bool { return len(s.said) >= 6 })
 	close(s.copyTime)

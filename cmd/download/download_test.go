@@ -30,8 +30,8 @@ func TestDownload(t *testing.T) {
 			if s.sent != int64(size) {
 				t.Errorf("the storage sent %d bytes, want %d", s.sent, size)
 			}
-			if len(s.asks) != 1 || len(s.sockets) != 1 || len(s.statuses) != 0 {
-				t.Errorf("got %d questions, %d sockets, %d statuses, want 1, 1, 0", len(s.asks), len(s.sockets), len(s.statuses))
+			if len(s.keys) != 1 || len(s.sockets) != 1 || len(s.statuses) != 0 {
+				t.Errorf("got %d questions, %d sockets, %d statuses, want 1, 1, 0", len(s.keys), len(s.sockets), len(s.statuses))
 			}
 			for i, r := range s.stores {
 				if match := r.Header.Get("If-Match"); i > 0 && match != s.etag {
@@ -83,19 +83,6 @@ func TestProgressInLines(t *testing.T) {
 	c.says("saved " + c.path("x") + ": 3.0 MiB in ")
 	if c.out.String() != "" {
 		t.Errorf("got %q on stdout, want nothing", c.out.String())
-	}
-}
-
-// A bar needs a total and something of it.
-func TestSpins(t *testing.T) {
-	t.Parallel()
-	for p, want := range map[progress]bool{
-		{phase: copying, total: -1}: true, {phase: copying, done: 5, total: -1}: true, {phase: copying, total: 9}: true,
-		{phase: copying, done: 5, total: 9}: false, {phase: copying}: false, {phase: downloading, total: 9}: false,
-	} {
-		if got := p.spins(); got != want {
-			t.Errorf("%+v: got %v, want %v", p, got, want)
-		}
 	}
 }
 
@@ -198,12 +185,12 @@ func TestBadEnds(t *testing.T) {
 		says string
 	}{
 		{"origin's 404", event("ORIGIN_STATUS", "the origin answered 404"), exitFailed, "download: ORIGIN_STATUS: the origin answered 404 (execution 00000000000000000000000000000001)\n"},
-		{"a message that plays with the terminal", event("STORAGE", "a\x1b[2Jb\r\u202ec"), exitFailed, "STORAGE: a[2Jbc (execution "},
+		{"a message that plays with the terminal", event("STORAGE", "a\x1b[2Jb\r\u202ec"), exitFailed, `STORAGE: a\x1b[2Jb\r\u202ec (execution `},
 		{"expired", event("EXPIRED", "nobody came"), exitExpired, "EXPIRED: nobody came"},
 		{"cancelled by another", event("CANCELLED", "it was cancelled"), exitCancelled, "CANCELLED"},
 		{"refused", answer(400, `{"error":{"code":"INVALID_PATH","message":"change the path"}}`), exitRefused, "INVALID_PATH: change the path"},
 		{"no such API", answer(404, `{"message":"Not Found"}`), exitRefused, "the API answered 404 Not Found; is the API's URL the stack's DownloadApiUrl?"},
-		{"API Gateway's refusal", answer(403, `{"message":"Forbidden"}`), exitRefused, "the API answered 403 Forbidden; is there a header that the API wants (-H)?"},
+		{"API Gateway's refusal", answer(403, `{"message":"Forbidden"}`), exitRefused, "the API answered 403 Forbidden; does the API expect a header (-H) or a signature (-sign)?"},
 		{"no API", answer(200, `<html>`), exitRefused, "not that of a download API"},
 		{"another API", answer(200, `{"hello":1}`), exitRefused, "not that of a download API"},
 		{"a redirect", func(s *stack) {
@@ -294,7 +281,7 @@ func TestStdoutIsNamed(t *testing.T) {
 
 func TestPipeIsWrittenInOrder(t *testing.T) {
 	t.Parallel()
-	p := &pipe{w: io.Discard}
+	p := &pipe{w: io.Discard, sums: &sums{}}
 	if _, err := p.WriteAt([]byte("abc"), 0); err != nil {
 		t.Error(err)
 	}
@@ -322,7 +309,7 @@ func TestNoFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
-	c.says("is no file")
+	c.says("isn't a file")
 	if info, err := os.Stat(c.path("x")); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
 		t.Errorf("the pipe was replaced: %v, %v", info, err)
 	}

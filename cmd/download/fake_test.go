@@ -13,7 +13,9 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,6 +74,8 @@ type stack struct {
 	stores    []*http.Request
 	sent      int64 // bytes that the storage sent
 	links     int
+	keys      map[string]keyed // by Idempotency-Key: a copy each
+	expired   map[int]bool     // copies whose file is no longer kept
 	cancelled bool
 	said      []string // on sockets, by the client
 
@@ -93,6 +97,8 @@ func newStack(t *testing.T, size int) *stack {
 		fileName: "report.bin",
 		etag:     `"etag-1"`,
 		copyTime: make(chan struct{}),
+		keys:     make(map[string]keyed),
+		expired:  make(map[int]bool),
 	}
 	close(s.copyTime)
 	source := rand.NewChaCha8([32]byte{1})
@@ -167,13 +173,35 @@ func (s *stack) serveAsk(w http.ResponseWriter, r *http.Request) {
 	n := len(s.asks)
 	onAsk := s.onAsk
 	s.mu.Unlock()
-	if r.Method != http.MethodGet {
-		s.t.Errorf("the API was asked with %s", r.Method)
+	key := r.Header.Get("Idempotency-Key")
+	if len(key) < 16 {
+		s.t.Errorf("the API was asked with the Idempotency-Key %q", key)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		s.t.Error(err)
 	}
 	if onAsk != nil && onAsk(w, n) {
 		return
 	}
-	arn := s.arn(n)
+	s.mu.Lock()
+	asked := r.Method + " " + r.RequestURI + " " + r.Header.Get("Content-Type") + " " + string(body)
+	first, known := s.keys[key]
+	if !known {
+		first = keyed{len(s.keys) + 1, asked}
+		s.keys[key] = first
+	}
+	expired := s.expired[first.number]
+	s.mu.Unlock()
+	switch {
+	case first.asked != asked:
+		writeJSON(w, 422, apiProblem("KEY_REUSED", "the key was used for another request"))
+		return
+	case expired:
+		writeJSON(w, 410, apiProblem("EXPIRED", "no longer kept"))
+		return
+	}
+	arn := s.arn(first.number)
 	writeJSON(w, 200, map[string]any{
 		"executionArn":      arn,
 		"webSocketEndpoint": "ws" + strings.TrimPrefix(s.api.URL, "http") + "/socket",
@@ -181,6 +209,16 @@ func (s *stack) serveAsk(w http.ResponseWriter, r *http.Request) {
 		"statusUrl":         s.url() + "/executions/" + arn[strings.LastIndexByte(arn, ':')+1:],
 		"ticket":            secretTicket,
 	})
+}
+
+// keyed is the download that an Idempotency-Key stands for.
+type keyed struct {
+	number int
+	asked  string
+}
+
+func apiProblem(code, message string) map[string]any {
+	return map[string]any{"error": map[string]string{"code": code, "message": message}}
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
@@ -392,18 +430,21 @@ func storeError(w http.ResponseWriter, status int, code string) {
 	fmt.Fprintf(w, "<?xml version=\"1.0\"?>\n<Error><Code>%s</Code><Message>about %s</Message></Error>", code, secretSignature)
 }
 
-// quick is a tempo at which every wait of a test is short.
-var quick = tempo{
+// quick are timings at which every wait of a test is short.
+var quick = timings{
 	patience:   20 * time.Second,
 	backoff:    2 * time.Millisecond,
 	maxBackoff: 20 * time.Millisecond,
 	handshake:  10 * time.Second,
-	pulse:      20 * time.Second,
-	talk:       time.Minute,
+	wsPing:     20 * time.Second,
+	keepAlive:  time.Minute,
 	poll:       10 * time.Millisecond,
 	stall:      10 * time.Second,
 	outage:     50 * time.Millisecond,
 	checkpoint: 200 * time.Millisecond,
+	call:       20 * time.Second,
+	silence:    20 * time.Second,
+	tick:       100 * time.Millisecond,
 }
 
 // buffer may be read while it is written.
@@ -432,21 +473,23 @@ type client struct {
 	stdin   io.Reader
 	signals chan os.Signal
 	person  bool
-	tempo   tempo
+	timings timings
 	stdout  io.Writer // nil: out
+	env     map[string]string
+	free    func(folder string) (int64, error)
 
 	out, err buffer
 	exit     chan int
 }
 
 func newClient(t *testing.T, s *stack) *client {
-	return &client{t: t, s: s, dir: t.TempDir(), signals: make(chan os.Signal, 4), stdin: strings.NewReader(""), tempo: quick, exit: make(chan int, 1)}
+	return &client{t: t, s: s, dir: t.TempDir(), signals: make(chan os.Signal, 4), stdin: strings.NewReader(""), timings: quick, free: freeSpace, exit: make(chan int, 1)}
 }
 
 // again is the next start in the same folder.
 func (c *client) again() *client {
 	next := newClient(c.t, c.s)
-	next.dir = c.dir
+	next.dir, next.env, next.free = c.dir, c.env, c.free
 	return next
 }
 
@@ -455,7 +498,8 @@ func (c *client) path(name string) string { return filepath.Join(c.dir, name) }
 
 func (c *client) start(args ...string) {
 	c.s.arm()
-	p := &program{stdin: c.stdin, stdout: &c.out, stderr: &c.err, signals: c.signals, person: c.person, tempo: c.tempo}
+	p := &program{stdin: c.stdin, stdout: &c.out, stderr: &c.err, signals: c.signals, person: c.person, timings: c.timings, freeSpace: c.free,
+		env: func(name string) string { return c.env[name] }}
 	if c.stdout != nil {
 		p.stdout = c.stdout
 	}
@@ -504,7 +548,8 @@ func (c *client) runs(want int, args ...string) {
 	c.ends(want)
 }
 
-// has checks that the folder holds the named files and nothing else.
+// has checks that the folder holds the named files and nothing else. The names
+// may be patterns of [path.Match].
 func (c *client) has(names ...string) {
 	c.t.Helper()
 	entries, err := os.ReadDir(c.dir)
@@ -515,7 +560,7 @@ func (c *client) has(names ...string) {
 	for _, e := range entries {
 		got = append(got, e.Name())
 	}
-	if fmt.Sprint(got) != fmt.Sprint(names) {
+	if !slices.EqualFunc(got, names, func(got, name string) bool { ok, _ := path.Match(name, got); return ok }) {
 		c.t.Errorf("got files %q, want %q", got, names)
 	}
 }

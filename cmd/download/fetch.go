@@ -3,8 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -16,8 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	crc "github.com/minio/crc64nvme"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"async-download/internal/escape"
 )
 
 const (
@@ -30,12 +30,13 @@ const (
 )
 
 // fetcher reads an object by ranges, each pinned to the first reply's ETag, and
-// writes them where they belong. A connection that is cut goes on at the next
+// writes them where they belong. A connection that is cut continues at the next
 // byte.
 type fetcher struct {
 	http    *http.Client
-	tempo   tempo
+	timings timings
 	sink    io.WriterAt
+	limit   *rate.Limiter // bytes per second of all connections; nil: none
 	size    int64
 	ranges  int64                               // the length of a range
 	refresh func(context.Context) (link, error) // a new link when one is too old
@@ -74,14 +75,39 @@ func newFetcher(l link, connections int, missing []span, etag string) *fetcher {
 	return f
 }
 
+// isPinned reports whether a reply, of this start or an earlier one, gave the
+// ETag.
+func (f *fetcher) isPinned() bool {
+	select {
+	case <-f.pinned:
+		return true
+	default:
+		return false
+	}
+}
+
+// heard returns when a byte last arrived.
+func (f *fetcher) heard() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lastByte
+}
+
+// timeLeft is how long a request may stay without a byte: patience holds also
+// while one hangs.
+func (f *fetcher) timeLeft() time.Duration {
+	left := f.timings.patience - time.Since(f.heard())
+	return max(time.Millisecond, min(f.timings.stall, left))
+}
+
 func (f *fetcher) pinTo(etag string) {
 	f.pin.Do(func() { f.etag = etag; close(f.pinned) })
 }
 
 // errChanged: the object is not the one that the pinned ETag or the size is of.
-var errChanged = fail(exitChecksum, "the stored file is not the one this download began with")
+var errChanged = exitError(exitChecksum, "the stored file is not the one this download began with")
 
-// errOld: the storage takes the link no longer.
+// errOld: the storage no longer accepts the link.
 var errOld = errors.New("the link has expired")
 
 // run returns when every byte is written. An error of the network is returned
@@ -97,7 +123,7 @@ func (f *fetcher) run(ctx context.Context) error {
 					return ctx.Err()
 				}
 			}
-			buffer := make([]byte, bufferSize)
+			buffer := make([]byte, f.bufferSize())
 			for f.take(i) {
 				if err := f.fetch(ctx, i, buffer); err != nil {
 					return err
@@ -107,6 +133,24 @@ func (f *fetcher) run(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// bufferSize is what a connection reads at once: of a limited rate, no more than
+// the limiter lets pass at once.
+func (f *fetcher) bufferSize() int {
+	if f.limit == nil {
+		return bufferSize
+	}
+	return min(bufferSize, f.limit.Burst())
+}
+
+// limiter returns a limiter to so many bytes per second, nil for 0. It lets a
+// tenth of a second's bytes pass at once.
+func limiter(bytesPerSecond int64) *rate.Limiter {
+	if bytesPerSecond == 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), int(max(1, min(bytesPerSecond/10, bufferSize))))
 }
 
 // take gives connection i its next range.
@@ -173,22 +217,20 @@ func (f *fetcher) fetch(ctx context.Context, i int, buffer []byte) error {
 			return ctx.Err()
 		case errors.Is(err, errOld):
 			if old++; old > 3 {
-				return fail(exitRefused, "the storage refuses every link it is given; is this machine's access to it blocked?")
+				return exitError(exitRefused, "the storage refuses every link it is given; is this machine's access to it blocked?")
 			}
 			if err := f.renew(ctx, links); err != nil {
 				return err
 			}
 			if old == 1 {
-				continue // the time it took was not the storage's silence
+				continue
 			}
 		case !isTransient(err):
 			return err
 		}
-		f.mu.Lock()
-		silence := time.Since(f.lastByte)
-		f.mu.Unlock()
-		if silence > f.tempo.patience {
-			return fail(exitNetwork, "the storage sent nothing for %v: %v", f.tempo.patience, err)
+		silence := time.Since(f.heard())
+		if silence >= f.timings.patience {
+			return exitError(exitNetwork, "the storage sent nothing for %v: %v", f.timings.patience, err)
 		}
 		if err := f.pause(ctx, try, askedWait(err), back); err != nil {
 			return err
@@ -196,13 +238,13 @@ func (f *fetcher) fetch(ctx context.Context, i int, buffer []byte) error {
 	}
 }
 
-// pause is [tempo.pause], but not longer than until another connection has the
+// pause is [timings.pause], but not longer than until another connection has the
 // storage back, unless the storage itself asked for the wait.
 func (f *fetcher) pause(ctx context.Context, try int, asked time.Duration, back <-chan struct{}) error {
 	if asked > 0 {
 		back = nil
 	}
-	timer := time.NewTimer(f.tempo.wait(try, asked))
+	timer := time.NewTimer(f.timings.wait(try, asked))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -233,6 +275,7 @@ func (f *fetcher) renew(ctx context.Context, seen int) error {
 	}
 	f.mu.Lock()
 	f.link, f.links = l, f.links+1
+	f.lastByte = time.Now() // the time it took was not the storage's silence
 	f.mu.Unlock()
 	return nil
 }
@@ -241,30 +284,31 @@ func (f *fetcher) renew(ctx context.Context, seen int) error {
 func (f *fetcher) once(ctx context.Context, i int, s span, l link, buffer []byte) (n int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stalled := fmt.Errorf("nothing came for %v", f.tempo.stall)
-	watchdog := time.AfterFunc(f.tempo.stall, func() { cancel(stalled) })
+	limit := f.timeLeft()
+	stalled := fmt.Errorf("nothing came for %v", limit.Round(time.Second))
+	watchdog := time.AfterFunc(limit, func() { cancel(stalled) })
 	defer watchdog.Stop()
-	passing := func(err error) error {
+	failed := func(err error) error {
 		if context.Cause(ctx) == stalled {
 			err = stalled
+		} else if p := mistake(err, "the storage"); p != nil && !f.isPinned() {
+			return p
 		}
-		return &transient{err: hideURL(err)}
+		return &transient{err: cause(err)}
 	}
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.URL, nil)
 	if err != nil {
-		return 0, fail(exitRefused, "the link is malformed")
+		return 0, exitError(exitRefused, "the link is malformed")
 	}
 	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", s.From, s.To-1))
 	req.Header.Set("Accept-Encoding", "identity")
-	select {
-	case <-f.pinned:
+	if f.isPinned() {
 		req.Header.Set("If-Match", f.etag)
-	default:
 	}
 	res, err := f.http.Do(req)
 	if err != nil {
-		return 0, passing(err)
+		return 0, failed(err)
 	}
 	defer res.Body.Close()
 	if err := f.check(res, s); err != nil {
@@ -272,19 +316,25 @@ func (f *fetcher) once(ctx context.Context, i int, s span, l link, buffer []byte
 	}
 	for {
 		got, err := res.Body.Read(buffer)
-		watchdog.Reset(f.tempo.stall)
+		if f.limit != nil && got > 0 {
+			watchdog.Stop() // this wait is not the storage's
+			if err := f.limit.WaitN(ctx, got); err != nil {
+				return n, err
+			}
+		}
+		watchdog.Reset(f.timings.stall)
 		if int64(got) > s.length() {
-			return n, fail(exitNetwork, "the storage sent more than was asked for")
+			return n, exitError(exitNetwork, "the storage sent more than was asked for")
 		}
 		if got > 0 {
 			if _, err := f.sink.WriteAt(buffer[:got], s.From); err != nil {
-				return n, fail(exitLocal, "write: %v", err)
+				return n, exitError(exitLocal, "write: %v", pathless(err))
 			}
 			s.From += int64(got)
 			n += int64(got)
 			f.mu.Lock()
 			f.doing[i] = s
-			if time.Since(f.lastByte) > f.tempo.outage {
+			if time.Since(f.lastByte) > f.timings.outage {
 				close(f.back)
 				f.back = make(chan struct{})
 			}
@@ -298,7 +348,7 @@ func (f *fetcher) once(ctx context.Context, i int, s span, l link, buffer []byte
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return n, passing(err)
+			return n, failed(err)
 		}
 	}
 }
@@ -309,10 +359,10 @@ func (f *fetcher) check(res *http.Response, s span) error {
 	case http.StatusPartialContent:
 	case http.StatusOK:
 		if s.length() != f.size {
-			return fail(exitNetwork, "the storage, or a proxy before it, ignores ranges")
+			return exitError(exitNetwork, "the storage, or a proxy before it, ignores ranges")
 		}
 	case http.StatusNotFound, http.StatusGone:
-		return failed("EXPIRED", "the file is no longer kept; ask for it again")
+		return apiError("EXPIRED", "the file is no longer kept; ask for it again")
 	case http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
 		return errChanged
 	default:
@@ -321,17 +371,17 @@ func (f *fetcher) check(res *http.Response, s span) error {
 	if res.StatusCode == http.StatusPartialContent {
 		if got, want := res.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-%d/%d", s.From, s.To-1, f.size); got != want {
 			if strings.HasSuffix(got, fmt.Sprintf("/%d", f.size)) {
-				return fail(exitNetwork, "the storage sent %q, not the range that was asked for", printable(got))
+				return exitError(exitNetwork, "the storage sent %q, not the range that was asked for", escape.Text(got))
 			}
 			return errChanged
 		}
 	}
 	if res.ContentLength != s.length() {
-		return fail(exitNetwork, "the storage announced %d bytes for a range of %d", res.ContentLength, s.length())
+		return exitError(exitNetwork, "the storage announced %d bytes for a range of %d", res.ContentLength, s.length())
 	}
 	etag := res.Header.Get("ETag")
 	if etag == "" || strings.HasPrefix(etag, "W/") {
-		return fail(exitNetwork, "the storage gave no strong ETag, so ranges can't be put together safely")
+		return exitError(exitNetwork, "the storage gave no strong ETag, so ranges can't be put together safely")
 	}
 	f.pinTo(etag)
 	if etag != f.etag {
@@ -347,7 +397,7 @@ func refusedByStorage(res *http.Response) error {
 	}
 	// Only the code is of use: the message may quote the request.
 	xml.NewDecoder(io.LimitReader(res.Body, 16<<10)).Decode(&answer)
-	code := printable(answer.Code)
+	code := escape.Text(answer.Code)
 	err := fmt.Errorf("the storage answered %d %s", res.StatusCode, code)
 	switch {
 	case res.StatusCode == http.StatusForbidden, res.StatusCode == http.StatusUnauthorized, code == "ExpiredToken":
@@ -356,47 +406,32 @@ func refusedByStorage(res *http.Response) error {
 		res.StatusCode >= 500, code == "RequestTimeout":
 		return &transient{err: err, after: retryAfter(res.Header)}
 	}
-	return fail(exitNetwork, "%v", err)
+	return exitError(exitNetwork, "%v", err)
 }
 
-// crc64nvme is the one checksum that S3 makes of whole objects however they
-// were uploaded.
-const crc64nvme = "crc64nvme"
-
-// crcOf decodes a checksum of a link. A composite one, a sum of sums with the
-// number of parts behind it, says nothing about the file's bytes alone.
-func crcOf(checksum map[string]string) (uint64, bool) {
-	sum, err := base64.StdEncoding.DecodeString(checksum[crc64nvme])
-	if err != nil || len(sum) != 8 {
-		return 0, false
-	}
-	return binary.BigEndian.Uint64(sum), true
-}
-
-// follow reads the file back behind the first missing byte, while it is still
-// in the system's cache, and returns the CRC64NVME of the whole. What is summed
-// is thus what the file holds, bytes of an earlier start included.
-func (f *fetcher) follow(ctx context.Context, file io.ReaderAt) (uint64, error) {
-	var sum uint64
+// follow reads the file back behind the first missing byte, while it is still in
+// the system's cache, into sums. What is summed is thus what the file holds,
+// bytes of an earlier start included.
+func (f *fetcher) follow(ctx context.Context, file io.ReaderAt, sums io.Writer) error {
 	buffer := make([]byte, 1<<20)
 	for at := int64(0); at < f.size; {
 		_, first := f.left()
 		if first == at {
 			if err := sleep(ctx, 10*time.Millisecond); err != nil {
-				return 0, err
+				return err
 			}
 			continue
 		}
 		n, err := file.ReadAt(buffer[:min(int64(len(buffer)), first-at)], at)
 		if n == 0 && err != nil {
-			return 0, fail(exitLocal, "read the file back: %v", err)
+			return exitError(exitLocal, "read the file back: %v", pathless(err))
 		}
-		sum = crc.Update(sum, buffer[:n])
+		sums.Write(buffer[:n])
 		at += int64(n)
 		f.summed.Store(at)
 		if err := ctx.Err(); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return sum, nil
+	return nil
 }

@@ -60,8 +60,8 @@ func TestExpiredLink(t *testing.T) {
 			c.runs(exitOK, "-o", c.path("x"), s.url())
 			c.holds("x", s.content)
 			c.says("the link has expired; asking for a new one")
-			if s.sent != 40*MiB || s.links != 2 || len(s.asks) != 1 {
-				t.Errorf("got %d bytes, %d links, %d questions, want %d, 2, 1", s.sent, s.links, len(s.asks), 40*MiB)
+			if s.sent != 40*MiB || s.links != 2 || len(s.keys) != 1 {
+				t.Errorf("got %d bytes, %d links, %d questions, want %d, 2, 1", s.sent, s.links, len(s.keys), 40*MiB)
 			}
 		})
 	}
@@ -87,11 +87,15 @@ func TestNewLinkTakesLong(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 10*MiB)
 	s.minLink = 2
-	s.onStatus = func(w http.ResponseWriter, n int) bool {
-		time.Sleep(400 * time.Millisecond)
+	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+		time.Sleep(time.Second) // so that both together take longer than the patience
 		return false
 	}
-	c.runs(exitOK, "-patience", "300ms", "-o", c.path("x"), s.url())
+	s.onStatus = func(w http.ResponseWriter, n int) bool {
+		time.Sleep(1500 * time.Millisecond)
+		return false
+	}
+	c.runs(exitOK, "-patience", "2s", "-o", c.path("x"), s.url())
 	c.holds("x", s.content)
 }
 
@@ -115,7 +119,7 @@ func TestPatience(t *testing.T) {
 		c.ends(exitNetwork)
 		c.says("the API can't be reached; trying again for 3s")
 		c.says("neither the WebSocket nor the status URL could be reached for 3s")
-		c.has("x.part", "x.part.json", "x.part.lock")
+		c.has("x.part.json")
 	})
 	t.Run("with the storage", func(t *testing.T) {
 		s, c := setUp(t, 20*MiB)
@@ -172,7 +176,7 @@ func TestUnreachable(t *testing.T) {
 func TestStandstill(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 3*MiB)
-	c.tempo.stall = time.Second // a busy machine seldom stands still for longer
+	c.timings.stall = time.Second // a busy machine seldom stands still for longer
 	gate := make(chan struct{})
 	defer close(gate)
 	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
@@ -198,7 +202,7 @@ func TestStandstill(t *testing.T) {
 func TestNobodySleepsOnAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 40*MiB)
-	c.tempo.backoff, c.tempo.maxBackoff = time.Hour, time.Hour
+	c.timings.backoff, c.timings.maxBackoff = time.Hour, time.Hour
 	refusal, back := make(chan struct{}), make(chan struct{})
 	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
 		switch n {
@@ -215,10 +219,10 @@ func TestNobodySleepsOnAfterAnOutage(t *testing.T) {
 		}
 		return true
 	}
-	c.start("-connections", "2", "-o", c.path("x"), s.url())
+	c.start("-concurrency", "2", "-o", c.path("x"), s.url())
 	c.notes("x", 39*MiB) // a byte still on its way would end the outage
 	close(refusal)
-	time.Sleep(4 * c.tempo.outage)
+	time.Sleep(4 * c.timings.outage)
 	close(back)
 	c.ends(exitOK)
 	c.holds("x", s.content)

@@ -1,204 +1,291 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"regexp"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
+
+	"async-download/internal/bytesize"
 )
 
-const usage = `Usage: download [flags] API_URL[/PATH[?QUERY]]
-       download [flags] API_URL PATH[?QUERY]
+const usage = `Usage: download [flags] API_URL[/PATH[?QUERY]]…
+       download [flags] [API_URL] PATH[?QUERY]…
 
-Asks API_URL/download[/PATH][?QUERY] for a file, waits until it was copied, and
+Asks API_URL/download[/PATH][?QUERY] for each file, waits until it was copied, and
 fetches it. API_URL is the stack's output DownloadApiUrl, such as
 https://abc123.execute-api.eu-west-1.amazonaws.com/dev; PATH is what the origin
-calls the file. For an API with a name of its own, where PATH can't be told from
-the API's own path, give the two apart.
+calls the file. Without API_URL, the environment variable of that name counts. A
+URL with /download before the path, as curl needs it, is understood too. Where it
+isn't clear where the API's own path ends, separate the two.
 
-Where it was stopped or cut off, the same command goes on. Until the file is
-whole it is called NAME.part, where the name isn't known yet download-XXXX.part;
-beside it are NAME.part.json (what is known of it: keep that to yourself, it can
-fetch the file) and NAME.part.lock (against a second process). All three go when
-the file is there.
+Examples:
+  download https://abc123.execute-api.eu-west-1.amazonaws.com/dev/reports/2026.pdf
+  export API_URL=https://abc123.execute-api.eu-west-1.amazonaws.com/dev
+  download reports/2026.pdf reports/2025.pdf
+  download -H "x-api-key: $KEY" -o report.pdf 'reports/2026.pdf?lang=de'
+  download -sign -limit-rate 2MiB -o /data big.iso
+  download -X POST -d @query.json -H 'Content-Type: application/json' -o result.csv export
 
-Ctrl-C while the file is copied asks whether to cancel the copy (where nobody
-can be asked, it cancels); a second Ctrl-C stops at once. Ctrl-C after that
-stops, and the same command goes on.
+A download that was stopped or cut off continues when the same command is run
+again. Until the file is whole it is called NAME.part; NAME.part.json holds what
+the next run needs. Both go when the file is complete. Only files that you alone
+can write are continued.
+
+Ctrl-C while the file is being copied asks whether to cancel the copy (where
+nobody can be asked, it cancels); a second Ctrl-C stops at once. Ctrl-C after the
+copy stops; run the same command again to continue.
 
 Flags:
 `
 
 const exitCodes = `
 Exit codes:
-  0    the file is there; its checksum was right, or the last line says "unverified"
+  0    the file is complete; its checksum was right, or the last line says "unverified"
   1    this machine: the file exists (-f overwrites), no space, no permission
   2    the command line
   3    refused by the API or the storage
   4    the download failed; the message has the code, such as ORIGIN_STATUS
   5    the file is no longer kept (EXPIRED)
   6    cancelled
-  7    the network: given up after -patience; the same command goes on
+  7    the network: given up after -patience; run the same command again to continue
   8    the bytes are not the right ones; nothing was kept
-  130  stopped by a signal; the same command goes on
+  130  stopped by a signal; run the same command again to continue
 `
 
 type options struct {
-	api, ask    *url.URL
+	targets     []target
+	method      string
+	body        []byte
+	contentType string // of the body
 	headers     http.Header
+	key         string // an Idempotency-Key of the user's own, or ""
+	sign        bool
 	output      string // "" is by the file's own name, "-" is stdout
 	overwrite   bool
 	quiet, json bool
 	noSocket    bool
-	connections int
+	concurrency int
+	limitRate   bytesize.Size // bytes per second; 0: none
 	patience    time.Duration
 }
 
-// parseOptions returns [flag.ErrHelp] when help was asked for.
-func parseOptions(args []string, stderr io.Writer) (*options, error) {
+// maxBody is the API's own limit for a request's body.
+const maxBody = 256 << 10
+
+// errHelp means that what the user asked for has been printed.
+var errHelp = errors.New("help")
+
+// parseOptions reads the command line; help and version go to stdout.
+func (p *program) parseOptions(args []string) (*options, error) {
 	o := &options{headers: make(http.Header)}
 	flags := flag.NewFlagSet("download", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is shown once, by run
-	flags.StringVar(&o.output, "o", "", "`file` to write; a folder: under the file's own name there; -: to stdout (default: the file's own name, here; of one without: download)")
-	flags.BoolVar(&o.overwrite, "f", false, "overwrite a file that exists, once the new one is whole; a NAME.part is gone on with all the same")
-	badHeader := false
-	flags.Func("H", "`header` for the API and its WebSocket, never sent to the storage, as 'Name: value'; may be repeated", func(line string) error {
-		name, value, found := strings.Cut(line, ":")
-		if name = strings.TrimSpace(name); !found || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
-			badHeader = true // an error from here would be shown with the value, a credential
+	flags.StringVar(&o.output, "o", "", "`file` to write; a folder: under the file's own name there; -: to stdout (default: the file's own name, here)")
+	flags.BoolVar(&o.overwrite, "f", false, "overwrite a file that exists, once the new one is complete")
+	var badHeader error
+	flags.Func("H", "`header` for the API and its WebSocket, never sent to the storage, as 'Name: value'; @file reads such lines, so that credentials don't show in ps; may be repeated", func(line string) error {
+		if err := p.addHeaders(o.headers, line); err != nil && badHeader == nil {
+			badHeader = err // an error from here would be shown with the value, a credential
 		}
-		o.headers.Add(name, strings.TrimSpace(value))
 		return nil
 	})
-	flags.BoolVar(&o.quiet, "q", false, "say nothing but errors")
-	flags.BoolVar(&o.json, "json", false, "tell progress and outcome as JSON, one object a line, on stdout (with -o - on stderr)")
-	flags.IntVar(&o.connections, "connections", 8, "`number` of ranges fetched at once, 1 to 64")
-	flags.BoolVar(&o.noSocket, "no-socket", false, "ask the status URL instead of waiting on a WebSocket; done by itself where sockets are blocked")
-	flags.DurationVar(&o.patience, "patience", realTempo.patience, "`time` without any answer after which to give up")
+	flags.StringVar(&o.method, "X", "", "HTTP `method`: GET or POST (default: GET, or POST with -d)")
+	data := ""
+	flags.StringVar(&data, "d", "", "request `body`, at most 256 KiB; @file reads a file, @- stdin")
+	flags.BoolVar(&o.sign, "sign", false, "sign requests with the AWS credentials, for an API whose ApiAuth is IAM")
+	flags.BoolVar(&o.noSocket, "wait", false, "wait by plain HTTP, without a WebSocket; done automatically where sockets are blocked")
+	flags.Var(&o.limitRate, "limit-rate", "most `bytes` per second of the download, such as 2MiB")
+	flags.IntVar(&o.concurrency, "concurrency", 8, "`number` of ranges that are read at once, 1 to 64")
+	flags.DurationVar(&o.patience, "patience", realTimings.patience, "`time` without any answer after which to give up")
+	flags.BoolVar(&o.quiet, "q", false, "print nothing but errors")
+	flags.BoolVar(&o.json, "json", false, "print progress and outcome as JSON, one object per line, on stdout (with -o - on stderr)")
+	version := flags.Bool("version", false, "print the version")
 
-	// Flags may stand before, between and after the arguments.
-	var arguments []string
-	for rest := args; ; {
-		err := flags.Parse(rest)
-		if errors.Is(err, flag.ErrHelp) {
-			flags.SetOutput(stderr)
-			fmt.Fprint(stderr, usage)
-			flags.PrintDefaults()
-			fmt.Fprint(stderr, exitCodes)
-			return nil, err
+	visible := []string{}
+	flags.VisitAll(func(f *flag.Flag) { visible = append(visible, f.Name) })
+	// Former names.
+	flags.BoolVar(&o.noSocket, "no-socket", false, "")
+	flags.IntVar(&o.concurrency, "connections", 8, "")
+
+	arguments, err := interleaved(flags, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(p.stdout, usage)
+		shown := flag.NewFlagSet("", flag.ContinueOnError)
+		shown.SetOutput(p.stdout)
+		for _, name := range visible {
+			f := flags.Lookup(name)
+			shown.Var(f.Value, f.Name, f.Usage)
+			shown.Lookup(name).DefValue = f.DefValue
 		}
-		if err != nil {
-			return nil, fail(exitUsage, "%v; -h explains", err)
-		}
-		if flags.NArg() == 0 {
-			break
-		}
-		arguments = append(arguments, flags.Arg(0))
-		rest = flags.Args()[1:]
+		shown.PrintDefaults()
+		fmt.Fprint(p.stdout, exitCodes)
+		return nil, errHelp
+	case err != nil:
+		return o, exitError(exitUsage, "%v; -h explains", err)
+	case *version:
+		fmt.Fprintln(p.stdout, "download", versionText())
+		return nil, errHelp
+	case badHeader != nil:
+		return o, badHeader
+	case o.concurrency < 1 || o.concurrency > 64:
+		return o, exitError(exitUsage, "-concurrency: want 1 to 64")
+	case o.patience <= 0:
+		return o, exitError(exitUsage, "-patience: want a time such as 5m")
 	}
-	if badHeader {
-		return nil, fail(exitUsage, "-H: want 'Name: value'")
+	if err := o.setRequest(p, data, slices.Contains(given(flags), "d")); err != nil {
+		return o, err
 	}
-	if o.connections < 1 || o.connections > 64 {
-		return nil, fail(exitUsage, "-connections: want 1 to 64")
+	if o.targets, err = targets(arguments, p.env("API_URL")); err != nil {
+		return o, err
 	}
-	if o.patience <= 0 {
-		return nil, fail(exitUsage, "-patience: want a time such as 5m")
-	}
-	var err error
-	switch len(arguments) {
-	case 1:
-		o.api, o.ask, err = splitURL(arguments[0])
-	case 2:
-		o.api, o.ask, err = joinURL(arguments[0], arguments[1])
-	default:
-		err = fail(exitUsage, "want API_URL and at most one PATH; -h explains")
-	}
-	if err != nil {
-		return nil, err
+	switch {
+	case len(o.targets) > 1 && o.output != "" && !isFolder(o.output):
+		return o, exitError(exitUsage, "-o: want a folder for several files")
+	case len(o.targets) > 1 && o.key != "":
+		return o, exitError(exitUsage, "an Idempotency-Key is for one file")
+	case o.sign && o.headers.Get("Authorization") != "":
+		return o, exitError(exitUsage, "-sign and an Authorization header exclude each other")
 	}
 	return o, nil
 }
 
-var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$") // RFC 9110, 5.6.2
-
-var errNoURL = fail(exitUsage, "the API's URL has to begin with https:// (or http://) and a host")
-
-func parseAPI(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
-	// The text isn't quoted: a password or a query may stand in it.
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, errNoURL
+// interleaved parses flags before, between and after the arguments, which it
+// returns.
+func interleaved(flags *flag.FlagSet, args []string) (arguments []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		if flags.NArg() == 0 {
+			return arguments, nil
+		}
+		arguments = append(arguments, flags.Arg(0))
+		args = flags.Args()[1:]
 	}
-	if u.User != nil || u.Fragment != "" {
-		return nil, fail(exitUsage, "the API's URL can't have a user or a #fragment; -H sends credentials")
-	}
-	return u, nil
 }
 
-// Where an API's own path ends is known for API Gateway's names, whose first
-// segment is the stage, and for the local stack's.
-var (
-	gatewayHost = regexp.MustCompile(`\.execute-api\.`)
-	gatewayPath = regexp.MustCompile(`^/[^/]+`)
-	localPath   = regexp.MustCompile(`^/_aws/execute-api/[^/]+/[^/]+`)
-)
+// given returns the names of the flags that were set.
+func given(flags *flag.FlagSet) (names []string) {
+	flags.Visit(func(f *flag.Flag) { names = append(names, f.Name) })
+	return names
+}
 
-// splitURL finds the API's URL in API_URL/PATH?QUERY.
-func splitURL(text string) (api, ask *url.URL, err error) {
-	u, err := parseAPI(text)
+// setRequest completes the method, the body and the headers that describe it.
+func (o *options) setRequest(p *program, data string, hasBody bool) error {
+	take := func(name string) string {
+		value := o.headers.Get(name)
+		o.headers.Del(name)
+		return value
+	}
+	if o.method == "" && hasBody {
+		o.method = http.MethodPost
+	} else if o.method == "" {
+		o.method = http.MethodGet
+	}
+	switch {
+	case o.method != http.MethodGet && o.method != http.MethodPost:
+		return exitError(exitUsage, "-X: want GET or POST")
+	case hasBody && o.method == http.MethodGet:
+		return exitError(exitUsage, "-d: a GET has no body")
+	case o.headers.Get("Prefer") != "":
+		return exitError(exitUsage, "-H Prefer: this program chooses how to wait; see -wait")
+	}
+	if o.method == http.MethodPost {
+		o.contentType = take("Content-Type")
+	}
+	o.key = take("Idempotency-Key")
+	if !hasBody {
+		return nil
+	}
+	var err error
+	if o.body, err = p.readArgument("-d", data); err != nil {
+		return err
+	}
+	if len(o.body) > maxBody {
+		return exitError(exitUsage, "-d: the API takes bodies of at most 256 KiB")
+	}
+	if o.contentType == "" {
+		o.contentType = "application/x-www-form-urlencoded" // as curl's -d
+	}
+	return nil
+}
+
+// readArgument returns the text of a flag, or what the file that it names holds.
+func (p *program) readArgument(name, text string) ([]byte, error) {
+	path, isFile := strings.CutPrefix(text, "@")
+	if !isFile {
+		return []byte(text), nil
+	}
+	var in io.Reader = p.stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, exitError(exitUsage, "%s: %v", name, err)
+		}
+		defer f.Close()
+		in = f
+	}
+	content, err := io.ReadAll(io.LimitReader(in, maxBody+1))
 	if err != nil {
-		return nil, nil, err
+		return nil, exitError(exitUsage, "%s: %v", name, err)
 	}
-	own := localPath.FindString(u.EscapedPath())
-	if own == "" && gatewayHost.MatchString(u.Hostname()) {
-		own = gatewayPath.FindString(u.EscapedPath())
-	}
-	if own == "" {
-		own = strings.TrimRight(u.EscapedPath(), "/")
-		if u.RawQuery != "" {
-			return nil, nil, fail(exitUsage, "where does the API's URL end and the path begin? Give them apart: API_URL PATH?QUERY")
+	return content, nil
+}
+
+// headerName is RFC 9110, section 5.6.2.
+var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// addHeaders adds a header line, or the lines of an @file.
+func (p *program) addHeaders(headers http.Header, text string) error {
+	lines := [][]byte{[]byte(text)}
+	if strings.HasPrefix(text, "@") {
+		content, err := p.readArgument("-H", text)
+		if err != nil {
+			return err
+		}
+		lines = bytes.Split(content, []byte("\n"))
+		for i := range lines {
+			lines[i] = bytes.TrimRight(lines[i], "\r")
 		}
 	}
-	rest := strings.TrimPrefix(strings.TrimPrefix(u.EscapedPath(), own), "/")
-	if u.RawQuery != "" {
-		rest += "?" + u.RawQuery
+	for _, line := range lines {
+		if len(bytes.TrimSpace(line)) == 0 && len(lines) > 1 {
+			continue
+		}
+		name, value, found := strings.Cut(string(line), ":")
+		if name = strings.TrimSpace(name); !found || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
+			return exitError(exitUsage, "-H: want 'Name: value'")
+		}
+		headers.Add(name, strings.TrimSpace(value))
 	}
-	return joinURL(u.Scheme+"://"+u.Host+own, rest)
+	return nil
 }
 
-// joinURL builds the question. The path stays as it was given: it may hold
-// encoded slashes, and what the origin makes of them is the origin's affair.
-func joinURL(apiText, path string) (api, ask *url.URL, err error) {
-	api, err = parseAPI(strings.TrimRight(apiText, "/"))
-	if err != nil {
-		return nil, nil, err
+func versionText() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
 	}
-	if api.RawQuery != "" {
-		return nil, nil, fail(exitUsage, "the query belongs to the path: API_URL PATH?QUERY")
+	text := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && text == "(devel)" {
+			text = s.Value
+		}
 	}
-	path, query, hasQuery := strings.Cut(path, "?")
-	text := api.String() + "/download"
-	if path = strings.TrimPrefix(path, "/"); path != "" {
-		text += "/" + path
-	}
-	if hasQuery {
-		text += "?" + query
-	}
-	ask, err = url.Parse(text)
-	if err != nil || ask.Fragment != "" || strings.ContainsAny(query, " \"<>") {
-		return nil, nil, fail(exitUsage, "the path or query isn't that of a URL; encode what is special in it")
-	}
-	return api, ask, nil
+	return text + " " + info.GoVersion
 }
 
-// isFolder says whether a file goes into output under its own name.
+// isFolder reports whether a file goes into output under its own name.
 func isFolder(output string) bool {
 	if output == "" {
 		return true

@@ -12,6 +12,12 @@ import (
 	"unicode/utf8"
 )
 
+// parse reads a command line with an environment.
+func parse(env map[string]string, args ...string) (*options, error) {
+	p := &program{stdin: strings.NewReader(""), stdout: io.Discard, env: func(name string) string { return env[name] }}
+	return p.parseOptions(args)
+}
+
 func TestWhereThePathBegins(t *testing.T) {
 	const aws = "https://abc.execute-api.eu-west-1.amazonaws.com"
 	const local = "http://127.0.0.1:4566/_aws/execute-api/abc123/dev"
@@ -23,7 +29,15 @@ func TestWhereThePathBegins(t *testing.T) {
 		{aws + "/dev/", aws + "/dev/download"},
 		{aws + "/dev/a/b.csv?x=1&x=2", aws + "/dev/download/a/b.csv?x=1&x=2"},
 		{aws + "/dev?x=1", aws + "/dev/download?x=1"},
-		{aws + "/dev/download", aws + "/dev/download/download"},
+		{aws + "/dev/download", aws + "/dev/download"}, // as curl has it
+		{aws + "/dev/download/a/b.csv?x=1", aws + "/dev/download/a/b.csv?x=1"},
+		{aws + "/dev/download/download/b", aws + "/dev/download/download/b"},
+		{aws + "/dev/a/download/b", aws + "/dev/download/a/download/b"},
+		{aws + "/dev download/b", aws + "/dev/download/download/b"},
+		{aws + "/download/b", aws + "/download/download/b"}, // a stage of that name
+		{local + "/download/a?x=1", local + "/download/a?x=1"},
+		{"https://files.example.com/v1/download/a%2Fb?x=1", "https://files.example.com/v1/download/a%2Fb?x=1"},
+		{"https://files.example.com/download", "https://files.example.com/download"},
 		{aws + "/dev a/b.csv?x=1", aws + "/dev/download/a/b.csv?x=1"},
 		{aws + "/dev /a/b.csv", aws + "/dev/download/a/b.csv"},
 		{aws + "/dev ?x=1", aws + "/dev/download?x=1"},
@@ -43,42 +57,41 @@ func TestWhereThePathBegins(t *testing.T) {
 		{"ftp://files.example.com/", ""},
 		{"files.example.com/dev", ""},
 		{"", ""},
-		{"https://a b c", ""},
 	}
 	for _, test := range tests {
 		args := strings.Split(test.args, " ")
-		o, err := parseOptions(args, io.Discard)
+		o, err := parse(nil, args...)
 		switch {
 		case test.want == "" && (err == nil || endOf(err).exit != exitUsage):
 			t.Errorf("%q: got %v, want a refusal of the command line", args, err)
 		case test.want != "" && err != nil:
 			t.Errorf("%q: got %v", args, err)
-		case test.want != "" && o.ask.String() != test.want:
-			t.Errorf("%q: got %s, want %s", args, o.ask, test.want)
+		case test.want != "" && o.targets[0].ask.String() != test.want:
+			t.Errorf("%q: got %s, want %s", args, o.targets[0].ask, test.want)
 		}
 	}
 }
 
 func TestFlags(t *testing.T) {
-	o, err := parseOptions([]string{"-f", "https://a.example", "-o", "x", "some/path", "-connections=3", "-H", "A:b:c ", "-H", "a: d", "-json"}, io.Discard)
+	o, err := parse(nil, "-f", "https://a.example", "-o", "x", "some/path", "-connections=3", "-H", "A:b:c ", "-H", "a: d", "-json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !o.overwrite || o.output != "x" || o.connections != 3 || !o.json || o.ask.Path != "/download/some/path" {
+	if !o.overwrite || o.output != "x" || o.concurrency != 3 || !o.json || o.targets[0].ask.Path != "/download/some/path" {
 		t.Errorf("got %+v", o)
 	}
 	if got := strings.Join(o.headers["A"], "|"); got != "b:c|d" {
 		t.Errorf("got header A %q, want b:c and d", got)
 	}
 	bad := [][]string{
-		{}, {"-nope"}, {"a", "b", "c"}, {"-connections", "0"}, {"-connections", "65"}, {"-patience", "0s"}, {"-patience", "-1s"},
+		{}, {"-nope"}, {"a", "b", "c"}, {"-concurrency", "0"}, {"-concurrency", "65"}, {"-patience", "0s"}, {"-patience", "-1s"},
 		{"-H", "no colon"}, {"-H", "no name :x"}, {"-H", "a: b\r\nc: d"}, {"-o"},
 	}
 	for _, args := range bad {
 		if len(args) > 0 {
 			args = append(args, "https://a.example")
 		}
-		if _, err := parseOptions(args, io.Discard); err == nil || endOf(err).exit != exitUsage {
+		if _, err := parse(nil, args...); err == nil || endOf(err).exit != exitUsage {
 			t.Errorf("%q: got %v, want a refusal of the command line", args, err)
 		}
 	}
@@ -191,9 +204,9 @@ func TestNoWayAroundTLS(t *testing.T) {
 		{plain, "ws://b.example/dev", "http://a.example/s", "nowhere", false},
 	}
 	for _, test := range tests {
-		err := (&api{ask: test.ask}).check(execution{ARN: "arn", WebSocketURL: test.socket, StatusURL: test.status})
+		err := (&api{request: request{target: target{ask: test.ask}}}).check(execution{ARN: "arn", WebSocketURL: test.socket, StatusURL: test.status})
 		if err == nil {
-			err = (&job{options: &options{ask: test.ask}}).trust(link{URL: test.l})
+			err = (&job{api: &api{request: request{target: target{ask: test.ask}}}}).trust(link{URL: test.l})
 		}
 		if (err == nil) != test.ok {
 			t.Errorf("%+v: got %v", test, err)
@@ -206,36 +219,17 @@ func TestEndOf(t *testing.T) {
 		err  error
 		exit int
 	}{
-		{fail(exitFailed, "x"), exitFailed},
-		{&transient{err: fail(exitRefused, "x")}, exitRefused},
+		{exitError(exitFailed, "x"), exitFailed},
+		{&transient{err: exitError(exitRefused, "x")}, exitRefused},
 		{&transient{err: errors.New("x")}, exitNetwork},
 		{errors.New("x"), exitLocal},
-		{failed("EXPIRED", ""), exitExpired},
-		{failed("CANCELLED", ""), exitCancelled},
-		{failed("INTERNAL", ""), exitFailed},
+		{apiError("EXPIRED", ""), exitExpired},
+		{apiError("CANCELLED", ""), exitCancelled},
+		{apiError("INTERNAL", ""), exitFailed},
 	}
 	for _, test := range tests {
 		if got := endOf(test.err).exit; got != test.exit {
 			t.Errorf("%v: got %d, want %d", test.err, got, test.exit)
 		}
-	}
-}
-
-func TestMeter(t *testing.T) {
-	m := &meter{}
-	if p := m.measure(downloading, 100, 1000); p.rate != 0 || p.left != 0 {
-		t.Errorf("at first: got %+v, want no rate", p)
-	}
-	m.at = m.at.Add(-time.Second)
-	p := m.measure(downloading, 300, 1000) // up to a second later still
-	if p.rate < 100 || p.rate > 201 || p.left < 3*time.Second || p.left > 8*time.Second {
-		t.Errorf("after a second: got %+v, want 200/s and 3.5 s left", p)
-	}
-	m.at = m.at.Add(-time.Minute)
-	if p := m.measure(downloading, 300, 1000); p.rate > 1 {
-		t.Errorf("after a minute's standstill: got %+v, want no rate", p)
-	}
-	if p := m.measure(verifying, 0, 1000); p.rate != 0 {
-		t.Errorf("in another phase: got %+v, want no rate", p)
 	}
 }

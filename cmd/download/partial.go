@@ -1,13 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 
-	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
+
+	"async-download/internal/escape"
 )
 
 // span is the bytes From up to, not including, To.
@@ -15,13 +15,14 @@ type span struct{ From, To int64 }
 
 func (s span) length() int64 { return s.To - s.From }
 
-// state is what a second start needs to go on. It holds a ticket and URLs that
-// act for the user, so its file is the user's alone.
+// state is what a second start needs to continue. There is no address in it: the
+// API gives those again for the same key.
 type state struct {
-	Request   string    `json:"request"` // hash of the API's URL, path and query
-	Execution execution `json:"execution"`
-	// What follows is of the bytes. They may be those of an earlier execution's
-	// object: Of is the ARN of theirs.
+	Request string `json:"request"` // hash of what was asked for
+	// Key is the Idempotency-Key that was sent, or "". It finds the download.
+	Key string `json:"key,omitempty"`
+	// What follows describes the bytes. They may be those of an earlier
+	// execution's object: Of is the ARN of theirs.
 	Of       string            `json:"of,omitempty"`
 	Size     int64             `json:"size"`
 	ETag     string            `json:"etag,omitempty"` // "": there are none
@@ -29,94 +30,90 @@ type state struct {
 	Missing  []span            `json:"missing,omitempty"` // in order
 }
 
-// ours says whether the bytes are of the execution's own object.
-func (s *state) ours() bool { return s.ETag != "" && s.Of == s.Execution.ARN }
-
-// fits says whether the bytes may stand beside bytes of l, the execution's link:
-// they are of the same object, or of another copy proven to have the same content.
-func (s *state) fits(l link) bool {
+// fits reports whether the bytes may be combined with bytes of l, the link of an
+// execution: they are of the same object, or of another copy proven to have the
+// same content.
+func (s *state) fits(l link, execution string) bool {
 	if s.ETag == "" || s.Size != l.Size {
 		return false
 	}
 	// One object has a checksum or has none, whenever it is asked for.
 	sum := s.Checksum[crc64nvme]
-	return sum == l.Checksum[crc64nvme] && (sum != "" || s.ours())
+	return sum == l.Checksum[crc64nvme] && (sum != "" || s.Of == execution)
 }
 
-// partial is a file that is not whole: NAME.part, what is known of it in
-// NAME.part.json, and NAME.part.lock against a second process.
+// missing counts the bytes of a file of this size that aren't here.
+func (s *state) missing(size int64) int64 {
+	if s.ETag == "" || s.Size != size {
+		return size
+	}
+	var n int64
+	for _, m := range s.Missing {
+		n += m.length()
+	}
+	return n
+}
+
+// partial is a file that is not whole: NAME.part, locked while it is written, and
+// what is known of it in NAME.part.json.
 type partial struct {
 	path  string
 	file  *os.File
-	lock  *flock.Flock
 	state state
 	found bool // there was a state, of whatever download
+	// replacing says that the state isn't saved yet and the saved one is of another
+	// download.
+	replacing bool
+	// shared says that the file system keeps neither owners nor modes, so that a
+	// second start couldn't tell whose the files are.
+	shared bool
 }
 
-// openPartial takes the partial file, with the state of an earlier start when
-// there is one that can be read. Other programs call their partial files the
-// same: one with bytes and without a state is theirs.
+// openPartial opens the partial file, with the state of an earlier start where
+// there is one. Other programs call their partial files the same: one with bytes
+// and without a state is theirs.
 func openPartial(path string) (*partial, error) {
-	p := &partial{path: path, lock: flock.New(path+".lock", flock.SetPermissions(0o600))}
-	locked, err := p.lock.TryLock()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fail(exitLocal, "there is no folder %s", filepath.Dir(path))
+	p := &partial{path: path}
+	var made bool
+	var err error
+	if p.file, made, err = openCompanion(path, true); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fail(exitLocal, "lock the partial file: %v", err)
-	}
-	if !locked {
-		return nil, fail(exitLocal, "%s is being written by another download", path)
-	}
-	// Locked may be a file that its last owner has just removed.
-	mine, err1 := p.lock.Stat()
-	named, err2 := os.Stat(path + ".lock")
-	if err1 != nil || err2 != nil || !os.SameFile(mine, named) {
-		p.lock.Unlock()
-		return nil, fail(exitLocal, "%s was just finished by another download", path)
-	}
-	if mine.Size() > 0 {
-		p.lock.Unlock()
-		return nil, errForeign(path + ".lock")
-	}
-	p.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		p.unlock()
-		return nil, fail(exitLocal, "open the partial file: %v", err)
-	}
-	foreign := func(name string) (*partial, error) {
-		p.file.Close()
-		p.unlock()
-		return nil, errForeign(name)
-	}
-	text, err := os.ReadFile(path + ".json")
-	if err != nil {
-		if info, err := p.file.Stat(); err != nil || info.Size() > 0 || !info.Mode().IsRegular() {
-			return foreign(path)
+	fail := func(err error) (*partial, error) {
+		if made {
+			os.Remove(path)
 		}
-		return p, nil
+		p.file.Close()
+		return nil, err
 	}
-	if json.Unmarshal(text, &p.state) != nil || p.state.Request == "" {
-		return foreign(path + ".json") // ours is written at once or not at all
+	err = unix.Flock(int(p.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		made = false
+		return fail(exitError(exitLocal, "%s is being written by another download", escape.Text(path)))
 	}
-	p.found = true
+	if err != nil {
+		return fail(exitError(exitLocal, "lock %s: %v", escape.Text(path), err))
+	}
+	if !named(p.file, path) {
+		made = false
+		return fail(exitError(exitLocal, "%s was just finished by another download", escape.Text(path)))
+	}
+	p.shared = made && !onlyUsers(p.file)
+	p.state, err = readState(path + ".json")
+	p.found = err == nil
+	switch info, err2 := p.file.Stat(); {
+	case errors.Is(err, fs.ErrNotExist) && (err2 != nil || info.Size() > 0):
+		return fail(errForeign(path))
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fail(err)
+	}
 	if !p.sound() {
-		p.state = state{}
+		p.state.ETag, p.state.Missing = "", nil
 	}
 	return p, nil
 }
 
-func errForeign(name string) error {
-	return fail(exitLocal, "%s is not this program's, whose partial files are called so, with .json and .lock; move them away, or choose another name with -o", printable(name))
-}
-
-// unlock takes the lock's file away as well.
-func (p *partial) unlock() {
-	os.Remove(p.path + ".lock")
-	p.lock.Unlock()
-}
-
-// sound says whether the state can be about this file.
+// sound reports whether the state can be about this file.
 func (p *partial) sound() bool {
 	s := &p.state
 	if s.ETag == "" {
@@ -133,6 +130,17 @@ func (p *partial) sound() bool {
 	return err == nil && info.Size() == s.Size
 }
 
+// rename gives the companion files the name of another target.
+func (p *partial) rename(path string) error {
+	for _, end := range []string{".json", ""} { // without a state, bytes are foreign
+		if err := os.Rename(p.path+end, path+end); err != nil {
+			return exitError(exitLocal, "rename the partial file: %v", pathless(err))
+		}
+	}
+	p.path = path
+	return nil
+}
+
 // forget drops the bytes but not the execution. First it takes back what is
 // claimed of them: the file will soon have the size again that sound looks at.
 func (p *partial) forget() error {
@@ -141,94 +149,83 @@ func (p *partial) forget() error {
 		return err
 	}
 	if err := p.file.Truncate(0); err != nil {
-		return fail(exitLocal, "empty the partial file: %v", err)
+		return exitError(exitLocal, "empty the partial file: %v", pathless(err))
 	}
 	return nil
+}
+
+// replaces begins a state that isn't saved yet.
+func (p *partial) replaces(s state) {
+	p.replacing = p.state.Request != ""
+	p.state = s
 }
 
 // save makes the state durable. What the state claims must be durable before:
 // see [partial.sync].
 func (p *partial) save() error {
-	text, err := json.Marshal(&p.state)
-	if err != nil {
-		return err
+	err := writeState(p.path+".json", &p.state)
+	if err == nil {
+		p.replacing = false
 	}
-	if err := writeDurably(p.path+".json", text); err != nil {
-		return fail(exitLocal, "save the state: %v", err)
-	}
-	return nil
+	return err
 }
 
 // sync makes the bytes durable.
 func (p *partial) sync() error {
 	if err := p.file.Sync(); err != nil {
-		return fail(exitLocal, "write the partial file: %v", err)
+		return exitError(exitLocal, "write the partial file: %v", pathless(err))
 	}
 	return nil
 }
 
-func writeDurably(path string, text []byte) error {
-	temp := path + ".new"
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err2 := f.Close(); err == nil {
-		err = err2
-	}
-	if err != nil {
-		os.Remove(temp)
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	syncFolder(path)
-	return nil
-}
-
-// syncFolder makes a name durable, which it is when its folder is; some systems
-// can't sync a folder.
-func syncFolder(name string) {
-	if dir, err := os.Open(filepath.Dir(name)); err == nil {
-		dir.Sync()
-		dir.Close()
-	}
-}
-
-// leave keeps everything for a second start.
+// leave keeps what a second start needs: an empty file isn't.
 func (p *partial) leave() {
+	if p.shared {
+		p.discard()
+		return
+	}
+	if p.state.ETag == "" && !p.replacing {
+		os.Remove(p.path)
+	}
 	p.file.Close()
-	p.lock.Unlock()
 }
 
-// discard leaves nothing.
+// discard leaves nothing, except another download's.
 func (p *partial) discard() {
+	if p.replacing {
+		p.file.Close()
+		return
+	}
 	os.Remove(p.path)
 	os.Remove(p.path + ".json")
-	os.Remove(p.path + ".lock")
-	p.leave()
+	p.file.Close()
 }
 
 // publish gives the whole file its name: at once and not before it is durable.
 // Without overwrite, a file that has the name by now stays.
 func (p *partial) publish(name string, overwrite bool) error {
+	p.file.Chmod(0o666 &^ umask) // some file systems have no modes
 	if err := p.sync(); err != nil {
 		return err
 	}
+	if !named(p.file, p.path) {
+		return exitError(exitLocal, "%s was replaced during the download", escape.Text(p.path))
+	}
 	if overwrite {
 		if err := os.Rename(p.path, name); err != nil {
-			return fail(exitLocal, "name the file: %v", err)
+			return exitError(exitLocal, "name the file: %v", pathless(err))
 		}
 	} else if err := renameNew(p.path, name); err != nil {
+		p.file.Chmod(0o600) // for a second start
 		return err
 	}
+	if !named(p.file, name) { // the folder is one that others may rename in
+		os.Remove(name)
+		return exitError(exitLocal, "%s was replaced at the end of the download; it wasn't the file that was checked", escape.Text(name))
+	}
 	syncFolder(name)
-	p.discard()
+	os.Remove(p.path + ".json") // NAME.part may be another start's by now
+	p.file.Close()
 	return nil
 }
 
@@ -247,11 +244,11 @@ func renameNew(from, to string) error {
 		return errExists(to)
 	}
 	if err := os.Rename(from, to); err != nil {
-		return fail(exitLocal, "name the file: %v", err)
+		return exitError(exitLocal, "name the file: %v", pathless(err))
 	}
 	return nil
 }
 
 func errExists(name string) error {
-	return fail(exitLocal, "%s exists; -f overwrites it", printable(name))
+	return exitError(exitLocal, "%s exists; -f overwrites it, -o gives another name", escape.Text(name))
 }

@@ -52,7 +52,7 @@ func missingBytes(s state) (n int64) {
 }
 
 // hold makes the storage stop after some bytes until release is called.
-func (s *stack) hold(after int64) (release func()) {
+func (s *stack) holdAfter(after int64) (release func()) {
 	gate := make(chan struct{})
 	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
 		select {
@@ -108,14 +108,14 @@ const midway = 6 * MiB
 func stopMidway(t *testing.T, s *stack) *client {
 	t.Helper()
 	c := newClient(t, s)
-	release := s.hold(5 * MiB)
+	release := s.holdAfter(5 * MiB)
 	c.start("-o", c.path("x"), s.url())
 	c.notes("x", midway)
 	c.signals <- syscall.SIGTERM
 	c.ends(exitInterrupted)
 	release()
-	c.has("x.part", "x.part.json", "x.part.lock")
-	c.says("stopped; the same command goes on")
+	c.has("x.part", "x.part.json")
+	c.says("Stopped. Run the same command again to continue.")
 	s.set(func() { s.onStore, s.sent, s.stores = nil, 0, nil })
 	return c
 }
@@ -146,12 +146,12 @@ func TestSecondStart(t *testing.T) {
 	c.runs(exitOK, "-o", c.path("x"), s.url())
 	c.has("x")
 	c.holds("x", s.content)
-	c.says("were here from before")
+	c.says("were here before")
 	if s.sent != left {
 		t.Errorf("the storage sent %d bytes to the second start, want the missing %d", s.sent, left)
 	}
-	if len(s.asks) != 1 {
-		t.Errorf("got %d questions, want one for both starts", len(s.asks))
+	if len(s.keys) != 1 {
+		t.Errorf("got %d questions, want one for both starts", len(s.keys))
 	}
 	for i, r := range s.stores {
 		if got := r.Header.Get("If-Match"); got != s.etag {
@@ -168,11 +168,11 @@ func TestSecondStartAfterTheFileExpired(t *testing.T) {
 	left := missingBytes(c.state("x"))
 	s.onStatus = refusedOnce(410, "EXPIRED", "no longer kept")
 	c = c.again()
-	c.runs(exitOK, "-no-socket", "-o", c.path("x"), s.url())
+	c.runs(exitOK, "-wait", "-o", c.path("x"), s.url())
 	c.holds("x", s.content)
 	c.says("the earlier copy has ended (EXPIRED: no longer kept); asking for a new one")
-	if s.sent != left || len(s.asks) != 2 {
-		t.Errorf("the storage sent %d bytes after %d questions, want %d after 2", s.sent, len(s.asks), left)
+	if s.sent != left || len(s.keys) != 2 {
+		t.Errorf("the storage sent %d bytes after %d questions, want %d after 2", s.sent, len(s.keys), left)
 	}
 }
 
@@ -205,7 +205,7 @@ func TestSecondStartWithoutTheFirstExecution(t *testing.T) {
 			s.etag = `"etag-2"`
 			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
 				ctx = s.hear(ctx, conn)
-				if len(s.asks) == 1 {
+				if len(s.keys) == 1 {
 					s.say(ctx, conn, map[string]string{"type": "failed", "code": "EXPIRED", "message": "the file is no longer kept"})
 				} else {
 					s.say(ctx, conn, ready(s.newLink()))
@@ -220,8 +220,8 @@ func TestSecondStartWithoutTheFirstExecution(t *testing.T) {
 			if test.reuses {
 				want = left
 			}
-			if s.sent != want || len(s.asks) != 2 {
-				t.Errorf("the storage sent %d bytes after %d questions, want %d after 2", s.sent, len(s.asks), want)
+			if s.sent != want || len(s.keys) != 2 {
+				t.Errorf("the storage sent %d bytes after %d questions, want %d after 2", s.sent, len(s.keys), want)
 			}
 		})
 	}
@@ -366,8 +366,8 @@ func TestStoppedAfterAskingAgain(t *testing.T) {
 			c = c.again()
 			c.runs(exitOK, "-o", c.path("x"), s.url())
 			c.holds("x", s.content)
-			if len(s.asks) != 2 || s.sent != left {
-				t.Errorf("got %d questions, and %d bytes of the second copy, want 2 and %d", len(s.asks), s.sent, left)
+			if len(s.keys) != 2 || s.sent != left {
+				t.Errorf("got %d questions, and %d bytes of the second copy, want 2 and %d", len(s.keys), s.sent, left)
 			}
 		})
 	}
@@ -385,13 +385,13 @@ func TestSecondStartWhileItIsCopied(t *testing.T) {
 	c = c.again()
 	c.runs(exitOK, s.url(), "-o", c.dir)
 	c.has("report.bin")
-	if len(s.asks) != 1 || s.sockets[1].URL.Query().Get("executionArn") != s.arn(1) {
-		t.Errorf("got %d questions, want one execution for both starts", len(s.asks))
+	if len(s.keys) != 1 || s.sockets[1].URL.Query().Get("executionArn") != s.arn(1) {
+		t.Errorf("got %d questions, want one execution for both starts", len(s.keys))
 	}
 	// A start for another file doesn't take this one's.
 	c.again().runs(exitOK, s.url(), "other", "-o", c.path("y"))
-	if len(s.asks) != 2 {
-		t.Errorf("got %d questions, want another for another path", len(s.asks))
+	if len(s.keys) != 2 {
+		t.Errorf("got %d questions, want another for another path", len(s.keys))
 	}
 }
 
@@ -401,7 +401,7 @@ func TestPartOfAnotherDownload(t *testing.T) {
 	c := stopMidway(t, s)
 	c = c.again()
 	c.runs(exitOK, "-o", c.path("x"), s.url(), "another/path")
-	c.says("is of another download; starting anew")
+	c.says("is of another download; starting from the beginning")
 	c.holds("x", s.content)
 	if s.sent != 20*MiB {
 		t.Errorf("the storage sent %d bytes, want all", s.sent)
@@ -413,35 +413,29 @@ func TestPartOfAnotherProgram(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
 	theirs := []byte("half a film")
-	if err := os.WriteFile(c.path("x.part"), theirs, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
-	c.says("x.part is not this program's")
-	c.says("move them away, or choose another name with -o")
-	c.has("x.part")
-	c.holds("x.part", theirs)
-	if len(s.asks) != 0 {
-		t.Error("a copy was started for a file that can't be written")
-	}
-	for _, name := range []string{"x.part.json", "x.part.lock"} {
-		for _, text := range []string{"{", `{"size": 11}`} {
-			if err := os.WriteFile(c.path(name), []byte(text), 0o666); err != nil {
+	for name, text := range map[string][]byte{
+		"x.part":      theirs,
+		"x.part.json": []byte(`{"size": 11}`),
+	} {
+		for _, mode := range []os.FileMode{0o666, 0o600} {
+			if err := os.WriteFile(c.path(name), text, mode); err != nil {
 				t.Fatal(err)
 			}
 			c = c.again()
 			c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
-			c.says(name + " is not this program's")
-			c.has("x.part", name)
-			c.holds("x.part", theirs)
-			c.holds(name, []byte(text))
-		}
-		if err := os.Remove(c.path(name)); err != nil {
-			t.Fatal(err)
+			c.says(name + " isn't an unfinished download of yours; move it away, or choose another name with -o")
+			c.has(name)
+			c.holds(name, text)
+			if err := os.Remove(c.path(name)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+	if len(s.asks) != 0 {
+		t.Error("a copy was started for a file that can't be written")
+	}
 	// An empty one is what a crash of this program leaves, and no loss.
-	if err := os.Truncate(c.path("x.part"), 0); err != nil {
+	if err := os.WriteFile(c.path("x.part"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c = c.again()
@@ -487,7 +481,10 @@ func TestOverwrite(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 1000)
 	old := []byte("old")
-	for _, output := range []string{"report.bin", ""} { // named by the user, by the link
+	for output, left := range map[string][]string{ // named by the user, by the link
+		"report.bin": {"report.bin"},
+		"":           {"download-*.part.json", "report.bin"},
+	} {
 		c := newClient(t, s)
 		if err := os.WriteFile(c.path("report.bin"), old, 0o666); err != nil {
 			t.Fatal(err)
@@ -495,10 +492,10 @@ func TestOverwrite(t *testing.T) {
 		s.asks, s.sent = nil, 0
 		c.runs(exitLocal, "-o", c.path(output), s.url())
 		c.says("exists; -f overwrites it")
-		c.has("report.bin")
+		c.has(left...)
 		c.holds("report.bin", old)
 		if s.sent > 0 || output != "" && len(s.asks) > 0 {
-			t.Errorf("%q: got %d questions and %d bytes for a file that can't be written", output, len(s.asks), s.sent)
+			t.Errorf("%q: got %d questions and %d bytes for a file that can't be written", output, len(s.keys), s.sent)
 		}
 		c = c.again()
 		c.runs(exitOK, "-f", "-o", c.path(output), s.url())
@@ -515,7 +512,7 @@ func TestOverwrite(t *testing.T) {
 			c.runs(exitLocal, "-o", c.path("x"), s.url())
 			c.says("exists; -f overwrites it")
 			c.holds("x", old)
-			c.has("x", "x.part", "x.part.json", "x.part.lock")
+			c.has("x", "x.part", "x.part.json")
 			s.onStore, s.sent = nil, 0
 			if !remembered {
 				s.etag, s.noSockets = `"etag-2"`, true
@@ -535,7 +532,7 @@ func TestOverwrite(t *testing.T) {
 func TestTwoAtOnce(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 20*MiB)
-	release := s.hold(MiB)
+	release := s.holdAfter(MiB)
 	c.start("-o", c.path("x"), s.url())
 	s.sees("bytes", func() bool { return s.sent > 0 })
 	second := c.again()
@@ -552,7 +549,7 @@ func TestNowhereToWrite(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
 	c.runs(exitLocal, "-o", c.path("no/such/folder/x"), s.url())
-	if len(s.asks) != 0 {
+	if len(s.keys) != 0 {
 		t.Error("a copy was started for a file that can't be written")
 	}
 }

@@ -42,7 +42,7 @@ func TestCtrlCTooLate(t *testing.T) {
 	if s.deletes != 1 || missingBytes(c.state("x")) != left {
 		t.Errorf("got %d cancels and %d bytes missing, want 1 and %d", s.deletes, missingBytes(c.state("x")), left)
 	}
-	c.has("x.part", "x.part.json", "x.part.lock")
+	c.has("x.part", "x.part.json")
 }
 
 func TestCtrlCAsks(t *testing.T) {
@@ -55,10 +55,10 @@ func TestCtrlCAsks(t *testing.T) {
 		files     []string
 	}{
 		{"yes", "y\n", exitCancelled, true, nil},
-		{"no", "n\n", exitInterrupted, false, []string{"x.part", "x.part.json", "x.part.lock"}},
+		{"no", "n\n", exitInterrupted, false, []string{"x.part.json"}},
 		{"go on", "\n", exitOK, false, []string{"x"}},
-		{"Ctrl-C", "^C", exitInterrupted, false, []string{"x.part", "x.part.json", "x.part.lock"}},
-		{"end of input", "", exitInterrupted, false, []string{"x.part", "x.part.json", "x.part.lock"}},
+		{"Ctrl-C", "^C", exitInterrupted, false, []string{"x.part.json"}},
+		{"end of input", "", exitInterrupted, false, []string{"x.part.json"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -111,19 +111,19 @@ func TestCtrlCWhileCancelling(t *testing.T) {
 		t.Error("still running 20 s after the second Ctrl-C")
 	}
 	s.mu.Unlock()
-	c.has("x.part", "x.part.json", "x.part.lock")
+	c.has("x.part.json")
 }
 
 func TestCtrlCWhileItComes(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 20*MiB)
-	release := s.hold(MiB)
+	release := s.holdAfter(MiB)
 	c.start("-o", c.path("x"), s.url())
 	s.sees("bytes", func() bool { return s.sent > 0 })
 	c.signals <- os.Interrupt
 	c.ends(exitInterrupted)
 	release()
-	c.has("x.part", "x.part.json", "x.part.lock")
+	c.has("x.part", "x.part.json")
 	if s.deletes != 0 {
 		t.Error("a delivered download was cancelled")
 	}
@@ -143,7 +143,7 @@ func TestCtrlCWhileNobodyReads(t *testing.T) {
 	s.sees("bytes", func() bool { return s.sent > 0 })
 	c.signals <- os.Interrupt
 	c.exits(exitInterrupted)
-	c.says("stopped")
+	c.says("Stopped.")
 }
 
 // Where even the display hangs, the second signal ends the program.

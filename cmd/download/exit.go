@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"async-download/internal/escape"
+)
+
+// The exit codes are a contract; the help text lists them.
+const (
+	exitOK          = 0
+	exitLocal       = 1   // this machine: the file exists, no space, no permission
+	exitUsage       = 2   // the command line
+	exitRefused     = 3   // the API refused
+	exitFailed      = 4   // the download failed, with a code
+	exitExpired     = 5   // the file is no longer kept
+	exitCancelled   = 6   // the download was cancelled
+	exitNetwork     = 7   // the API or the storage can't be reached
+	exitChecksum    = 8   // the bytes are not the right ones
+	exitInterrupted = 130 // stopped by a signal; 128 + SIGINT, as in shells
+)
+
+// problem is an end of a download. Its message is shown: it never holds a signed
+// URL, a ticket or a query string.
+type problem struct {
+	exit    int
+	code    string // of the API's answer, such as ORIGIN_STATUS, or ""
+	message string
+}
+
+func (p *problem) Error() string {
+	if p.code == "" {
+		return p.message
+	}
+	return p.code + ": " + p.message
+}
+
+// exitError returns a problem of this program's own.
+func exitError(exit int, format string, args ...any) *problem {
+	return &problem{exit: exit, message: fmt.Sprintf(format, args...)}
+}
+
+// apiError returns the problem that the API gave a code for.
+func apiError(code, message string) *problem {
+	p := &problem{exit: exitFailed, code: escape.Text(code), message: escape.Text(message)}
+	switch code {
+	case "CANCELLED":
+		p.exit = exitCancelled
+	case "EXPIRED":
+		p.exit = exitExpired
+	}
+	return p
+}
+
+var (
+	errInterrupted = exitError(exitInterrupted, "Stopped. Run the same command again to continue.")
+	errCancelled   = apiError("CANCELLED", "the download was cancelled")
+)
+
+// endOf returns the problem that err is the end of a download with.
+func endOf(err error) *problem {
+	var p *problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, context.Canceled):
+		return errInterrupted
+	case isTransient(err):
+		return exitError(exitNetwork, "the API can't be reached: %v", err)
+	default:
+		return exitError(exitLocal, "%v", err)
+	}
+}
+
+// transient is an error after which another try may succeed.
+type transient struct {
+	err   error
+	after time.Duration // what Retry-After asked for, or 0
+}
+
+func (t *transient) Error() string { return t.err.Error() }
+func (t *transient) Unwrap() error { return t.err }
+
+func isTransient(err error) bool {
+	var t *transient
+	return errors.As(err, &t)
+}
+
+// askedWait returns the wait that a [transient] asked for, or 0.
+func askedWait(err error) time.Duration {
+	var t *transient
+	if errors.As(err, &t) {
+		return t.after
+	}
+	return 0
+}
+
+// cause returns the text of a transport's error. The URL is left out: its query
+// is a signature, an ARN or the user's own.
+func cause(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return errors.New(escape.Text(err.Error()))
+}
+
+// mistake returns a problem for an error of a transport that a second try can't
+// get past, and nil for every other. peer is what was called, such as "the API".
+func mistake(err error, peer string) *problem {
+	var dns *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return exitError(exitNetwork, "%s's name %s can't be resolved", peer, escape.Text(dns.Name))
+	case errors.As(err, &certificate):
+		return exitError(exitNetwork, "%s's certificate isn't valid: %v", peer, cause(certificate.Err))
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return exitError(exitNetwork, "%s speaks HTTP there, not HTTPS; is its URL http://?", peer)
+	case errors.As(err, &record):
+		return exitError(exitNetwork, "%s doesn't speak HTTPS there", peer)
+	case strings.Contains(err.Error(), "malformed HTTP "):
+		return exitError(exitNetwork, "%s doesn't speak HTTP there; is its URL https://?", peer)
+	}
+	return nil
+}

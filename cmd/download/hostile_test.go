@@ -1,0 +1,398 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/coder/websocket"
+)
+
+// attacker is a server that must not be asked anything.
+func attacker(t *testing.T) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("the attacker was asked for %s with %v", r.URL.Path, r.Header)
+	}))
+	t.Cleanup(server.Close)
+	return server
+}
+
+// plantedState is a state that leads to the attacker, in the format of today and
+// of earlier versions.
+func plantedState(t *testing.T, c *client, evil string) []byte {
+	t.Helper()
+	o, err := parse(nil, c.s.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]any{
+		"request": request{target: o.targets[0], method: http.MethodGet}.hash(),
+		"execution": map[string]string{
+			"executionArn": c.s.arn(1), "statusUrl": evil + "/status", "webSocketUrl": "ws" + strings.TrimPrefix(evil, "http") + "/socket",
+		},
+		"size": 0,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// What someone else has put where a companion file belongs is neither used nor
+// changed, and no credential is sent anywhere.
+func TestCompanionsOfSomeoneElse(t *testing.T) {
+	t.Parallel()
+	private := []byte("private")
+	type plant struct {
+		name string // of the companion file
+		put  func(t *testing.T, c *client, path, evil string) error
+	}
+	state := func(mode os.FileMode) func(*testing.T, *client, string, string) error {
+		return func(t *testing.T, c *client, path, evil string) error {
+			return errors.Join(os.WriteFile(path, plantedState(t, c, evil), 0o600), os.Chmod(path, mode))
+		}
+	}
+	link := func(how func(from, to string) error) func(*testing.T, *client, string, string) error {
+		return func(t *testing.T, c *client, path, evil string) error { return how(c.path("elsewhere"), path) }
+	}
+	other := func(put func(*testing.T, *client, string, string) error) func(*testing.T, *client, string, string) error {
+		return func(t *testing.T, c *client, path, evil string) error {
+			if os.Geteuid() != 0 {
+				t.Skip("only root can give files away")
+			}
+			if err := put(t, c, path, evil); err != nil {
+				return err
+			}
+			return os.Lchown(path, 65534, 65534)
+		}
+	}
+	for name, p := range map[string]plant{
+		"state for all to read":       {".part.json", state(0o644)},
+		"state of a group":            {".part.json", state(0o620)},
+		"state of another user":       {".part.json", other(state(0o600))},
+		"symbolic link for the state": {".part.json", link(os.Symlink)},
+		"hard link for the state":     {".part.json", link(os.Link)},
+		"hard link to a state": {".part.json", func(t *testing.T, c *client, path, evil string) error {
+			target := c.path("elsewhere")
+			return errors.Join(os.WriteFile(target, plantedState(t, c, evil), 0o600), os.Link(target, path))
+		}},
+		"hard link to no bytes": {".part", func(t *testing.T, c *client, path, evil string) error {
+			target := c.path("elsewhere")
+			return errors.Join(os.Truncate(target, 0), os.Link(target, path))
+		}},
+		"pipe for the state":          {".part.json", func(t *testing.T, c *client, path, evil string) error { return syscall.Mkfifo(path, 0o600) }},
+		"folder for the state":        {".part.json", func(t *testing.T, c *client, path, evil string) error { return os.Mkdir(path, 0o700) }},
+		"symbolic link for the bytes": {".part", link(os.Symlink)},
+		"hard link for the bytes":     {".part", link(os.Link)},
+		"dangling link for the bytes": {".part", func(t *testing.T, c *client, path, evil string) error { return os.Symlink(c.path("nowhere"), path) }},
+		"bytes that all can write": {".part", func(t *testing.T, c *client, path, evil string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o666))
+		}},
+		"bytes of another user": {".part", other(func(t *testing.T, c *client, path, evil string) error { return os.WriteFile(path, nil, 0o600) })},
+		"pipe for the bytes":    {".part", func(t *testing.T, c *client, path, evil string) error { return syscall.Mkfifo(path, 0o600) }},
+		"folder for the bytes":  {".part", func(t *testing.T, c *client, path, evil string) error { return os.Mkdir(path, 0o700) }},
+	} {
+		for _, folder := range []os.FileMode{0o700, 0o777, 0o777 | os.ModeSticky} {
+			t.Run(fmt.Sprint(name, " in ", folder), func(t *testing.T) {
+				s, c := setUp(t, 1000)
+				if err := os.Chmod(c.dir, folder); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(c.path("elsewhere"), private, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				path := c.path("x" + p.name)
+				if err := p.put(t, c, path, attacker(t).URL); err != nil {
+					t.Fatal(err)
+				}
+				content, err := os.ReadFile(c.path("elsewhere"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				before, err := os.Lstat(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.runs(exitLocal, "-f", "-H", "X-Api-Key: "+secretHeader, "-o", c.path("x"), s.url())
+				c.says("x" + p.name + " isn't an unfinished download of yours")
+				c.has("elsewhere", "x"+p.name)
+				c.holds("elsewhere", content)
+				after, err := os.Lstat(path)
+				if err != nil || after.Mode() != before.Mode() || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
+					t.Errorf("%s was changed: got %v, %v, want %v", path, after, err, before)
+				}
+				if len(s.asks) != 0 {
+					t.Errorf("got %d questions, want none", len(s.asks))
+				}
+			})
+		}
+	}
+}
+
+// Even a state that this user's umask made private leads nowhere: addresses come
+// from the API alone.
+func TestNoAddressFromTheState(t *testing.T) {
+	t.Parallel()
+	for _, output := range []string{"x", ""} {
+		s, c := setUp(t, 1000)
+		evil := attacker(t)
+		name := c.path("x.part.json")
+		if output == "" {
+			hash := fmt.Sprintf("%x", sha256.Sum256([]byte(s.url()+"/download")))
+			name = c.path("download-" + hash[:12] + ".part.json") // as earlier versions called it
+		}
+		if err := os.WriteFile(name, plantedState(t, c, evil.URL), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.runs(exitOK, "-f", "-H", "Authorization: "+secretHeader, "-o", c.path(output), s.url())
+		if output == "" {
+			output = "report.bin"
+		}
+		c.holds(output, s.content)
+	}
+}
+
+// A file that appears under the temporary name of a state is no way to write
+// somewhere else.
+func TestTemporaryStateIsNoLink(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	if err := os.WriteFile(c.path("elsewhere"), []byte("private"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(c.path("elsewhere"), c.path("x.part.json.new")); err != nil {
+		t.Fatal(err)
+	}
+	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.holds("elsewhere", []byte("private"))
+	c.holds("x", s.content)
+}
+
+// A file that someone puts in the place of the checked one isn't passed off as
+// it.
+func TestPartIsReplacedMidway(t *testing.T) {
+	t.Parallel()
+	for _, overwrite := range []string{"-f=false", "-f"} {
+		s, c := setUp(t, 20*MiB)
+		s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+			if n == 1 {
+				os.Remove(c.path("x.part"))
+				os.WriteFile(c.path("x.part"), []byte("evil"), 0o600)
+			}
+			return false
+		}
+		c.runs(exitLocal, overwrite, "-o", c.path("x"), s.url())
+		c.says("x.part was replaced during the download")
+		if _, err := os.Lstat(c.path("x")); err == nil {
+			t.Error("there is a file, want none")
+		}
+	}
+}
+
+// No name that the origin chooses is that of a companion file, of this run or of
+// another.
+func TestNamesOfCompanions(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"", "some/end.csv"} {
+		s, c := setUp(t, 1000)
+		o, err := parse(nil, s.url(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := request{target: o.targets[0], method: http.MethodGet}
+		part := (&job{api: &api{request: r}}).inFolder("", r.hash())
+		for _, name := range []string{part, part + ".json", part + ".json.new", part + ".lock", strings.ToUpper(part) + ".JSON"} {
+			c := newClient(t, s)
+			s.fileName = name
+			c.runs(exitOK, "-f", "-o", c.dir, s.url(), path)
+			c.has(name + "_")
+			c.holds(name+"_", s.content)
+		}
+		c.runs(exitOK, "-o", c.dir, s.url(), "x.part")
+	}
+}
+
+func TestSafeNameOfCompanions(t *testing.T) {
+	for _, name := range []string{
+		"x.part", ".x.part", "X.PART", "x.Part.Json", "x.part.lock", "x.part.json.new", "x.part.", "x.part . ", "x.part\u00a0",
+		"x\uff0e\uff50art", "x.part\uff0e", "x.\u24bfart", "x.part.j\u017fon", "x.pa\u00adrt", "x.par\ufe0ft", "x.pa\u034frt", "x.part\u200b.json",
+		"dir/x.part", strings.Repeat("x", 300) + ".part", strings.Repeat("x", 300) + ".part.json", strings.Repeat("x", 226) + ".part" + strings.Repeat("y", 300),
+	} {
+		got := safeName(name)
+		if folded := fold(got); companionName.MatchString(folded) || got == "" {
+			t.Errorf("%q: got %q, which may be a companion file's", name, got)
+		}
+	}
+	for _, name := range []string{"x.part1.rar", "part", "x.parts", "spare.partial", "part.json"} {
+		if got := safeName(name); got != name {
+			t.Errorf("%q: got %q, want it unchanged", name, got)
+		}
+	}
+}
+
+// An option of rm is no name.
+func TestNameThatIsAnOption(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{"-rf": "_rf", "--help": "_-help", "-": "_"} {
+		s, c := setUp(t, 10)
+		s.fileName = name
+		c.runs(exitOK, "-o", c.dir, s.url())
+		c.has(want)
+	}
+}
+
+const playsWithTerminal = "a\x1b[2J\x1b]0;owned\x07\u009b2J\u202e\rb"
+
+// hostileCertificate has a DNS name that plays with a terminal.
+func hostileCertificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"evil\x1b[2J\x1b]0;owned\x07.example"}, NotAfter: time.Now().Add(time.Hour),
+	}, &x509.Certificate{SerialNumber: big.NewInt(1)}, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{certificate}, PrivateKey: key}
+}
+
+// Whatever a server chooses, a terminal sees no control character of it, nor a
+// long line.
+func TestNetworkTextIsEscaped(t *testing.T) {
+	t.Parallel()
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.TLS = &tls.Config{Certificates: []tls.Certificate{hostileCertificate(t)}}
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	event := func(event map[string]any) func(*stack) {
+		return func(s *stack) {
+			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+				ctx = s.hear(ctx, conn)
+				s.say(ctx, conn, event)
+				<-ctx.Done()
+			}
+		}
+	}
+	answer := func(status int, body map[string]any) func(*stack) {
+		return func(s *stack) {
+			s.onAsk = func(w http.ResponseWriter, n int) bool { writeJSON(w, status, body); return true }
+		}
+	}
+	long := strings.Repeat("x", 1<<20)
+	tests := map[string]struct {
+		set    func(*stack)
+		server string // "": the stack
+		exit   int
+	}{
+		"a certificate's name":     {func(*stack) {}, strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), exitNetwork},
+		"a code":                   {event(map[string]any{"type": "failed", "code": playsWithTerminal, "message": "m"}), "", exitFailed},
+		"a failure's message":      {event(map[string]any{"type": "failed", "code": "STORAGE", "message": playsWithTerminal}), "", exitFailed},
+		"a long message":           {event(map[string]any{"type": "failed", "code": "STORAGE", "message": playsWithTerminal + long[:100_000]}), "", exitFailed},
+		"an answer's message":      {answer(400, apiProblem("INVALID_PATH", playsWithTerminal)), "", exitRefused},
+		"a long answer":            {answer(400, apiProblem("INVALID_PATH", playsWithTerminal+long[:500_000])), "", exitRefused},
+		"API Gateway's message":    {answer(403, map[string]any{"message": playsWithTerminal}), "", exitRefused},
+		"the storage's error code": {func(s *stack) { s.onStore = refusedWith("a\u009b2J\u202eb") }, "", exitNetwork},
+		"the storage's range":      {func(s *stack) { s.onStore = rangedAs("bytes a\u202eb/1000") }, "", exitNetwork},
+	}
+	for name, test := range tests {
+		for _, format := range []string{"", "-json"} {
+			t.Run(name+format, func(t *testing.T) {
+				s, c := setUp(t, 1000)
+				test.set(s)
+				server := test.server
+				if server == "" {
+					server = s.url()
+				}
+				c.runs(test.exit, "-json="+fmt.Sprint(format != ""), "-patience", "2s", "-o", c.path("x"), server)
+				printed := c.err.String() + c.out.String()
+				if i := strings.IndexFunc(printed, func(r rune) bool { return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) }); i >= 0 {
+					t.Errorf("got %q, want no control character", printed)
+				}
+				for _, line := range strings.Split(printed, "\n") {
+					if len(line) > 2000 {
+						t.Errorf("got a line of %d bytes", len(line))
+					}
+				}
+			})
+		}
+	}
+}
+
+func refusedWith(code string) func(*storeReply, *http.Request, int) bool {
+	return func(w *storeReply, r *http.Request, n int) bool { storeError(w, 418, code); return true }
+}
+
+func rangedAs(text string) func(*storeReply, *http.Request, int) bool {
+	return func(w *storeReply, r *http.Request, n int) bool {
+		w.Header().Set("Content-Range", text)
+		w.Header().Set("Content-Length", "1000")
+		w.WriteHeader(http.StatusPartialContent)
+		w.Write(make([]byte, 1000))
+		return true
+	}
+}
+
+// So is what comes from elsewhere by way of the command line.
+func TestArgumentsAreEscaped(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 10)
+	for _, format := range []string{"-json=false", "-json"} {
+		c := newClient(t, s)
+		c.runs(exitUsage, format, "-"+playsWithTerminal, s.url())
+		printed := c.err.String() + c.out.String()
+		if i := strings.IndexFunc(strings.TrimSuffix(printed, "\n"), func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }); i >= 0 {
+			t.Errorf("got %q, want no control character", printed)
+		}
+	}
+}
+
+// Credentials can be kept out of the list of processes.
+func TestHeadersFromAFile(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 10)
+	text := "X-Api-Key: " + secretHeader + "\r\n\nTwo: a\nTwo: b\n"
+	if err := os.WriteFile(c.path("headers"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.runs(exitOK, "-H", "@"+c.path("headers"), "-o", c.path("x"), s.url())
+	if got := fmt.Sprint(s.asks[0].Header["X-Api-Key"], s.asks[0].Header["Two"]); got != "["+secretHeader+"] [a b]" {
+		t.Errorf("got headers %s", got)
+	}
+	c = c.again()
+	c.stdin = strings.NewReader("Three: c")
+	c.runs(exitOK, "-H", "@-", "-o", c.path("y"), s.url())
+	if got := s.asks[1].Header.Get("Three"); got != "c" {
+		t.Errorf("from stdin: got %q, want c", got)
+	}
+	c = c.again()
+	c.runs(exitUsage, "-H", "@"+c.path("none"), "-o", c.path("z"), s.url())
+	c.says("-H: open ")
+	if err := os.WriteFile(c.path("bad"), []byte("A: b\n"+secretHeader), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c = c.again()
+	c.runs(exitUsage, "-H", "@"+c.path("bad"), "-o", c.path("z"), s.url())
+}
