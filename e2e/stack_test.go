@@ -53,7 +53,7 @@ var stack struct {
 	lambda       *lambda.Client
 	logs         *cloudwatchlogs.Client
 	connections  *apigatewaymanagementapi.Client
-	meeting      *meeting.Meeting
+	meeting      *meeting.Table
 	stateMachine string
 }
 
@@ -152,7 +152,7 @@ func connect() error {
 	stack.connections = apigatewaymanagementapi.NewFromConfig(cfg, func(o *apigatewaymanagementapi.Options) {
 		o.BaseEndpoint = aws.String("http" + strings.TrimPrefix(stack.env["WEBSOCKET_ENDPOINT"], "ws"))
 	})
-	stack.meeting = &meeting.Meeting{DynamoDB: dynamodb.NewFromConfig(cfg), Table: stack.env["TABLE"], Tokens: stack.stepFuncs}
+	stack.meeting = &meeting.Table{DynamoDB: dynamodb.NewFromConfig(cfg), Name: stack.env["TABLE"], Tokens: stack.stepFuncs}
 	return nil
 }
 
@@ -353,7 +353,7 @@ func items(t *testing.T) int { return len(scan(t)) }
 func scan(t *testing.T) []meeting.Item {
 	t.Helper()
 	var all []meeting.Item
-	pages := dynamodb.NewScanPaginator(stack.meeting.DynamoDB, &dynamodb.ScanInput{TableName: &stack.meeting.Table, ConsistentRead: aws.Bool(true)})
+	pages := dynamodb.NewScanPaginator(stack.meeting.DynamoDB, &dynamodb.ScanInput{TableName: &stack.meeting.Name, ConsistentRead: aws.Bool(true)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(context.Background())
 		if err != nil {

@@ -450,19 +450,20 @@ func TestCleanUp(t *testing.T) {
 	}
 	tell := call{op: "StepFunctions.StartExecution", with: map[string]string{"stateMachineArn": deliver, "input": `{"executionArn":"` + execution + `"}`}, answer: started(deliver)}
 	ended := func(status string, here bool) answer {
-		more := map[string]any{"status": status}
+		more := map[string]any{"status": status, "failure": map[string]any{"code": "INTERNAL", "message": "why"}}
 		if here {
 			more = connected(more)
 		}
 		return item("Attributes", stored(more))
 	}
+	noted := map[string]any{"status": "FAILED", "failure": map[string]any{"code": "ORIGIN_STATUS", "message": "why"}}
 	half := func() *store { return newStore().open("upload-of-before", map[int][]byte{1: []byte("half")}) }
 	done := both(taskResult("null"), logged(name), logged("cleaned up"))
 	broken, stopped, late, told, kept := half(), half(), half(), half(), newStore().put("whole")
 	stopped.straggler, late.straggler = true, true
 	runAll(t, "clean-up", []run{
 		{title: "failed without a word", sample: "clean-up", s3: broken, calls: []call{getItem(connected(nil)), end("FAILED", "ORIGIN_STATUS", ended("FAILED", true)), tell}, check: both(done, empties(broken))},
-		{title: "failed and told", sample: "clean-up", s3: told, calls: []call{getItem(map[string]any{"status": "FAILED"}), end("FAILED", "ORIGIN_STATUS", conditionFailed), getItem(map[string]any{"status": "FAILED"})},
+		{title: "failed and told", sample: "clean-up", s3: told, calls: []call{getItem(noted), end("FAILED", "ORIGIN_STATUS", conditionFailed), getItem(noted)},
 			check: both(done, empties(told))},
 		{title: "delivered and gone", sample: "clean-up", s3: newStore(), calls: []call{{op: "DynamoDB.GetItem", with: theItem, answer: empty}}, check: done},
 		{title: "stopped", sample: "clean-up-aborted", s3: stopped, calls: []call{getItem(connected(nil)), end("CANCELLED", "CANCELLED", ended("CANCELLED", true)), tell}, check: both(done, empties(stopped))},

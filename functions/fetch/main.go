@@ -36,7 +36,7 @@ func main() {
 	env := setting.Reader{Lookup: os.LookupEnv}
 	local := env.Optional("LOCAL_ENDPOINT") != ""
 	w := copying.Worker{
-		Table:   &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")},
+		Table:   &meeting.Table{Name: env.String("CONNECTIONS_TABLE")},
 		Copier:  &transfer.Copier{Bucket: env.String("BUCKET"), MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: env.Number("SEGMENT_BYTES")},
 		Origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local, RedirectHosts: env.List("ORIGIN_REDIRECT_HOSTS"), AllowedPaths: env.List("ALLOWED_PATHS")},
 		Metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},

@@ -1,11 +1,8 @@
-// Command message takes what the client says on its socket: {"action":"cancel"}
-// stops the download, {"action":"ping"} keeps the socket from being idle.
+// Command message answers what a client sends on its socket.
 package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -19,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	"async-download/internal/download"
 	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
@@ -26,15 +24,12 @@ import (
 	"async-download/internal/socket"
 )
 
-type function struct {
-	meeting *meeting.Meeting
-	socket  *socket.Socket
-}
+type function struct{ download download.Protocol }
 
 func main() {
 	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
 	env := setting.Reader{Lookup: os.LookupEnv}
-	f := function{meeting: &meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")}}
+	table := &meeting.Table{Name: env.String("CONNECTIONS_TABLE")}
 	webSocket := env.String("WEBSOCKET_API")
 	cfg, err := config.LoadDefaultConfig(context.Background())
 	env.Add("AWS", err)
@@ -42,55 +37,23 @@ func main() {
 		slog.Error("can't start", "error", err)
 		os.Exit(1)
 	}
-	f.meeting.DynamoDB, f.meeting.Tokens = dynamodb.NewFromConfig(cfg), sfn.NewFromConfig(cfg)
-	f.socket = &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(cfg, func(o *apigatewaymanagementapi.Options) { o.BaseEndpoint = aws.String(webSocket) })}
+	table.DynamoDB, table.Tokens = dynamodb.NewFromConfig(cfg), sfn.NewFromConfig(cfg)
+	f := function{download.Protocol{Table: table}}
+	f.download.Socket = &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(cfg, func(o *apigatewaymanagementapi.Options) { o.BaseEndpoint = aws.String(webSocket) })}
 	lambda.Start(f.handle)
 }
 
 func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
-	log := slog.With("connectionId", r.RequestContext.ConnectionID)
-	if err := f.follow(ctx, log, r.RequestContext.ConnectionID, r.Body); err != nil {
+	arn, refused, err := f.download.Message(ctx, r.RequestContext.ConnectionID, r.Body)
+	log := slog.With("connectionId", r.RequestContext.ConnectionID, "execution", execution.NameOf(arn))
+	switch {
+	case err != nil:
 		log.ErrorContext(ctx, "not answered", "error", failure.As(err))
 		return events.APIGatewayProxyResponse{StatusCode: http.StatusInternalServerError}, nil
+	case refused != nil:
+		log.InfoContext(ctx, "message refused", "reason", refused)
+	case arn != "":
+		log.InfoContext(ctx, "cancelled")
 	}
 	return events.APIGatewayProxyResponse{StatusCode: http.StatusOK}, nil
-}
-
-func (f *function) follow(ctx context.Context, log *slog.Logger, connectionID, body string) error {
-	var message struct {
-		Action string `json:"action"`
-	}
-	if json.Unmarshal([]byte(body), &message) == nil && message.Action == "ping" {
-		return nil
-	}
-	// A client of an execution that has ended and gone stands in no item.
-	c := meeting.Connection{ID: connectionID}
-	arn, err := f.meeting.Find(ctx, connectionID)
-	if err != nil && !errors.Is(err, meeting.ErrUnknown) {
-		return err
-	}
-	known := err == nil
-	if known {
-		if item, err := f.meeting.Current(ctx, arn); err == nil && item.ConnectionID == connectionID {
-			c.Format = item.Format
-		}
-	}
-	refused := failure.New(failure.NotFound, `no such action; there are {"action":"cancel"} and {"action":"ping"}`)
-	if message.Action == "cancel" {
-		refused = failure.New(failure.Conflict, "the download has ended; there is nothing to cancel")
-		if known {
-			err := f.meeting.Cancel(ctx, arn)
-			log.InfoContext(ctx, "cancel", "execution", execution.NameOf(arn), "refused", err != nil)
-			if err == nil {
-				return nil // the workflow tells the client how it ended
-			}
-			if !errors.Is(err, meeting.ErrEnded) && !errors.Is(err, meeting.ErrUnknown) {
-				return err
-			}
-		}
-	}
-	if err := f.socket.Post(ctx, c, socket.Refused(refused)); !errors.Is(err, meeting.ErrGone) {
-		return err
-	}
-	return nil
 }

@@ -20,13 +20,13 @@ import (
 )
 
 type function struct {
-	meeting *meeting.Meeting
+	meeting *meeting.Table
 }
 
 func main() {
 	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
 	env := setting.Reader{Lookup: os.LookupEnv}
-	f := function{&meeting.Meeting{Table: env.String("CONNECTIONS_TABLE")}}
+	f := function{&meeting.Table{Name: env.String("CONNECTIONS_TABLE")}}
 	cfg, err := config.LoadDefaultConfig(context.Background())
 	env.Add("AWS", err)
 	if err := env.Err(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"async-download/internal/failure"
 	"async-download/internal/meeting"
 	"async-download/internal/socket"
 	"async-download/internal/transfer"
@@ -71,8 +72,8 @@ func (r *reporter) start(ctx context.Context) (finish func()) {
 func (r *reporter) report(ctx context.Context) (meeting.Item, bool) {
 	item, err := r.worker.Table.Progress(ctx, r.arn, r.segment, r.job.Copied(), r.total.Load())
 	switch {
-	case errors.Is(err, meeting.ErrUnknown) || err == nil && stopped(item):
-		r.stop(cancelled())
+	case errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped():
+		r.stop(failure.ErrCancelled)
 		return item, false
 	case err != nil:
 		return item, false

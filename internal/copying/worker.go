@@ -32,7 +32,7 @@ const (
 
 // Worker copies downloads, one at a time. Finish needs no Socket.
 type Worker struct {
-	Table   *meeting.Meeting
+	Table   *meeting.Table
 	Copier  *transfer.Copier
 	Origin  *origin.Client
 	Socket  *socket.Socket
@@ -178,8 +178,8 @@ func (w *Worker) finish(ctx context.Context, arn string, work transfer.Work, s *
 // cancelled is [failure.Cancelled].
 func (w *Worker) source(ctx context.Context, arn string) (meeting.Item, transfer.Source, error) {
 	item, err := w.Table.Current(ctx, arn)
-	if errors.Is(err, meeting.ErrUnknown) || err == nil && stopped(item) {
-		return item, transfer.Source{}, cancelled()
+	if errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped() {
+		return item, transfer.Source{}, failure.ErrCancelled
 	}
 	var u *url.URL
 	if err == nil {
@@ -193,7 +193,7 @@ func (w *Worker) markCopied(ctx context.Context, arn string, r *transfer.Result)
 	err := w.Table.Copied(ctx, arn, r.Bytes)
 	if errors.Is(err, meeting.ErrEnded) {
 		// It was ended while the last bytes passed; nobody will ask for them.
-		return errors.Join(cancelled(), w.Copier.Discard(ctx, link.Key(execution.NameOf(arn))))
+		return errors.Join(failure.ErrCancelled, w.Copier.Discard(ctx, link.Key(execution.NameOf(arn))))
 	}
 	return err
 }
@@ -214,13 +214,9 @@ func inTime(ctx context.Context) (context.Context, time.Duration, context.Cancel
 	return ctx, time.Until(deadline), cancel
 }
 
-func stopped(item meeting.Item) bool { return item.Cancelled || item.Status.Ended() }
-
-func cancelled() error { return failure.New(failure.Cancelled, "the download was cancelled") }
-
 func cancelledIfEnded(err error) error {
 	if errors.Is(err, meeting.ErrEnded) {
-		return cancelled()
+		return failure.ErrCancelled
 	}
 	return err
 }

@@ -82,7 +82,7 @@ func newStack(t *testing.T, h http.Handler) *stack {
 		return c
 	}
 	s.worker = &copying.Worker{
-		Table:   &meeting.Meeting{DynamoDB: dynamodb.NewFromConfig(at(table.URL)), Table: "connections"},
+		Table:   &meeting.Table{DynamoDB: dynamodb.NewFromConfig(at(table.URL)), Name: "connections"},
 		Copier:  &transfer.Copier{S3: transfer.S3(at(s.s3.URL)), Bucket: s3test.Bucket},
 		Origin:  &origin.Client{Base: base, AllowLoopback: true},
 		Socket:  &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(at(client.URL))},

@@ -60,13 +60,17 @@ const (
 	Throttled Code = "THROTTLED"
 )
 
-// Error is a failure with its code. Message is for the client; Err, the cause,
-// is for the log and is never shown.
+// Error is a failure with its code. It is encoded as {"code", "message"} for
+// clients and in the item. Message is for the client; Err, the cause, is for the
+// log and is never shown or stored.
 type Error struct {
-	Code    Code
-	Message string
-	Err     error
+	Code    Code   `json:"code" dynamodbav:"code"`
+	Message string `json:"message" dynamodbav:"message"`
+	Err     error  `json:"-" dynamodbav:"-"`
 }
+
+// ErrCancelled is the failure of a download that was cancelled.
+var ErrCancelled = New(Cancelled, "%s", known[Cancelled])
 
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"async-download/internal/meeting"
 )
 
 // TestMain lets a plain run search fewer histories than rapid's 10,000 that
@@ -80,7 +82,7 @@ func history(r report, choose func(int) int) *world {
 	w.copyFails = choose(8) == 0
 	faults, connections := choose(5), 1+choose(4)
 	requests, cancels, stops, expiries := choose(3)-1, choose(3)-1, choose(6)-4, choose(4)-1
-	if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), arn, "report", "q=1", "", "192.0.2.1"); err != nil {
+	if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report", Query: "q=1", AskedBy: "192.0.2.1"}); err != nil {
 		r.Fatalf("create: %v", err)
 	}
 	w.start(context.Background(), "workflow", w.workflow)
@@ -159,7 +161,7 @@ func history(r report, choose func(int) int) *world {
 }
 
 // opened lets all go on until it is known what became of a connection.
-func (w *world) opened(s *socket) bool {
+func (w *world) opened(s *clientSocket) bool {
 	w.settle()
 	return s.state == "open"
 }
@@ -197,7 +199,7 @@ func TestEveryOrder(t *testing.T) {
 					w := newWorld(t, choose)
 					defer w.finally()
 					w.interruptions = scene.interruptions
-					if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), arn, "report", "", "", ""); err != nil {
+					if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}); err != nil {
 						t.Fatal(err)
 					}
 					w.start(context.Background(), "workflow", w.workflow)

@@ -29,8 +29,8 @@ const (
 // now is served by an execution of the deliver machine.
 func (s Status) Ended() bool { return s != Copying && s != Ready }
 
-// Without says that there is no file to be had any more: the item has the reason.
-func (s Status) Without() bool { return s == Failed || s == Cancelled }
+// NoFile reports that the download ended without a file; the item has the reason.
+func (s Status) NoFile() bool { return s == Failed || s == Cancelled }
 
 // Item is the record of one download and the only truth about who listens.
 type Item struct {
@@ -62,8 +62,8 @@ type Item struct {
 	CopiedAt    int64  `dynamodbav:"copiedAt"`    // Unix time, ms; 0: not yet
 	AnnouncedAt int64  `dynamodbav:"announcedAt"` // when progress was last told, Unix time, ms
 
-	Failure   *Failure `dynamodbav:"failure"`
-	Cancelled bool     `dynamodbav:"cancelled"`
+	Failure   *failure.Error `dynamodbav:"failure"`   // set when the download ended badly
+	Cancelled bool           `dynamodbav:"cancelled"` // a cancel was accepted
 
 	ExpiresAt int64 `dynamodbav:"expiresAt"` // Unix time, s: when TTL takes the item
 
@@ -78,11 +78,12 @@ const (
 	wholeFile    = "0"
 )
 
-// Failure is a [failure.Error] as the item keeps it.
-type Failure struct {
-	Code    failure.Code `dynamodbav:"code"`
-	Message string       `dynamodbav:"message"`
-}
+// Stopped reports that nobody needs the copy any more: its workers stop.
+func (i Item) Stopped() bool { return i.Cancelled || i.Status.Ended() }
+
+// Cancelling reports that a cancel was accepted and the workflow has yet to end
+// the download. Until it does, no link may be handed out.
+func (i Item) Cancelling() bool { return i.Cancelled && !i.Status.Ended() }
 
 // Asked is when the download was asked for, to the second.
 func (i Item) Asked() time.Time { return time.Unix(i.ExpiresAt, 0).Add(-ItemLife) }

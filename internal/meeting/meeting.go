@@ -2,9 +2,9 @@
 // of each other but the execution's ARN, in whatever order they come.
 //
 // One item a download is the only truth about who listens. Its verbs are
-// [Meeting.Create], [Meeting.Connect], [Meeting.Disconnect], [Meeting.Current],
-// [Meeting.Progress], [Meeting.Copied], [Meeting.Deliver], [Meeting.Cancel] and
-// [Meeting.End]; one more, the wait, is a state in asl/download.asl.json that
+// [Table.Create], [Table.Connect], [Table.Disconnect], [Table.Current],
+// [Table.Progress], [Table.Copied], [Table.Deliver], [Table.Cancel] and
+// [Table.End]; one more, the wait, is a state in asl/download.asl.json that
 // writes its task token by itself. Every write that decides something is
 // conditional, and the comment beside it names the race it closes.
 //
@@ -39,7 +39,7 @@ import (
 )
 
 const (
-	// Handshake is how long after [Meeting.Connect] a socket may still be opening:
+	// Handshake is how long after [Table.Connect] a socket may still be opening:
 	// the time-out of on-connect, 10 s, and API Gateway's own share.
 	Handshake = 12 * time.Second
 
@@ -80,42 +80,42 @@ type Tokens interface {
 	SendTaskFailure(context.Context, *sfn.SendTaskFailureInput, ...func(*sfn.Options)) (*sfn.SendTaskFailureOutput, error)
 }
 
-// Meeting works on the items of one table.
-type Meeting struct {
+// Table works on the items of one table.
+type Table struct {
 	DynamoDB *dynamodb.Client
-	Table    string
+	Name     string
 	// Tokens may be nil where neither Connect nor Cancel is called.
 	Tokens Tokens
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-func (m *Meeting) now() time.Time {
-	if m.Now != nil {
-		return m.Now()
+func (t *Table) now() time.Time {
+	if t.Now != nil {
+		return t.Now()
 	}
 	return time.Now()
 }
 
-// Create writes the item of a download that is about to start. The execution's
-// name is chosen before, so the item is there before the workflow's first write.
-// ticketHash is "" where no ticket was given out.
-func (m *Meeting) Create(ctx context.Context, arn, path, query, ticketHash, askedBy string) error {
+// Create writes the item of a download that is about to start, of which i has
+// ExecutionARN, Path, Query, TicketHash and AskedBy. The execution's name is chosen
+// before, so the item exists before the workflow's first write.
+func (t *Table) Create(ctx context.Context, i Item) error {
 	item := values{
-		"executionArn": arn,
+		"executionArn": i.ExecutionARN,
 		"status":       Copying,
-		"path":         path,
-		"query":        query,
-		"askedBy":      askedBy,
+		"path":         i.Path,
+		"query":        i.Query,
+		"askedBy":      i.AskedBy,
 		"bytesCopied":  0,
-		"expiresAt":    m.now().Add(ItemLife).Unix(),
+		"expiresAt":    t.now().Add(ItemLife).Unix(),
 	}
-	if ticketHash != "" {
-		item["ticketHash"] = ticketHash
+	if i.TicketHash != "" {
+		item["ticketHash"] = i.TicketHash
 	}
 	put := attributes(item)
-	_, err := m.DynamoDB.PutItem(ctx, &dynamodb.PutItemInput{
-		TableName: &m.Table,
+	_, err := t.DynamoDB.PutItem(ctx, &dynamodb.PutItemInput{
+		TableName: &t.Name,
 		Item:      put,
 		// Names are 128 random bits; a second item under one would be a broken generator.
 		ConditionExpression:                 aws.String("attribute_not_exists(executionArn)"),
@@ -132,14 +132,14 @@ func (m *Meeting) Create(ctx context.Context, arn, path, query, ticketHash, aske
 }
 
 // Discard takes back a Create whose execution could not be started.
-func (m *Meeting) Discard(ctx context.Context, arn string) error {
-	return m.remove(ctx, arn, "attribute_exists(executionArn)", nil)
+func (t *Table) Discard(ctx context.Context, arn string) error {
+	return t.remove(ctx, arn, "attribute_exists(executionArn)", nil)
 }
 
 // Current reads the item, consistently. [ErrUnknown] if there is none.
-func (m *Meeting) Current(ctx context.Context, arn string) (Item, error) {
-	out, err := m.DynamoDB.GetItem(ctx, &dynamodb.GetItemInput{
-		TableName: &m.Table, Key: key(arn), ConsistentRead: aws.Bool(true),
+func (t *Table) Current(ctx context.Context, arn string) (Item, error) {
+	out, err := t.DynamoDB.GetItem(ctx, &dynamodb.GetItemInput{
+		TableName: &t.Name, Key: key(arn), ConsistentRead: aws.Bool(true),
 	})
 	if err != nil {
 		return Item{}, fmt.Errorf("read item: %w", err)
@@ -155,7 +155,7 @@ func (m *Meeting) Current(ctx context.Context, arn string) (Item, error) {
 // item, and then nothing was written. The item returned is as the connection
 // found it: where its status has ended, no workflow will look for the client
 // any more and the caller starts a delivery.
-func (m *Meeting) Connect(ctx context.Context, arn string, c Connection) (Item, error) {
+func (t *Table) Connect(ctx context.Context, arn string, c Connection) (Item, error) {
 	// Guard 1: writing the connection and reading the token are one update. Either
 	// the wait's write came first and the token is read here, or it comes later
 	// and fails on the connection that stands here.
@@ -166,14 +166,14 @@ func (m *Meeting) Connect(ctx context.Context, arn string, c Connection) (Item, 
 		// function was killed before it answered the token.
 		condition += " AND (attribute_not_exists(connectionId) OR connectionId = :id)"
 	}
-	item, err := m.update(ctx, arn, "SET connectionId = :id, #format = :format, connectedAt = :at", condition,
+	item, err := t.update(ctx, arn, "SET connectionId = :id, #format = :format, connectedAt = :at", condition,
 		values{":id": c.ID, ":format": c.Format, ":at": c.At.UnixMilli()})
 	if err != nil || item.TaskToken == "" {
 		return item, err
 	}
-	if err := m.resume(ctx, item); err != nil {
+	if err := t.resume(ctx, item); err != nil {
 		// The client will be refused and come again; until then nobody is here.
-		return item, errors.Join(err, m.Leave(ctx, arn, c.ID))
+		return item, errors.Join(err, t.Leave(ctx, arn, c.ID))
 	}
 	return item, nil
 }
@@ -181,20 +181,20 @@ func (m *Meeting) Connect(ctx context.Context, arn string, c Connection) (Item, 
 // resume answers the token that stands in the item and takes it out when the
 // answer was accepted or came too late: until then it stays, so that a crash in
 // between is healed by the next Connect.
-func (m *Meeting) resume(ctx context.Context, item Item) error {
-	_, err := m.Tokens.SendTaskSuccess(ctx, &sfn.SendTaskSuccessInput{
+func (t *Table) resume(ctx context.Context, item Item) error {
+	_, err := t.Tokens.SendTaskSuccess(ctx, &sfn.SendTaskSuccessInput{
 		TaskToken: &item.TaskToken,
 		Output:    aws.String("{}"), // delivery reads the item again
 	})
-	return m.answered(ctx, item, err)
+	return t.answered(ctx, item, err)
 }
 
-func (m *Meeting) answered(ctx context.Context, item Item, err error) error {
+func (t *Table) answered(ctx context.Context, item Item, err error) error {
 	if err != nil && !closed(err) {
 		return fmt.Errorf("answer task token: %w", err)
 	}
 	// A wait that was entered again in the meantime has written a new token.
-	_, err = m.update(ctx, item.ExecutionARN, "REMOVE taskToken", "taskToken = :token", values{":token": item.TaskToken})
+	_, err = t.update(ctx, item.ExecutionARN, "REMOVE taskToken", "taskToken = :token", values{":token": item.TaskToken})
 	if errors.Is(err, ErrUnknown) {
 		return nil
 	}
@@ -213,8 +213,8 @@ func closed(err error) bool {
 }
 
 // Find returns the ARN of the item that has this connection, or [ErrUnknown].
-func (m *Meeting) Find(ctx context.Context, connectionID string) (string, error) {
-	arn, err := m.find(ctx, connectionID)
+func (t *Table) Find(ctx context.Context, connectionID string) (string, error) {
+	arn, err := t.find(ctx, connectionID)
 	if !errors.Is(err, ErrUnknown) {
 		return arn, err
 	}
@@ -223,12 +223,12 @@ func (m *Meeting) Find(ctx context.Context, connectionID string) (string, error)
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	return m.find(ctx, connectionID)
+	return t.find(ctx, connectionID)
 }
 
-func (m *Meeting) find(ctx context.Context, connectionID string) (string, error) {
-	out, err := m.DynamoDB.Query(ctx, &dynamodb.QueryInput{
-		TableName: &m.Table, IndexName: aws.String("connectionId"),
+func (t *Table) find(ctx context.Context, connectionID string) (string, error) {
+	out, err := t.DynamoDB.Query(ctx, &dynamodb.QueryInput{
+		TableName: &t.Name, IndexName: aws.String("connectionId"),
 		KeyConditionExpression:    aws.String("connectionId = :id"),
 		ExpressionAttributeValues: attributes(values{":id": connectionID}),
 	})
@@ -246,21 +246,21 @@ func (m *Meeting) find(ctx context.Context, connectionID string) (string, error)
 // item out of the table if the link was delivered: from then on the object
 // remembers. A connection that stands nowhere is no error: another took its
 // place, or Deliver met its end first.
-func (m *Meeting) Disconnect(ctx context.Context, connectionID string) error {
-	arn, err := m.Find(ctx, connectionID)
+func (t *Table) Disconnect(ctx context.Context, connectionID string) error {
+	arn, err := t.Find(ctx, connectionID)
 	if errors.Is(err, ErrUnknown) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return m.Leave(ctx, arn, connectionID)
+	return t.Leave(ctx, arn, connectionID)
 }
 
 // Leave is Disconnect for who knows the item, and takes back a Connect whose
 // client is refused after all.
-func (m *Meeting) Leave(ctx context.Context, arn, connectionID string) error {
-	_, err := m.leave(ctx, arn, connectionID)
+func (t *Table) Leave(ctx context.Context, arn, connectionID string) error {
+	_, err := t.leave(ctx, arn, connectionID)
 	if errors.Is(err, ErrUnknown) {
 		return nil
 	}
@@ -268,24 +268,24 @@ func (m *Meeting) Leave(ctx context.Context, arn, connectionID string) error {
 }
 
 // leave returns the item without that connection, or [ErrUnknown] when there is none.
-func (m *Meeting) leave(ctx context.Context, arn, connectionID string) (Item, error) {
+func (t *Table) leave(ctx context.Context, arn, connectionID string) (Item, error) {
 	mine := values{":id": connectionID, ":delivered": Delivered}
 	for {
 		// Guard 4: a late $disconnect must not take out the connection that came after.
 		// A $disconnect that overtook its $connect may find the connection only after
 		// both writes, hence the loop; it is written once, so there are two turns.
-		item, err := m.update(ctx, arn, noConnection, "connectionId = :id AND #status <> :delivered", mine)
+		item, err := t.update(ctx, arn, noConnection, "connectionId = :id AND #status <> :delivered", mine)
 		if !errors.Is(err, ErrUnknown) {
 			return item, err
 		}
-		err = m.remove(ctx, arn, "connectionId = :id AND #status = :delivered", mine)
+		err = t.remove(ctx, arn, "connectionId = :id AND #status = :delivered", mine)
 		if err == nil {
 			return Item{}, ErrUnknown
 		}
 		if !errors.Is(err, ErrUnknown) {
 			return Item{}, err
 		}
-		item, err = m.Current(ctx, arn)
+		item, err = t.Current(ctx, arn)
 		if err != nil || item.ConnectionID != connectionID {
 			return item, err
 		}
@@ -295,24 +295,24 @@ func (m *Meeting) leave(ctx context.Context, arn, connectionID string) (Item, er
 // Progress notes how many bytes of a segment, named by its first part, have been
 // copied, of the whole file if segment is 0. It returns the item, in which the
 // caller looks for Cancelled. total is the file's size, nil if unknown.
-func (m *Meeting) Progress(ctx context.Context, arn string, segment int32, copied int64, total *int64) (Item, error) {
+func (t *Table) Progress(ctx context.Context, arn string, segment int32, copied int64, total *int64) (Item, error) {
 	expression, v := "SET #copied = :copied", values{"#copied": copiedPrefix + strconv.Itoa(int(segment)), ":copied": copied}
 	if total != nil {
 		expression, v[":total"] = expression+", bytesTotal = :total", *total
 	}
 	// Never make an item, and never go back: a worker that was thought dead may still
 	// be writing.
-	item, err := m.update(ctx, arn, expression, "attribute_exists(executionArn) AND (attribute_not_exists(#copied) OR #copied < :copied)", v)
+	item, err := t.update(ctx, arn, expression, "attribute_exists(executionArn) AND (attribute_not_exists(#copied) OR #copied < :copied)", v)
 	if errors.Is(err, ErrUnknown) {
-		return m.Current(ctx, arn)
+		return t.Current(ctx, arn)
 	}
 	return item, err
 }
 
 // Uploading notes the multipart upload of a copy, for whoever looks at the item;
 // what has to be aborted is found by the object's key.
-func (m *Meeting) Uploading(ctx context.Context, arn, uploadID string) error {
-	_, err := m.update(ctx, arn, "SET uploadId = :id", running, values{":id": uploadID, ":copying": Copying, ":ready": Ready})
+func (t *Table) Uploading(ctx context.Context, arn, uploadID string) error {
+	_, err := t.update(ctx, arn, "SET uploadId = :id", running, values{":id": uploadID, ":copying": Copying, ":ready": Ready})
 	if errors.Is(err, ErrUnknown) {
 		return ErrEnded
 	}
@@ -320,8 +320,8 @@ func (m *Meeting) Uploading(ctx context.Context, arn, uploadID string) error {
 }
 
 // Due reports whether progress may be told again, by what item says.
-func (m *Meeting) Due(item Item) bool {
-	return item.AnnouncedAt <= m.now().UnixMilli()-announceEvery.Milliseconds()
+func (t *Table) Due(item Item) bool {
+	return item.AnnouncedAt <= t.now().UnixMilli()-announceEvery.Milliseconds()
 }
 
 // announceEvery is the time between two messages about progress, at least.
@@ -331,9 +331,9 @@ const announceEvery = time.Second
 // worker at a time and once a second, whatever number of them copy. It returns
 // the item as it was claimed, so that what is told never goes backwards, or
 // [ErrEnded] when it isn't this worker's turn or nobody listens.
-func (m *Meeting) Announce(ctx context.Context, arn string) (Item, error) {
-	now := m.now().UnixMilli()
-	item, err := m.update(ctx, arn, "SET announcedAt = :now",
+func (t *Table) Announce(ctx context.Context, arn string) (Item, error) {
+	now := t.now().UnixMilli()
+	item, err := t.update(ctx, arn, "SET announcedAt = :now",
 		"attribute_exists(connectionId) AND #status = :copying AND (attribute_not_exists(announcedAt) OR announcedAt <= :before)",
 		values{":now": now, ":before": now - announceEvery.Milliseconds(), ":copying": Copying})
 	if errors.Is(err, ErrUnknown) {
@@ -344,10 +344,10 @@ func (m *Meeting) Announce(ctx context.Context, arn string) (Item, error) {
 
 // Copied notes that the object is whole. A copy that was ended meanwhile stays
 // ended: [ErrEnded].
-func (m *Meeting) Copied(ctx context.Context, arn string, size int64) error {
-	_, err := m.update(ctx, arn, "SET #status = :ready, bytesCopied = :size, bytesTotal = :size, copiedAt = :now REMOVE uploadId",
+func (t *Table) Copied(ctx context.Context, arn string, size int64) error {
+	_, err := t.update(ctx, arn, "SET #status = :ready, bytesCopied = :size, bytesTotal = :size, copiedAt = :now REMOVE uploadId",
 		running+" AND attribute_not_exists(cancelled)",
-		values{":copying": Copying, ":ready": Ready, ":size": size, ":now": m.now().UnixMilli()})
+		values{":copying": Copying, ":ready": Ready, ":size": size, ":now": t.now().UnixMilli()})
 	if errors.Is(err, ErrUnknown) {
 		return ErrEnded
 	}
@@ -357,11 +357,11 @@ func (m *Meeting) Copied(ctx context.Context, arn string, size int64) error {
 // Cancel marks the item, which the copying workers see on their next Progress,
 // and fails the wait if there is one. [ErrEnded] when it is too late,
 // [ErrUnknown] when there is no item.
-func (m *Meeting) Cancel(ctx context.Context, arn string) error {
+func (t *Table) Cancel(ctx context.Context, arn string) error {
 	// Not after the end, where it would be a promise that nobody keeps.
-	item, err := m.update(ctx, arn, "SET cancelled = :true", running, values{":true": true, ":copying": Copying, ":ready": Ready})
+	item, err := t.update(ctx, arn, "SET cancelled = :true", running, values{":true": true, ":copying": Copying, ":ready": Ready})
 	if errors.Is(err, ErrUnknown) {
-		if _, err := m.Current(ctx, arn); err != nil {
+		if _, err := t.Current(ctx, arn); err != nil {
 			return err
 		}
 		return ErrEnded
@@ -370,12 +370,12 @@ func (m *Meeting) Cancel(ctx context.Context, arn string) error {
 		return err
 	}
 	// The wait's condition fails on the mark; a wait that was first has left its token here.
-	_, err = m.Tokens.SendTaskFailure(ctx, &sfn.SendTaskFailureInput{
+	_, err = t.Tokens.SendTaskFailure(ctx, &sfn.SendTaskFailureInput{
 		TaskToken: &item.TaskToken,
 		Error:     aws.String(string(failure.Cancelled)),
 		Cause:     aws.String("cancelled by the client"),
 	})
-	return m.answered(ctx, item, err)
+	return t.answered(ctx, item, err)
 }
 
 // Deliver posts the answer to the client that is here. Where on-connect started
@@ -386,12 +386,12 @@ func (m *Meeting) Cancel(ctx context.Context, arn string) error {
 //
 // Deliver returns nil once the client was answered, [ErrOpening] to be called
 // again in a second, after it has tried for some, [ErrGone] when nobody is there.
-func (m *Meeting) Deliver(ctx context.Context, arn string, fallback Connection, post func(context.Context, Item, Connection) error) error {
-	begun := m.now()
+func (t *Table) Deliver(ctx context.Context, arn string, fallback Connection, post func(context.Context, Item, Connection) error) error {
+	begun := t.now()
 	for try := 1; ; try++ {
-		err := m.deliver(ctx, arn, fallback, post)
+		err := t.deliver(ctx, arn, fallback, post)
 		// Where AWS is slow the tries are fewer: send-message has ten seconds.
-		if !errors.Is(err, ErrOpening) || try == openingTries || m.now().Sub(begun) > openingTries*openingPause {
+		if !errors.Is(err, ErrOpening) || try == openingTries || t.now().Sub(begun) > openingTries*openingPause {
 			return err
 		}
 		select {
@@ -404,13 +404,13 @@ func (m *Meeting) Deliver(ctx context.Context, arn string, fallback Connection, 
 
 // deliver is one try, which looks at the item anew: another connection may have
 // come in between.
-func (m *Meeting) deliver(ctx context.Context, arn string, fallback Connection, post func(context.Context, Item, Connection) error) error {
-	item, err := m.Current(ctx, arn)
+func (t *Table) deliver(ctx context.Context, arn string, fallback Connection, post func(context.Context, Item, Connection) error) error {
+	item, err := t.Current(ctx, arn)
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		return err
 	}
 	known := err == nil
-	if known && item.Cancelled && !item.Status.Ended() {
+	if known && item.Cancelling() {
 		return ErrGone // let the workflow look again: it finds the mark and ends
 	}
 	c, here := item.Connection()
@@ -444,7 +444,7 @@ func (m *Meeting) deliver(ctx context.Context, arn string, fallback Connection, 
 	}
 	if errors.Is(err, ErrGone) {
 		// Guard 2: API Gateway answers 410 as well until on-connect has returned.
-		if m.now().Sub(c.At) < Handshake {
+		if t.now().Sub(c.At) < Handshake {
 			return ErrOpening
 		}
 		if !known {
@@ -453,47 +453,47 @@ func (m *Meeting) deliver(ctx context.Context, arn string, fallback Connection, 
 		// Guard 3: take it out, so that the wait's condition holds again. If another
 		// connection took its place, that one is owed the answer. An item that was
 		// marked as delivered goes with it, as at a disconnect.
-		return toWhom(m.leave(ctx, arn, c.ID))
+		return toWhom(t.leave(ctx, arn, c.ID))
 	}
 	if err != nil || !known {
 		return err
 	}
-	if item.Status.Without() {
+	if item.Status.NoFile() {
 		return nil // told; the item stays for others who ask
 	}
-	return m.delivered(ctx, arn, c)
+	return t.delivered(ctx, arn, c)
 }
 
 // delivered marks the item, but only while there is a file: a cancel that was
 // accepted while the link was on its way is a promise that nothing is left, and
 // clean-up may have ended the item of an execution that was stopped.
-func (m *Meeting) delivered(ctx context.Context, arn string, c Connection) error {
+func (t *Table) delivered(ctx context.Context, arn string, c Connection) error {
 	v := values{":id": c.ID, ":ready": Ready, ":delivered": Delivered, ":expired": Expired}
 	if c.ID == Request {
 		// Nobody will close it, so the item goes at once, as it does at a disconnect.
-		err := m.remove(ctx, arn, "connectionId = :id AND "+fileKept, v)
+		err := t.remove(ctx, arn, "connectionId = :id AND "+fileKept, v)
 		if errors.Is(err, ErrUnknown) {
-			return m.again(ctx, arn)
+			return t.again(ctx, arn)
 		}
 		return err
 	}
-	_, err := m.update(ctx, arn, "SET #status = :delivered REMOVE taskToken", "connectionId = :id AND "+fileKept, v)
+	_, err := t.update(ctx, arn, "SET #status = :delivered REMOVE taskToken", "connectionId = :id AND "+fileKept, v)
 	if !errors.Is(err, ErrUnknown) {
 		return err
 	}
 	// The client took the link and closed before this write: the item would stay
 	// for nobody. But a connection that came in between is owed the link too.
 	delete(v, ":id")
-	err = m.remove(ctx, arn, "attribute_not_exists(connectionId) AND "+fileKept, v)
+	err = t.remove(ctx, arn, "attribute_not_exists(connectionId) AND "+fileKept, v)
 	if errors.Is(err, ErrUnknown) {
-		return m.again(ctx, arn)
+		return t.again(ctx, arn)
 	}
 	return err
 }
 
 // again says whether there is still somebody to answer after a condition failed.
-func (m *Meeting) again(ctx context.Context, arn string) error {
-	return toWhom(m.Current(ctx, arn))
+func (t *Table) again(ctx context.Context, arn string) error {
+	return toWhom(t.Current(ctx, arn))
 }
 
 // toWhom says what Deliver owes to the item as it is now.
@@ -503,7 +503,7 @@ func toWhom(item Item, err error) error {
 		return nil
 	case err != nil:
 		return err
-	case item.Cancelled && !item.Status.Ended(), item.ConnectionID == "":
+	case item.Cancelling(), item.ConnectionID == "":
 		return ErrGone
 	}
 	return ErrOpening
@@ -513,7 +513,7 @@ func toWhom(item Item, err error) error {
 // whether a client is here to be told now; one that comes later finds the
 // reason, since it writes its connection into the same item. An item that has
 // ended before stays as it was: [ErrEnded], with the item.
-func (m *Meeting) End(ctx context.Context, arn string, why *failure.Error) (Item, error) {
+func (t *Table) End(ctx context.Context, arn string, why *failure.Error) (Item, error) {
 	status := Failed
 	switch why.Code {
 	case failure.Cancelled:
@@ -521,10 +521,10 @@ func (m *Meeting) End(ctx context.Context, arn string, why *failure.Error) (Item
 	case failure.Expired:
 		status = Expired
 	}
-	item, err := m.update(ctx, arn, "SET #status = :status, failure = :why REMOVE taskToken, uploadId", running,
-		values{":status": status, ":why": Failure{why.Code, why.Message}, ":copying": Copying, ":ready": Ready})
+	item, err := t.update(ctx, arn, "SET #status = :status, failure = :why REMOVE taskToken, uploadId", running,
+		values{":status": status, ":why": why, ":copying": Copying, ":ready": Ready})
 	if errors.Is(err, ErrUnknown) {
-		if item, err = m.Current(ctx, arn); err == nil {
+		if item, err = t.Current(ctx, arn); err == nil {
 			err = ErrEnded
 		}
 	}
@@ -549,9 +549,9 @@ type values map[string]any
 // be applied twice without harm, and a condition that its own first application makes false
 // (a token or a connection taken out) is one whose failure the callers take for
 // "done", or look again.
-func (m *Meeting) update(ctx context.Context, arn, expression, condition string, v values) (Item, error) {
-	out, err := m.DynamoDB.UpdateItem(ctx, &dynamodb.UpdateItemInput{
-		TableName: &m.Table, Key: key(arn),
+func (t *Table) update(ctx context.Context, arn, expression, condition string, v values) (Item, error) {
+	out, err := t.DynamoDB.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: &t.Name, Key: key(arn),
 		UpdateExpression: &expression, ConditionExpression: &condition,
 		ExpressionAttributeNames:  names(expression+condition, v),
 		ExpressionAttributeValues: attributes(v),
@@ -567,9 +567,9 @@ func (m *Meeting) update(ctx context.Context, arn, expression, condition string,
 }
 
 // remove deletes the item; [ErrUnknown] when the condition does not hold.
-func (m *Meeting) remove(ctx context.Context, arn, condition string, v values) error {
-	_, err := m.DynamoDB.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-		TableName: &m.Table, Key: key(arn),
+func (t *Table) remove(ctx context.Context, arn, condition string, v values) error {
+	_, err := t.DynamoDB.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+		TableName: &t.Name, Key: key(arn),
 		ConditionExpression:       &condition,
 		ExpressionAttributeNames:  names(condition, v),
 		ExpressionAttributeValues: attributes(v),

@@ -58,7 +58,7 @@ import (
 
 // bench is a table, tokens and the package on them, where every call is made.
 type bench struct {
-	*meeting.Meeting
+	*meeting.Table
 	table  *table
 	tokens *tokens
 	// before, if set, is called before each call of the table, and may fail it.
@@ -67,7 +67,7 @@ type bench struct {
 
 func newBench() *bench {
 	b := &bench{table: &table{}, tokens: &tokens{}}
-	b.Meeting = &meeting.Meeting{Table: tableName, Tokens: b.tokens, DynamoDB: client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+	b.Table = &meeting.Table{Name: tableName, Tokens: b.tokens, DynamoDB: client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
 		f := none
 		if b.before != nil {
 			f = b.before(operation, string(body))
@@ -159,7 +159,7 @@ var (
 func TestCreate(t *testing.T) {
 	scenes(t, map[string]func(*testing.T, *bench){
 		"new": func(t *testing.T, b *bench) {
-			wants(t, b.Create(ctx, arn, "a%20b", "q=%26", "hash", "192.0.2.1"), nil)
+			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a%20b", Query: "q=%26", TicketHash: "hash", AskedBy: "192.0.2.1"}), nil)
 			got, err := b.Current(ctx, arn)
 			want := meeting.Item{ExecutionARN: arn, Status: meeting.Copying, Path: "a%20b", Query: "q=%26", TicketHash: "hash", AskedBy: "192.0.2.1",
 				ExpiresAt: time.Now().Add(meeting.ItemLife).Unix()}
@@ -168,8 +168,8 @@ func TestCreate(t *testing.T) {
 			}
 		},
 		"twice": func(t *testing.T, b *bench) {
-			wants(t, b.Create(ctx, arn, "a", "", "", ""), nil)
-			if err := b.Create(ctx, arn, "b", "", "", ""); err == nil {
+			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a"}), nil)
+			if err := b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "b"}); err == nil {
 				t.Error("got no error for a second item under the name")
 			}
 			if i, _ := b.Current(ctx, arn); i.Path != "a" {
@@ -177,7 +177,7 @@ func TestCreate(t *testing.T) {
 			}
 		},
 		"discarded": func(t *testing.T, b *bench) {
-			wants(t, b.Create(ctx, arn, "a", "", "", ""), nil)
+			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a"}), nil)
 			wants(t, b.Discard(ctx, arn), nil)
 			b.is(t, "", "", "")
 			wants(t, b.Discard(ctx, arn), meeting.ErrUnknown)
@@ -575,7 +575,7 @@ func TestEnd(t *testing.T) {
 			b.given(from, "c1", "token")
 			i, err := b.End(ctx, arn, failure.New(code, "why"))
 			wants(t, err, nil)
-			if i.Failure == nil || *i.Failure != (meeting.Failure{Code: code, Message: "why"}) || i.ConnectionID != "c1" {
+			if i.Failure == nil || *i.Failure != (failure.Error{Code: code, Message: "why"}) || i.ConnectionID != "c1" {
 				t.Errorf("%s: got %+v", code, i)
 			}
 			b.is(t, want, "c1", "")
@@ -670,7 +670,7 @@ func TestLostReplies(t *testing.T) {
 	scenes(t, map[string]func(*testing.T, *bench){
 		"create": func(t *testing.T, b *bench) {
 			b.loses("PutItem", "")
-			wants(t, b.Create(ctx, arn, "a", "q=1", "", "192.0.2.1"), nil)
+			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a", Query: "q=1", AskedBy: "192.0.2.1"}), nil)
 			b.is(t, meeting.Copying, "", "")
 		},
 		"connect": func(t *testing.T, b *bench) {
@@ -935,7 +935,7 @@ func TestClientThatKeepsComing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(int) int { return 0 })
 		defer w.finally()
-		if err := w.m.Create(context.WithValue(ctx, processKey{}, w.alone()), arn, "report", "", "", ""); err != nil {
+		if err := w.m.Create(context.WithValue(ctx, processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}); err != nil {
 			t.Fatal(err)
 		}
 		w.start(context.Background(), "workflow", w.workflow)

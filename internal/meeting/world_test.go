@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,8 +14,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-lambda-go/lambda/messages"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"async-download/internal/download"
 	"async-download/internal/failure"
+	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/metric"
+	"async-download/internal/socket"
 )
 
 // A world is one download with all that takes part in it: the two state machines
@@ -25,9 +33,8 @@ import (
 // function killed) is the director's too. Time is testing/synctest's and passes
 // when the director lets it.
 //
-// The Lambdas' own few lines around the verbs are written down here once more
-// (fetch, finish, sendMessage, onConnect, executions, cleanUp), without S3, links
-// and logs.
+// The Lambdas are the use cases of package download, as deployed; only fetch is
+// written down here again, without its copying.
 type world struct {
 	report
 	choose func(n int) int
@@ -36,7 +43,9 @@ type world struct {
 
 	table  table
 	tokens tokens
-	m      *meeting.Meeting
+	m      *meeting.Table
+	// download has the use cases, of which the Lambdas are thin wrappers.
+	download *download.Protocol
 
 	ctx  context.Context // of everything; done when the history is over
 	over context.CancelFunc
@@ -48,11 +57,11 @@ type world struct {
 
 	object    bool // there is a file in S3
 	copyFails bool
-	sockets   []*socket
-	last      *socket // the connection written last: it is owed the answer
-	links     int     // how often a link was given to somebody
-	accepted  bool    // a cancel was answered with 202
-	served    int     // requests that have their answer
+	sockets   []*clientSocket
+	last      *clientSocket // the connection written last: it is owed the answer
+	links     int           // how often a link was given to somebody
+	accepted  bool          // a cancel was answered with 202
+	served    int           // requests that have their answer
 	asked     int
 
 	faulty bool // some call was not done at once and well
@@ -85,7 +94,7 @@ type invocation struct {
 	killed bool
 }
 
-type socket struct {
+type clientSocket struct {
 	id     string
 	state  string // opening, open, closed, refused
 	link   int
@@ -93,7 +102,7 @@ type socket struct {
 	silent bool
 }
 
-func (s *socket) told() bool { return s.link+s.why > 0 }
+func (s *clientSocket) told() bool { return s.link+s.why > 0 }
 
 type (
 	processKey    struct{}
@@ -105,6 +114,7 @@ var errKilled = errors.New("the function was killed")
 const (
 	clientTimeout = time.Hour
 	name          = "0123456789abcdef0123456789abcdef"
+	machineARN    = "arn:aws:states:eu-central-1:123456789012:stateMachine:download"
 	arn           = "arn:aws:states:eu-central-1:123456789012:execution:download:" + name
 )
 
@@ -114,13 +124,17 @@ func newWorld(r report, choose func(int) int) *world {
 	w.tokens.pass = func(ctx context.Context, operation string) fault {
 		return w.gate(ctx, operation, false, lost, throttled)
 	}
-	w.m = &meeting.Meeting{Table: tableName, Tokens: &w.tokens, DynamoDB: client(w.send)}
+	w.m = &meeting.Table{Name: tableName, Tokens: &w.tokens, DynamoDB: client(w.send)}
+	w.download = &download.Protocol{
+		Table: w.m, Metrics: &metric.Recorder{Out: io.Discard}, StateMachine: machineARN,
+		Objects: w, Discard: w.discard, Executions: w, Socket: w,
+	}
 	w.table.changed = func(before, after item) {
 		id, _ := after[indexName]["S"].(string)
 		if id != "" && id != meeting.Request && (!equal(before[indexName], after[indexName]) || !equal(before["connectedAt"], after["connectedAt"])) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.last = w.socket(id)
+			w.last = w.client(id)
 		}
 	}
 	return w
@@ -415,7 +429,7 @@ func (w *world) deliver(ctx context.Context, d map[string]any) (string, *mistake
 func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *mistake) {
 	cancelled := &mistake{"CANCELLED", ""}
 	item, err := w.m.Current(ctx, arn)
-	if errors.Is(err, meeting.ErrUnknown) || err == nil && (item.Cancelled || item.Status.Ended()) {
+	if errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped() {
 		return nil, cancelled
 	}
 	if err == nil {
@@ -432,7 +446,7 @@ func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *m
 		if err != nil {
 			return nil, &mistake{"INTERNAL", ""}
 		}
-		if item.Cancelled || item.Status.Ended() {
+		if item.Stopped() {
 			return nil, cancelled
 		}
 		if _, err = w.m.Announce(ctx, arn); errors.Is(err, meeting.ErrEnded) {
@@ -469,73 +483,104 @@ func (w *world) kept() bool {
 	return w.object
 }
 
+// finish is the failure half of functions/finish.
 func (w *world) finish(ctx context.Context, payload map[string]any) (map[string]any, *mistake) {
 	f := payload["failure"].(map[string]any)
-	why := failure.FromStepFunctions(f["Error"].(string), f["Cause"].(string))
-	item, err := w.m.End(ctx, arn, why)
-	if errors.Is(err, meeting.ErrEnded) && item.Failure != nil {
-		why, err = failure.New(item.Failure.Code, "%s", item.Failure.Message), nil
-	}
-	if err != nil && !errors.Is(err, meeting.ErrUnknown) && !errors.Is(err, meeting.ErrEnded) {
-		return nil, &mistake{"INTERNAL", ""}
-	}
-	if w.gate(ctx, "DeleteObject", false) == killed {
-		return nil, nil
-	}
-	w.keep(false)
-	_, connected := item.Connection()
-	return map[string]any{"code": string(why.Code), "message": why.Message, "connected": connected}, nil
+	noted, err := w.download.NoteFailure(ctx, arn, failure.FromStepFunctions(f["Error"].(string), f["Cause"].(string)))
+	return asState(noted, failure.ToStepFunctions(err))
 }
 
 func (w *world) sendMessage(ctx context.Context, payload map[string]any) (map[string]any, *mistake) {
 	var d meeting.Delivery
-	text, err := json.Marshal(payload)
+	convert(payload, &d)
+	err := w.download.Deliver(ctx, d)
+	return asState(struct{}{}, download.ToStepFunctions(err))
+}
+
+// asState returns a function's answer as its state sees it.
+func asState(answer any, err error) (map[string]any, *mistake) {
+	if err != nil {
+		return nil, &mistake{err.(messages.InvokeResponse_Error).Type, ""}
+	}
+	var out map[string]any
+	convert(answer, &out)
+	return out, nil
+}
+
+// convert passes a value on as JSON.
+func convert(from, to any) {
+	text, err := json.Marshal(from)
 	if err == nil {
-		err = json.Unmarshal(text, &d)
+		err = json.Unmarshal(text, to)
 	}
 	if err != nil {
 		panic(err)
 	}
-	var fallback meeting.Connection
-	if d.Connection != nil {
-		fallback = *d.Connection
-	}
-	err = w.m.Deliver(ctx, d.ExecutionARN, fallback, w.post)
-	if err == nil && w.requested() {
-		w.mu.Lock()
-		w.links++ // the one who asked has it
-		w.mu.Unlock()
-	}
-	switch {
-	case err == nil:
-		return map[string]any{}, nil
-	case errors.Is(err, meeting.ErrOpening):
-		return nil, &mistake{"ConnectionOpening", ""}
-	case errors.Is(err, meeting.ErrGone):
-		return nil, &mistake{"ConnectionGone", ""}
-	}
-	return nil, &mistake{"INTERNAL", ""}
 }
 
-func (w *world) requested() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.asked > 0
+// ---- what the use cases call, beside the table and the tokens
+
+// TicketHash is for [download.Objects].
+func (w *world) TicketHash(context.Context, string) (string, error) {
+	if !w.kept() {
+		return "", errNoFile
+	}
+	return "", nil
 }
 
-func (w *world) post(ctx context.Context, i meeting.Item, c meeting.Connection) error {
+// Sign is for [download.Objects].
+func (w *world) Sign(context.Context, string) (link.Link, error) {
+	if !w.kept() {
+		return link.Link{}, errNoFile
+	}
+	return link.Link{URL: "https://link", Size: 2}, nil
+}
+
+var errNoFile = failure.New(failure.Expired, "no file")
+
+// discard is for [download.Protocol.Discard].
+func (w *world) discard(ctx context.Context, _ string) error {
+	if f := w.gate(ctx, "DeleteObject", false, throttled); f != none {
+		return errors.New("delete object: " + [...]string{throttled: "SlowDown", killed: "killed"}[f])
+	}
+	w.keep(false)
+	return nil
+}
+
+// StartExecution is for [download.Executions]: it starts a delivery.
+func (w *world) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
+	f := w.gate(ctx, "StartExecution deliver", false, lost, throttled)
+	if f == throttled || f == killed {
+		return nil, errors.New("Rate exceeded")
+	}
+	var d map[string]any
+	if err := json.Unmarshal([]byte(*in.Input), &d); err != nil {
+		panic(err)
+	}
+	for range 1 + int(f) { // without a name, a call that is repeated starts another one
+		w.start(ctx, "deliver", func(ctx context.Context) { w.deliver(ctx, d) })
+	}
+	return &sfn.StartExecutionOutput{}, nil
+}
+
+// Post is for [download.Socket].
+func (w *world) Post(ctx context.Context, c meeting.Connection, e socket.Event) error {
+	text := string(e.In(c.Format))
+	if text == "" {
+		return nil // progress, which isn't said in plain text
+	}
 	f := w.gate(ctx, "PostToConnection "+c.ID, false, lost, throttled)
 	if f == killed || f == throttled {
 		return errors.New("post to connection: Rate exceeded")
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.socket(c.ID)
+	s := w.client(c.ID)
 	if s.state != "open" {
 		w.note("post to %s: 410, it is %s", c.ID, s.state)
 		return meeting.ErrGone
 	}
-	if i.Status.Without() || !w.object {
+	if strings.HasPrefix(text, "error: ") {
 		s.why++
 	} else {
 		s.link++
@@ -548,8 +593,10 @@ func (w *world) post(ctx context.Context, i meeting.Item, c meeting.Connection) 
 	return nil
 }
 
-func (w *world) socket(id string) *socket {
-	i := slices.IndexFunc(w.sockets, func(s *socket) bool { return s.id == id })
+// ---- the clients
+
+func (w *world) client(id string) *clientSocket {
+	i := slices.IndexFunc(w.sockets, func(s *clientSocket) bool { return s.id == id })
 	if i < 0 {
 		panic("no connection " + id)
 	}
@@ -557,9 +604,9 @@ func (w *world) socket(id string) *socket {
 }
 
 // connect is a client that opens a socket.
-func (w *world) connect() *socket {
+func (w *world) connect() *clientSocket {
 	w.mu.Lock()
-	s := &socket{id: fmt.Sprintf("c%d", len(w.sockets)+1), state: "opening"}
+	s := &clientSocket{id: fmt.Sprintf("c%d", len(w.sockets)+1), state: "opening"}
 	w.sockets = append(w.sockets, s)
 	w.note("client: opens %s", s.id)
 	w.mu.Unlock()
@@ -581,48 +628,18 @@ func (w *world) connect() *socket {
 	return s
 }
 
-func (w *world) onConnect(ctx context.Context, s *socket) error {
-	if _, err := w.m.Current(ctx, arn); errors.Is(err, meeting.ErrUnknown) {
-		if !w.kept() {
-			return errors.New("403")
-		}
-	} else if err != nil {
-		return err
-	}
-	c := meeting.Connection{ID: s.id, At: time.Now()}
-	item, err := w.m.Connect(ctx, arn, c)
-	known := !errors.Is(err, meeting.ErrUnknown)
-	if known && err != nil {
-		return err
-	}
-	if !known {
+func (w *world) onConnect(ctx context.Context, s *clientSocket) error {
+	item, err := w.download.Connect(ctx, arn, "", meeting.Connection{ID: s.id, At: time.Now()})
+	if err == nil && item.ExecutionARN == "" {
 		w.mu.Lock()
-		w.last = s
+		w.last = s // it is in no item, and has a delivery of its own
 		w.mu.Unlock()
 	}
-	if !known || item.Status.Ended() {
-		switch f := w.gate(ctx, "StartExecution deliver", false, lost, throttled); f {
-		case none, lost:
-			text, err := json.Marshal(meeting.Delivery{ExecutionARN: arn, Connection: &c})
-			if err != nil {
-				return err
-			}
-			var d map[string]any
-			if err := json.Unmarshal(text, &d); err != nil {
-				return err
-			}
-			for range 1 + int(f) { // without a name, a call that is repeated starts another one
-				w.start(ctx, "deliver", func(ctx context.Context) { w.deliver(ctx, d) })
-			}
-		default:
-			return errors.Join(errors.New("start delivery"), w.m.Leave(ctx, arn, s.id))
-		}
-	}
-	return nil
+	return err
 }
 
 // drop closes a socket; $disconnect comes some time, or never.
-func (w *world) drop(s *socket, never bool) {
+func (w *world) drop(s *clientSocket, never bool) {
 	w.mu.Lock()
 	s.state, s.silent = "closed", never
 	w.note("client: closes %s, never told: %v", s.id, never)
@@ -649,21 +666,18 @@ func (w *world) request() {
 		for {
 			answered := false
 			err := lambda(ctx, 29*time.Second, func(ctx context.Context) error {
-				i, err := w.m.Current(ctx, arn)
-				switch {
-				case errors.Is(err, meeting.ErrUnknown):
+				state, err := w.download.Status(ctx, name, "")
+				if code := failure.CodeOf(err); code == failure.NotFound || code == failure.Expired {
 					answered = true
 					return nil
-				case err != nil:
-					return err
-				case i.Status == meeting.Ready:
-					_, err = w.m.Connect(ctx, arn, meeting.Connection{ID: meeting.Request, At: time.Now()})
-					if err != nil && !errors.Is(err, meeting.ErrUnknown) {
-						return err
-					}
 				}
-				answered = i.Status != meeting.Copying
-				return nil
+				if err == nil && state.Link != nil {
+					w.mu.Lock()
+					w.links++
+					w.mu.Unlock()
+				}
+				answered = err == nil && state.Status != meeting.Copying
+				return err
 			})
 			if ctx.Err() != nil {
 				return
@@ -684,12 +698,15 @@ func (w *world) request() {
 func (w *world) cancel() {
 	w.start(context.Background(), "executions DELETE", func(ctx context.Context) {
 		for {
-			err := lambda(ctx, 29*time.Second, func(ctx context.Context) error { return w.m.Cancel(ctx, arn) })
+			err := lambda(ctx, 29*time.Second, func(ctx context.Context) error {
+				_, err := w.download.Cancel(ctx, name, "")
+				return err
+			})
 			w.mu.Lock()
 			w.note("executions: DELETE: %v", err)
 			w.accepted = w.accepted || err == nil
 			w.mu.Unlock()
-			if ctx.Err() != nil || err == nil || errors.Is(err, meeting.ErrEnded) || errors.Is(err, meeting.ErrUnknown) {
+			if code := failure.CodeOf(err); ctx.Err() != nil || err == nil || code == failure.Conflict || code == failure.NotFound {
 				return
 			}
 			time.Sleep(2 * time.Second)
@@ -699,43 +716,16 @@ func (w *world) cancel() {
 
 // cleanUp is called by EventBridge, and again when it fails.
 func (w *world) cleanUp(ctx context.Context, status string, no *mistake) {
+	broken := download.Broken{ExecutionARN: arn, Status: status}
+	if no != nil {
+		broken.Error, broken.Cause = no.name, no.cause
+	}
 	w.gate(ctx, "Execution Status Change", false)
 	for range 6 {
-		err := lambda(ctx, time.Minute, func(ctx context.Context) error {
-			i, err := w.m.Current(ctx, arn)
-			if err != nil {
-				return err
-			}
-			why := failure.New(failure.Cancelled, "stopped")
-			switch {
-			case status == "ABORTED" || i.Cancelled:
-			case i.Status == meeting.Ready:
-				why = failure.New(failure.Expired, "ended before a client came")
-			default:
-				why = failure.FromStepFunctions(no.name, no.cause)
-			}
-			i, err = w.m.End(ctx, arn, why)
-			ended := errors.Is(err, meeting.ErrEnded)
-			if err != nil && !ended {
-				return err
-			}
-			// Ended before: by the workflow, which has told the client unless it was
-			// stopped in between; or by this function, whose reply was lost.
-			own := i.Status == meeting.Expired && i.Failure != nil
-			if _, here := i.Connection(); here && (!ended || status == "ABORTED" || own) {
-				if w.gate(ctx, "StartExecution deliver", false) == killed {
-					return errKilled
-				}
-				w.start(ctx, "deliver", func(ctx context.Context) { w.deliver(ctx, map[string]any{"executionArn": arn}) })
-			}
-			if i.Status.Without() {
-				w.keep(false)
-				time.Sleep(15 * time.Second) // a worker may still be at it
-				w.keep(false)
-			}
-			return nil
-		})
-		if err == nil || errors.Is(err, meeting.ErrUnknown) {
+		if lambda(ctx, time.Minute, func(ctx context.Context) error {
+			_, err := w.download.CleanUp(ctx, broken)
+			return err
+		}) == nil {
 			return
 		}
 		time.Sleep(time.Minute)
@@ -870,10 +860,10 @@ func (w *world) judge() {
 	if end == "" && wait == "" {
 		wrong("the execution neither waits nor has ended")
 	}
-	var there *socket
+	var there *clientSocket
 	if connection != "" && connection != meeting.Request {
 		w.mu.Lock()
-		there = w.socket(connection)
+		there = w.client(connection)
 		w.mu.Unlock()
 	}
 	gone := there == nil || there.state == "refused" || there.silent
@@ -900,7 +890,7 @@ func (w *world) judge() {
 	if served != asked {
 		wrong("%d of %d requests were answered", served, asked)
 	}
-	if status.Without() && object {
+	if status.NoFile() && object {
 		wrong("%s, and there is a file", status)
 	}
 	if status == meeting.Delivered && (!object || gone && connection == "") {

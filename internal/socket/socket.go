@@ -21,6 +21,14 @@ import (
 // plain text.
 const JSON = "json"
 
+// Format returns the format that a client asked for: [JSON], or "" for plain text.
+func Format(asked string) string {
+	if asked == JSON {
+		return JSON
+	}
+	return ""
+}
+
 // Event is a message to a client.
 type Event struct {
 	text  string

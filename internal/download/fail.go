@@ -1,0 +1,51 @@
+package download
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"async-download/internal/execution"
+	"async-download/internal/failure"
+	"async-download/internal/link"
+	"async-download/internal/meeting"
+	"async-download/internal/metric"
+)
+
+// discardTimeout is how long NoteFailure may take to leave nothing behind, well
+// within the 120 s of its state; clean-up has more time.
+const discardTimeout = time.Minute
+
+// Noted is a failure as the item has it.
+type Noted struct {
+	Code      failure.Code `json:"code"`
+	Message   string       `json:"message"`
+	Connected bool         `json:"connected"` // whether a client is here to be notified
+}
+
+// NoteFailure ends the download with this ARN because of why, and leaves nothing
+// of the copy. It needs Table, Discard and Metrics. If the download has ended
+// before, the reason is the one noted then.
+//
+// The reason is noted first: workers that still copy see it in the item and stop,
+// and a client that comes now finds it.
+func (p *Protocol) NoteFailure(ctx context.Context, arn string, why *failure.Error) (Noted, error) {
+	item, err := p.Table.End(ctx, arn, why)
+	if errors.Is(err, meeting.ErrEnded) && item.Failure != nil { // by an earlier try of this call
+		why = item.Failure
+	}
+	if err != nil && !errors.Is(err, meeting.ErrUnknown) && !errors.Is(err, meeting.ErrEnded) {
+		return Noted{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
+	defer cancel()
+	if err := p.Discard(ctx, link.Key(execution.NameOf(arn))); err != nil {
+		// The client is notified all the same; clean-up tries again when the execution
+		// has ended.
+		slog.ErrorContext(ctx, "not discarded", "execution", execution.NameOf(arn), "error", failure.As(err))
+		p.count(arn, map[metric.Name]float64{metric.NotDiscarded: 1})
+	}
+	_, connected := item.Connection()
+	return Noted{why.Code, why.Message, connected}, nil
+}

@@ -1,0 +1,57 @@
+package download
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"async-download/internal/failure"
+	"async-download/internal/meeting"
+	"async-download/internal/socket"
+)
+
+var errNoAction = failure.New(failure.NotFound, `no such action; there are {"action":"cancel"} and {"action":"ping"}`)
+
+// Message does what a client asks for on its socket: {"action":"cancel"} cancels
+// the download, {"action":"ping"} keeps the socket from being idle. It needs Table
+// (with Tokens) and Socket.
+//
+// It returns the ARN of the client's execution, "" if it isn't known, and what the
+// client was answered if its message couldn't be followed: refused is nil for one
+// that was. A client that is gone by then is no error.
+func (p *Protocol) Message(ctx context.Context, connectionID, body string) (arn string, refused *failure.Error, err error) {
+	var message struct {
+		Action string `json:"action"`
+	}
+	if json.Unmarshal([]byte(body), &message) == nil && message.Action == "ping" {
+		return "", nil, nil
+	}
+	// The client of an execution that has ended and gone is in no item.
+	c := meeting.Connection{ID: connectionID}
+	arn, err = p.Table.Find(ctx, connectionID)
+	if err != nil && !errors.Is(err, meeting.ErrUnknown) {
+		return "", nil, err
+	}
+	if arn != "" {
+		if item, err := p.Table.Current(ctx, arn); err == nil && item.ConnectionID == connectionID {
+			c.Format = item.Format
+		}
+	}
+	refused = errNoAction
+	if message.Action == "cancel" {
+		err := error(errTooLate)
+		if arn != "" {
+			err = p.cancel(ctx, arn)
+		}
+		if err == nil {
+			return arn, nil, nil // the workflow notifies the client when it has ended
+		}
+		if !errors.As(err, &refused) {
+			return arn, nil, err
+		}
+	}
+	if err := p.Socket.Post(ctx, c, socket.Refused(refused)); err != nil && !errors.Is(err, meeting.ErrGone) {
+		return arn, refused, err
+	}
+	return arn, refused, nil
+}

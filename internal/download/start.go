@@ -1,0 +1,108 @@
+package download
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+	"github.com/aws/smithy-go"
+
+	"async-download/internal/execution"
+	"async-download/internal/failure"
+	"async-download/internal/meeting"
+	"async-download/internal/metric"
+	"async-download/internal/origin"
+	"async-download/internal/ticket"
+)
+
+// Starter starts downloads. Its Protocol needs Table, Executions, StateMachine,
+// RequireTicket and Metrics.
+type Starter struct {
+	Protocol
+	Origin       *url.URL // base of what may be asked for
+	AllowedPaths []string // prefixes of paths that may be asked for; none: any
+	Input        Input
+}
+
+// Input is the execution's input: the two numbers its states read.
+type Input struct {
+	ClientTimeoutSeconds  int64 `json:"clientTimeoutSeconds"`
+	MaxConcurrentSegments int64 `json:"maxConcurrentSegments"`
+}
+
+// Request is what a caller asks for.
+type Request struct {
+	Path    string // below the origin's base, percent-encoded as the client sent it
+	Query   string // encoded
+	AskedBy string // the caller's address and principal, for the audit line
+}
+
+// Started is a download that has begun.
+type Started struct {
+	Name         string // of the execution
+	ExecutionARN string
+	Ticket       string // returned this once; "" where none is required
+}
+
+// Start writes the item of a new download and starts the execution that copies
+// the file. The error is [failure.InvalidPath] for a path that the origin must not
+// be asked for and [failure.Throttled] where AWS is too busy.
+func (s *Starter) Start(ctx context.Context, r Request) (Started, error) {
+	if _, err := origin.Join(s.Origin, s.AllowedPaths, r.Path, r.Query); err != nil {
+		return Started{}, err
+	}
+	started := Started{Name: execution.NewName()}
+	started.ExecutionARN = execution.ARN(s.StateMachine, started.Name)
+	item := meeting.Item{ExecutionARN: started.ExecutionARN, Path: r.Path, Query: r.Query, AskedBy: r.AskedBy}
+	if s.RequireTicket {
+		started.Ticket, item.TicketHash = ticket.New()
+	}
+	if err := s.Table.Create(ctx, item); err != nil {
+		return Started{}, throttled(err)
+	}
+	if err := s.startExecution(ctx, started.Name); err != nil {
+		return Started{}, errors.Join(throttled(err), s.Table.Discard(ctx, started.ExecutionARN))
+	}
+	s.Metrics.Record(metric.Line{
+		Message: "started", Execution: started.Name, Values: map[metric.Name]float64{metric.Started: 1},
+		About: map[string]any{"path": r.Path, "askedBy": r.AskedBy},
+	})
+	return started, nil
+}
+
+func (s *Starter) startExecution(ctx context.Context, name string) error {
+	input, err := json.Marshal(s.Input)
+	if err != nil {
+		return fmt.Errorf("encode input: %w", err)
+	}
+	_, err = s.Executions.StartExecution(ctx, &sfn.StartExecutionInput{
+		StateMachineArn: &s.StateMachine, Name: &name, Input: aws.String(string(input)),
+	})
+	// A call repeated after a lost reply has the same name and input, which Step
+	// Functions takes for the same execution while that runs. One that has ended
+	// already, as when the origin answers 404, exists: nobody else has its name.
+	// https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
+	var exists *sfntypes.ExecutionAlreadyExists
+	if err != nil && !errors.As(err, &exists) {
+		return fmt.Errorf("start execution: %w", err)
+	}
+	return nil
+}
+
+// throttled turns the throttling of an AWS API into a failure that asks the client
+// to try again.
+func throttled(err error) error {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		switch api.ErrorCode() {
+		case "ThrottlingException", "RequestLimitExceeded", "ProvisionedThroughputExceededException", "ExecutionLimitExceeded", "TooManyRequestsException":
+			return failure.Wrap(err, failure.Throttled, "too many downloads are being started; try again in a second")
+		}
+	}
+	return err
+}

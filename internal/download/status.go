@@ -1,0 +1,105 @@
+package download
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"async-download/internal/execution"
+	"async-download/internal/failure"
+	"async-download/internal/link"
+	"async-download/internal/meeting"
+	"async-download/internal/metric"
+)
+
+// State is the status of a download. It has a link exactly when Status is READY.
+type State struct {
+	Status      meeting.Status `json:"status"` // COPYING, READY, FAILED or CANCELLED
+	BytesCopied int64          `json:"bytesCopied"`
+	BytesTotal  *int64         `json:"bytesTotal"`      // null: not known
+	Error       *failure.Error `json:"error,omitempty"` // why there is no file
+	*link.Link
+}
+
+// Status returns the status of the download called name, with a fresh link if the
+// file is ready. It needs Table (with Tokens), Objects, StateMachine, RequireTicket
+// and Metrics.
+//
+// The error is [failure.NotFound] for a name or a ticket that is wrong, and
+// [failure.Expired] where the item remains and its file is gone.
+func (p *Protocol) Status(ctx context.Context, name, secret string) (State, error) {
+	if !execution.IsName(name) {
+		return State{}, failure.New(failure.NotFound, "an execution's name is 32 hexadecimal digits")
+	}
+	item, _, err := p.find(ctx, name, secret)
+	switch {
+	case err != nil:
+		return State{}, err
+	case item.Status.NoFile():
+		return state(item, item.Status, item.Failure), nil
+	case item.Cancelling():
+		return cancelled(item), nil
+	case item.Status == meeting.Copying:
+		return state(item, item.Status, nil), nil
+	}
+	l, err := p.Objects.Sign(ctx, name)
+	if err != nil {
+		return State{}, err
+	}
+	if item.Status == meeting.Ready {
+		// A caller that gets the link here is a client that came: the execution need
+		// not wait for another.
+		now, err := p.Table.Connect(ctx, item.ExecutionARN, meeting.Connection{ID: meeting.Request, At: time.Now()})
+		if err != nil && !errors.Is(err, meeting.ErrUnknown) {
+			return State{}, err
+		}
+		if err == nil && now.Cancelling() {
+			return cancelled(now), nil
+		}
+		if err == nil && item.ConnectionID != meeting.Request { // for the first time, and to no socket
+			p.ended(metric.Delivered, item, "", time.Now())
+		}
+	}
+	return State{Status: meeting.Ready, BytesCopied: l.Size, BytesTotal: &l.Size, Link: &l}, nil
+}
+
+// Cancel stops the download called name and returns its status. It needs Table
+// (with Tokens), Objects, StateMachine and RequireTicket. The error is
+// [failure.NotFound] as for Status and [failure.Conflict] after the end.
+func (p *Protocol) Cancel(ctx context.Context, name, secret string) (State, error) {
+	if !execution.IsName(name) {
+		return State{}, failure.New(failure.NotFound, "an execution's name is 32 hexadecimal digits")
+	}
+	item, known, err := p.find(ctx, name, secret)
+	if err != nil {
+		return State{}, err
+	}
+	if !known {
+		return State{}, errTooLate
+	}
+	if err := p.cancel(ctx, item.ExecutionARN); err != nil {
+		return State{}, err
+	}
+	return cancelled(item), nil
+}
+
+// errTooLate is the answer to a cancel after the end.
+var errTooLate = failure.New(failure.Conflict, "the download has ended; there is nothing to cancel")
+
+func (p *Protocol) cancel(ctx context.Context, arn string) error {
+	err := p.Table.Cancel(ctx, arn)
+	if errors.Is(err, meeting.ErrEnded) || errors.Is(err, meeting.ErrUnknown) {
+		return errTooLate
+	}
+	return err
+}
+
+// cancelled is the state of a download whose cancel was accepted: the workflow
+// has yet to end it, and its file, if there is one, goes.
+func cancelled(item meeting.Item) State {
+	return state(item, meeting.Cancelled, failure.ErrCancelled)
+}
+
+func state(item meeting.Item, status meeting.Status, why *failure.Error) State {
+	return State{Status: status, BytesCopied: item.Copied(), BytesTotal: item.BytesTotal, Error: why}
+}
