@@ -12,7 +12,10 @@ test: ## everything CI runs, set-up included
 	@bash scripts/test.sh
 
 check: ## the quick part of the tests: format, vet, lint, template, state machines, unit tests
-	@bash scripts/check.sh
+	@QUICK=1 bash scripts/test.sh go template
+
+unit: ## Go tests that need nothing but Go
+	go test ./asl ./events ./functions/... ./internal/... ./cmd/...
 
 docs: ## generate the reference tables, docs/parameters.md and docs/states.md
 	@bash scripts/setup.sh venv
@@ -31,7 +34,7 @@ down: ## stop the local stack
 bench: ## measure the copier against other tools
 	go run ./scripts/bench
 
-load: ## load test; against the local stack or, with API_URL set, that one
+load: ## load test of the stack of API_URL (source .local/env), else of a local stack of its own
 	@bash scripts/load.sh
 
 deploy: ## build and deploy to AWS, asking for the parameters (sam deploy --guided)
@@ -43,4 +46,4 @@ destroy: ## empty the stack's bucket and delete the stack; STACK_NAME=… YES=1
 clean: down ## stop the local stack and remove all that was built or installed
 	rm -rf .local .aws-sam bin scripts/__pycache__ scripts/local/__pycache__
 
-.PHONY: help demo test check docs build up down bench load deploy destroy clean
+.PHONY: help demo test check unit docs build up down bench load deploy destroy clean

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs into .local/ what the local stack needs, once: setup.sh [venv|check|checkov|wscat]…. Nothing outside this
+# Installs into .local/ what the local stack needs, once: setup.sh [venv|check|checkov|deploy|wscat]…. Nothing outside this
 # folder is touched, except the caches that pip, npm and go keep in the home folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,30 +12,44 @@ have=$(GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//; s/[^0-9.].*//')
 command -v python3 >/dev/null || die "Python 3 is not installed"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || die "Python 3.10 or newer is needed, this is $(python3 -V)"
 
-# venv FOLDER REQUIREMENTS makes a virtual environment, unless it has just these requirements already.
+# installed FOLDER LIST says whether the folder holds exactly what the list names. It has a copy of the list, which comes last.
+installed() { cmp -s "$2" ".local/$1/installed"; }
+
+# venv FOLDER NAME makes a virtual environment of scripts/NAME.txt, which names each file by its hash. Nothing is built
+# from source, so no package's code runs here; compiling to bytecode is left to the first import.
 venv() {
-  cmp -s "$2" ".local/$1/requirements.txt" && return
-  echo "Installing $(grep -oE '^[a-z][^=[]*' "$2" | paste -sd, | sed 's/,/, /g') into .local/$1 (once, about a minute)"
+  local list=scripts/$2.txt log=.local/$1.log
+  installed "$1" "$list" && return
   rm -rf ".local/$1"
-  python3 -m venv ".local/$1" 2>".local/$1.log" || die "python3 can't make a virtual environment: $(tail -n 1 ".local/$1.log")"
-  ".local/$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2" >".local/$1.log" 2>&1 ||
-    die "pip could not install $2; is there a network? $(grep -m 1 ERROR ".local/$1.log" || tail -n 1 ".local/$1.log")"
-  cp "$2" ".local/$1/requirements.txt"
+  python3 -m venv ".local/$1" 2>"$log" || die "python3 can't make a virtual environment: $(tail -n 1 "$log")"
+  progress "installing $(grep -oE '^[a-z][^=[]*' "scripts/$2.in" | paste -sd, | sed 's/,/, /g') into .local/$1 (once)" \
+    ".local/$1/bin/python" -m pip install --disable-pip-version-check --progress-bar off --log "$log" --quiet \
+    --require-hashes --no-deps --only-binary :all: --no-compile -r "$list" ||
+    die "pip could not install $list; is there a network? See $log"
+  cp "$list" ".local/$1/installed"
 }
+
+# npm_packages installs what scripts/package-lock.json names, by its hashes, and runs none of the packages' scripts.
+npm_packages() {
+  installed npm scripts/package-lock.json && return
+  command -v npm >/dev/null || die "npm is not installed; it brings wscat, the ASL validator and what checks the page"
+  rm -rf .local/npm .local/npm.new; mkdir -p .local/npm.new
+  cp scripts/package.json scripts/package-lock.json .local/npm.new
+  progress "installing wscat, the ASL validator and what checks the page into .local/npm (once)" \
+    npm --prefix .local/npm.new ci --ignore-scripts --no-audit --no-fund --loglevel error ||
+    die "npm could not install; is there a network?"
+  cp scripts/package-lock.json .local/npm.new/installed
+  mv .local/npm.new .local/npm # whole, or not at all
+}
+
 mkdir -p .local
 for name in "${@:-venv}"; do
   case $name in
-    venv) venv venv scripts/requirements.txt ;;
-    check) venv check scripts/requirements-check.txt ;;
-    checkov) venv checkov scripts/requirements-checkov.txt ;;
-    wscat)
-      cmp -s scripts/package.json .local/npm/package.json && continue
-      command -v npm >/dev/null || die "npm is not installed; it brings wscat and the ASL validator"
-      echo "Installing wscat and the ASL validator into .local/npm (once)"
-      rm -rf .local/npm .local/npm.new; mkdir -p .local/npm.new
-      cp scripts/package.json .local/npm.new
-      (cd .local/npm.new && npm install --no-audit --no-fund >install.log 2>&1) || die "npm could not install; is there a network?"
-      mv .local/npm.new .local/npm # whole, or not at all
-      ;;
+    venv) venv venv requirements ;;
+    check) venv check requirements-check ;;
+    checkov) venv checkov requirements-checkov ;;
+    deploy) venv deploy requirements-deploy ;;
+    wscat) npm_packages ;;
+    *) die "there is no $name to set up" ;;
   esac
 done

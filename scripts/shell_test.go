@@ -149,20 +149,70 @@ case $said in *--guided*) [ -z "$CHOSEN" ] || printf '[default.deploy.parameters
 	}
 }
 
+// TestLocked checks that everything that is installed from elsewhere is named by a
+// hash: packages of Python and npm, actions of the workflows. No lock file names a
+// registry.
+func TestLocked(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	lists, err := filepath.Glob("requirements*.in")
+	if err != nil || len(lists) < 4 {
+		t.Fatalf("got %q, %v", lists, err)
+	}
+	for _, list := range lists {
+		locked := read(strings.TrimSuffix(list, ".in") + ".txt")
+		without := regexp.MustCompile(`(?m)^[a-z][^\\\n]*$`) // a package's line that no hash continues
+		if line := without.FindString(locked); line != "" {
+			t.Errorf("%s: %s has no hash", list, line)
+		}
+		for _, line := range regexp.MustCompile(`(?m)^[a-z].*==\S+`).FindAllString(read(list), -1) {
+			if line = regexp.MustCompile(`\[.*\]`).ReplaceAllString(line, ""); !strings.Contains(locked, "\n"+line) {
+				t.Errorf("%s: the lock doesn't have %s", list, line)
+			}
+		}
+		if strings.Contains(locked, "://") || strings.Contains(locked, "--index-url") {
+			t.Errorf("%s: the lock names a registry", list)
+		}
+	}
+	npm := read("package-lock.json")
+	if strings.Contains(npm, `"resolved"`) {
+		t.Error("package-lock.json names a registry: npm install --package-lock-only --omit-lockfile-registry-resolved")
+	}
+	if got, want := strings.Count(npm, `"integrity": "sha512-`), strings.Count(npm, `    "node_modules/`); got != want || got == 0 {
+		t.Errorf("package-lock.json: %d packages, %d with a hash", want, got)
+	}
+	workflows, err := filepath.Glob("../.github/workflows/*.yml")
+	if err != nil || len(workflows) == 0 {
+		t.Fatalf("got %q, %v", workflows, err)
+	}
+	for _, workflow := range workflows {
+		for _, use := range regexp.MustCompile(`uses: *(\S+)`).FindAllStringSubmatch(read(workflow), -1) {
+			if !regexp.MustCompile(`^[\w-]+/[\w-]+@[0-9a-f]{40}$`).MatchString(use[1]) {
+				t.Errorf("%s: %s is not named by a commit", workflow, use[1])
+			}
+		}
+	}
+}
+
 // An npm that is killed half way is no install; the next start does all of it.
 func TestSetUpKilledHalfWay(t *testing.T) {
 	top := t.TempDir()
 	npm := `#!/usr/bin/env bash
 set -e
-[ "$1" = install ] && [ -f package.json ]
-mkdir -p node_modules/.bin
-[ -e ../../tried ] || { touch ../../tried; kill -KILL 0; } # all of the group
-touch node_modules/.bin/wscat
+[ "$1 $3 $4" = "--prefix ci --ignore-scripts" ] && [ -f "$2/package.json" ]
+mkdir -p "$2/node_modules/.bin"
+[ -e tried ] || { touch tried; kill -KILL 0; } # all of the group
+touch "$2/node_modules/.bin/wscat"
 `
-	for _, name := range []string{"scripts/setup.sh", "scripts/lib.sh", "scripts/package.json", "go.mod"} {
+	for _, name := range []string{"scripts/setup.sh", "scripts/lib.sh", "scripts/local/process.py", "scripts/package.json", "scripts/package-lock.json", "go.mod"} {
 		text, err := os.ReadFile(filepath.Join("..", name))
 		if err == nil {
-			os.MkdirAll(filepath.Join(top, "scripts"), 0o755)
+			os.MkdirAll(filepath.Dir(filepath.Join(top, name)), 0o755)
 			err = os.WriteFile(filepath.Join(top, name), text, 0o644)
 		}
 		if err != nil {

@@ -1,12 +1,59 @@
 #!/usr/bin/env bash
-# Everything CI runs.
+# Everything CI runs, or only the parts named: test.sh [go] [template] [security] [model] [e2e]. With QUICK=1, without the
+# race detector and fuzzing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash scripts/packages.sh
-RACE=1 bash scripts/check.sh
-echo "== checkov, gosec"
-bash scripts/security.sh
-echo "== the protocol's model"
-go test -count=1 -timeout 30m -v ./model
-echo "== end to end, on the local stack"
-go test -count=1 -timeout 45m -v ./e2e
+. scripts/lib.sh
+
+test_go() {
+  echo "== gofmt, vet, staticcheck"
+  unformatted=$(gofmt -l $(git ls-files '*.go'))
+  [ -z "$unformatted" ] || die "gofmt would change: $unformatted"
+  go vet ./...
+  go tool staticcheck ./...
+  echo "== Go tests"
+  bash scripts/setup.sh deploy # for the tests of make deploy and make destroy
+  # The tests in events/ run the functions' binaries: the race detector sees nothing there.
+  go test ./asl ./events ./functions/... ./scripts/bench
+  local race=(-race -coverprofile=.local/coverage.out -coverpkg=./internal/...)
+  [ -z "${QUICK:-}" ] || race=()
+  go test ${race[@]+"${race[@]}"} $(go list ./internal/... ./cmd/... ./scripts/... | grep -v /bench)
+  [ -z "${QUICK:-}" ] || return 0
+  go tool cover -func=.local/coverage.out | tail -n 1
+  echo "== paths that could leave the origin's base URL, fuzzed for 10 s"
+  go test ./internal/origin -run '^$' -fuzz FuzzJoinInside -fuzztime 10s -parallel 2
+}
+
+test_template() {
+  bash scripts/setup.sh venv check wscat
+  echo "== the local stack's own program"
+  .local/venv/bin/python scripts/local/local_test.py
+  echo "== types of the page's modules"
+  .local/npm/node_modules/.bin/tsc -p internal/page
+  echo "== template and state machines"
+  bash scripts/check_template.sh
+}
+
+test_security() {
+  echo "== checkov, gosec, govulncheck"
+  bash scripts/security.sh
+}
+
+test_model() {
+  bash scripts/packages.sh
+  echo "== the protocol's model"
+  go test -count=1 -timeout 30m -v ./model
+}
+
+test_e2e() {
+  bash scripts/packages.sh
+  bash scripts/setup.sh venv deploy wscat
+  echo "== end to end, on the local stack"
+  go test -count=1 -timeout 45m -v ./e2e
+}
+
+[ $# -gt 0 ] || set -- go template security model e2e
+for part in "$@"; do
+  declare -F "test_$part" >/dev/null || die "there is no part $part"
+  "test_$part"
+done
