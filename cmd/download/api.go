@@ -194,7 +194,7 @@ func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case limited.Err() != nil:
-			return &transient{err: fmt.Errorf("no answer for %v", limit.Round(time.Second))}
+			return &transient{err: fmt.Errorf("%w for %v", errSilent, limit.Round(time.Second))}
 		case problem != nil && !a.reached.Load():
 			return problem
 		}

@@ -47,7 +47,7 @@ func (w *waiter) link(ctx context.Context, again bool) (link, error) {
 				reached = heard
 				giveUp = reached.Add(w.timings.patience)
 			}
-			lastErr = err
+			lastErr = explains(lastErr, err)
 			if !heard.IsZero() && time.Since(began) > sessionEnd {
 				// A session's ordinary end, after 10 minutes' idleness or 2 hours.
 				socketTry = 0
@@ -80,7 +80,7 @@ func (w *waiter) link(ctx context.Context, again bool) (link, error) {
 			err = sleep(ctx, wait)
 		case isTransient(err):
 			if askedWait(err) == 0 {
-				lastErr = err
+				lastErr = explains(lastErr, err)
 			}
 			statusTry++
 			left := time.Until(giveUp)
@@ -133,7 +133,7 @@ func (w *waiter) listen(ctx context.Context, giveUp time.Time) (l link, heard ti
 			return link{}, time.Time{}, &transient{err: fmt.Errorf("the WebSocket was refused with %d", res.StatusCode)}
 		}
 		if dialing.Err() != nil {
-			err = fmt.Errorf("no answer for %v", limit.Round(time.Second))
+			return link{}, time.Time{}, &transient{err: fmt.Errorf("%w for %v", errSilent, limit.Round(time.Second))}
 		}
 		return link{}, time.Time{}, &transient{err: cause(err)}
 	}

@@ -103,6 +103,19 @@ func askedWait(err error) time.Duration {
 	return 0
 }
 
+// errSilent is an answer that didn't come before a limit of this program's own.
+// It explains less than an error before it.
+var errSilent = errors.New("nothing came")
+
+// explains returns the error of two in a row that explains more, the first of
+// which may be nil.
+func explains(before, now error) error {
+	if before != nil && errors.Is(now, errSilent) {
+		return before
+	}
+	return now
+}
+
 // cause returns the text of a transport's error. The URL is left out: its query
 // is a signature, an ARN or the user's own.
 func cause(err error) error {

@@ -199,6 +199,7 @@ func (f *fetcher) left() (bytes, first int64) {
 // fetch finishes the range of connection i.
 func (f *fetcher) fetch(ctx context.Context, i int, buffer []byte) error {
 	old := 0 // links in a row that were refused
+	var last error
 	for try := 0; ; try++ {
 		f.mu.Lock()
 		s, l, links, back := f.doing[i], f.link, f.links, f.back
@@ -208,7 +209,7 @@ func (f *fetcher) fetch(ctx context.Context, i int, buffer []byte) error {
 		}
 		n, err := f.once(ctx, i, s, l, buffer)
 		if n > 0 {
-			try, old = 0, 0
+			try, old, last = 0, 0, nil
 		}
 		switch {
 		case err == nil:
@@ -228,9 +229,10 @@ func (f *fetcher) fetch(ctx context.Context, i int, buffer []byte) error {
 		case !isTransient(err):
 			return err
 		}
+		last = explains(last, err)
 		silence := time.Since(f.heard())
 		if silence >= f.timings.patience {
-			return exitError(exitNetwork, "the storage sent nothing for %v: %v", f.timings.patience, err)
+			return exitError(exitNetwork, "the storage sent nothing for %v: %v", f.timings.patience, last)
 		}
 		if err := f.pause(ctx, try, askedWait(err), back); err != nil {
 			return err
@@ -285,13 +287,14 @@ func (f *fetcher) once(ctx context.Context, i int, s span, l link, buffer []byte
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	limit := f.timeLeft()
-	stalled := fmt.Errorf("nothing came for %v", limit.Round(time.Second))
+	stalled := fmt.Errorf("%w for %v", errSilent, limit.Round(time.Second))
 	watchdog := time.AfterFunc(limit, func() { cancel(stalled) })
 	defer watchdog.Stop()
 	failed := func(err error) error {
 		if context.Cause(ctx) == stalled {
-			err = stalled
-		} else if p := mistake(err, "the storage"); p != nil && !f.isPinned() {
+			return &transient{err: stalled}
+		}
+		if p := mistake(err, "the storage"); p != nil && !f.isPinned() {
 			return p
 		}
 		return &transient{err: cause(err)}
