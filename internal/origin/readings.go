@@ -11,7 +11,7 @@ import (
 )
 
 // A client's path passes through gateways, proxies and frameworks that each may
-// decode it once more, normalize its Unicode, or cut it. The functions here find
+// decode it again, normalize its Unicode, or cut it. The functions here find
 // what any of them could read, so that no reading leads out of the origin's base
 // URL or of AllowedPaths.
 
@@ -88,7 +88,7 @@ func fold(s string) string {
 }
 
 // checkPath refuses a path with a segment that some server could read as
-// another place: a proxy decodes once more than its backend, a servlet container
+// another place: a proxy decodes more often than its backend, a servlet container
 // drops what follows a semicolon, a proxy that decodes before it forwards makes a
 // query of what follows an encoded question mark, Windows reads a backslash as a
 // slash and drops trailing dots and spaces, and a gateway that merges slashes
@@ -119,6 +119,9 @@ func checkPath(path string, keepQuery bool) error {
 }
 
 func checkSegment(raw string, keepQuery bool) error {
+	if len(raw) > 2 && strings.Trim(raw, ".") == "" {
+		return nil // a name, as long as nothing else is in it
+	}
 	for i := range raw {
 		if raw[i] == '%' && !isEscape(raw[i:]) {
 			return errors.New("the path has a % that isn't followed by two hexadecimal digits")
@@ -175,21 +178,12 @@ func hasUnicodeEscape(s string) bool {
 // turn into a slash or a backslash.
 func endsName(r rune) bool { return strings.ContainsRune(";?#:\u00a5\u20a9\u2044\u2215\u2216", r) }
 
-// isDots reports whether name is a dot segment, or becomes one where spaces and
-// plus signs are spaces that are trimmed.
+// isDots reports whether name is a dot segment or may become one where dots,
+// spaces and plus signs are trimmed.
 func isDots(name string) bool {
-	dots, spaces := 0, 0
-	for _, r := range name {
-		switch {
-		case r == '.':
-			dots++
-		case r == '+' || unicode.IsSpace(r):
-			spaces++
-		default:
-			return false
-		}
-	}
-	return dots > 0 && (dots <= 2 || spaces > 0)
+	return strings.Contains(name, ".") && !strings.ContainsFunc(name, func(r rune) bool {
+		return r != '.' && r != '+' && !unicode.IsSpace(r)
+	})
 }
 
 // splitPath returns the segments of a percent-encoded path, decoded once, without

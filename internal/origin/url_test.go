@@ -126,6 +126,8 @@ func TestJoinRefuses(t *testing.T) {
 		"dots and a space":                          {"..%20/a", ""},
 		"dots and a plus sign":                      {"..+/a", ""},
 		"dot and a no-break space":                  {".%C2%A0/a", ""},
+		"two dots, a soft hyphen, a dot":            {"..%C2%AD./a", ""},
+		"ellipsis and a space":                      {"…%20/a", ""},
 		"dot, space, dot":                           {".%20./a", ""},
 		"fullwidth dots":                            {"%EF%BC%8E%EF%BC%8E/a", ""},
 		"fullwidth dots, plain":                     {"．．/a", ""},
