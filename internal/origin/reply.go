@@ -3,10 +3,7 @@ package origin
 import (
 	"bytes"
 	"encoding/base64"
-	"mime"
 	"net/http"
-	"net/url"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -14,11 +11,11 @@ import (
 )
 
 // contentRange reads a Content-Range of one range with a known total:
-// "bytes 0-99/1000". Everything else, multipart/byteranges and an unknown total
-// among it, is not ok.
+// "bytes 0-99/1000", with the unit in any case. Everything else,
+// multipart/byteranges and an unknown total among it, is not ok.
 func contentRange(s string) (start, end, total int64, ok bool) {
-	s, found := strings.CutPrefix(s, "bytes ")
-	if !found {
+	unit, s, found := strings.Cut(s, " ")
+	if !found || !strings.EqualFold(unit, "bytes") {
 		return 0, 0, 0, false
 	}
 	span, size, found := strings.Cut(s, "/")
@@ -173,25 +170,4 @@ func digest(h http.Header, whole bool) Digest {
 		}
 	}
 	return Digest{}
-}
-
-// fileName returns the name that the reply gives the file, else the last
-// segment of its path, else "". It is not fit for a header or a file system.
-func fileName(h http.Header, u *url.URL) string {
-	if _, params, err := mime.ParseMediaType(h.Get("Content-Disposition")); err == nil {
-		if name := params["filename"]; name != "" {
-			if decoded, err := new(mime.WordDecoder).DecodeHeader(name); err == nil {
-				name = decoded
-			}
-			// The name is a hint, and some send a whole path, with either slash.
-			name = name[strings.LastIndexAny(name, `/\`)+1:]
-			if utf8.ValidString(name) && name != "" {
-				return name
-			}
-		}
-	}
-	if name := path.Base(u.Path); name != "/" && name != "." {
-		return name
-	}
-	return ""
 }

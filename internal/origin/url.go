@@ -3,7 +3,9 @@ package origin
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"async-download/internal/failure"
 )
@@ -132,6 +134,22 @@ func checkQuery(raw string) error {
 		}
 	}
 	return nil
+}
+
+// EncodeQuery returns the query that has values, as [Join] takes it: names sorted,
+// the values of one name in their order, spaces as %20. API Gateway hands a
+// request's query over decoded, with U+FFFD in the place of what isn't UTF-8; the
+// file that such a query asks for can't be known, and it is refused with
+// [failure.InvalidPath].
+func EncodeQuery(values url.Values) (string, error) {
+	lost := func(s string) bool { return strings.ContainsRune(s, utf8.RuneError) } // invalid bytes, too
+	for name, list := range values {
+		if lost(name) || slices.ContainsFunc(list, lost) {
+			return "", invalid("the query isn't UTF-8")
+		}
+	}
+	// A plus sign in a name or value is %2B by now.
+	return strings.ReplaceAll(values.Encode(), "+", "%20"), nil
 }
 
 // encodeRest percent-encodes the bytes that can't appear in a URL's path and

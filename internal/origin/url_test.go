@@ -318,3 +318,24 @@ func TestJoinKeepsToAllowedPaths(t *testing.T) {
 		}
 	}
 }
+
+func TestEncodeQuery(t *testing.T) {
+	for _, tt := range []struct {
+		values url.Values
+		want   string
+		ok     bool
+	}{
+		{nil, "", true},
+		{url.Values{"b": {"2"}, "a": {"z", "y"}}, "a=z&a=y&b=2", true},
+		{url.Values{"a b": {"c d"}, "e+f": {"g+h"}}, "a%20b=c%20d&e%2Bf=g%2Bh", true},
+		{url.Values{"é": {"%"}, "x": {""}}, "x=&%C3%A9=%25", true},
+		{url.Values{"a": {"caf\ufffd"}}, "", false},
+		{url.Values{"\ufffd": {"a"}}, "", false},
+		{url.Values{"a": {"b", "\xe9"}}, "", false},
+	} {
+		got, err := EncodeQuery(tt.values)
+		if got != tt.want || (err == nil) != tt.ok || err != nil && failure.CodeOf(err) != failure.InvalidPath {
+			t.Errorf("%v: got %q, %v, want %q", tt.values, got, err, tt.want)
+		}
+	}
+}

@@ -44,34 +44,41 @@ func Disposition(name string) string {
 }
 
 // FileName makes a name safe to save under: no path, no control characters, no
-// marks that turn the reading order (a "gpj.exe" that reads "exe.jpg"), nothing
+// marks that change the reading order (a "gpj.exe" that reads "exe.jpg"), nothing
 // that a shell or Windows trips over, at most 255 bytes with the extension kept.
+// Joiners stay: emoji and several scripts need them.
 func FileName(name string) string {
 	name = strings.ToValidUTF8(name, "_")
 	name = strings.Map(func(r rune) rune {
 		switch {
 		case strings.ContainsRune(`/\"<>:|?*`, r):
 			return '_'
-		case unicode.IsControl(r), unicode.Is(unicode.Cf, r), r == '\u2028', r == '\u2029':
+		case isJoiner(r):
+			return r
+		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp):
 			return -1
-		case unicode.IsSpace(r):
+		case unicode.IsSpace(r) && r != '\u3000': // which Japanese and Chinese names have
 			return ' '
 		}
 		return r
 	}, name)
-	name = strings.Trim(name, " .")
+	trimmed := func(r rune) bool { return r == '.' || unicode.IsSpace(r) || isJoiner(r) }
+	name = strings.TrimFunc(name, trimmed)
 	if len(name) > maxName {
 		ext := ""
 		if i := strings.LastIndexByte(name, '.'); i > 0 && len(name)-i <= 20 {
 			ext = name[i:]
 		}
-		name = strings.TrimRight(cut(name, maxName-len(ext)), " .") + ext
+		name = strings.TrimRightFunc(cut(name, maxName-len(ext)), trimmed) + ext
 	}
 	if name == "" {
 		return "download"
 	}
 	return name
 }
+
+// isJoiner reports the zero width joiner and non-joiner.
+func isJoiner(r rune) bool { return r == '\u200c' || r == '\u200d' }
 
 // cut returns the longest prefix of s of whole characters in at most n bytes.
 func cut(s string, n int) string {

@@ -3,6 +3,7 @@ package transfer
 import (
 	"cmp"
 	"mime"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -34,21 +35,38 @@ func describe(f *origin.File, key string, meta map[string]string) object {
 	return object{key: key, contentType: contentType(f.ContentType), encoding: contentEncoding(f.ContentEncoding), disposition: Disposition(f.Name), metadata: m}
 }
 
-// contentType returns the origin's content type if it is one, else the one for
-// anything.
+// contentType returns the origin's content type, without its parameters if they
+// can't be read, or the type for anything if it has none.
 func contentType(s string) string {
-	if _, _, err := mime.ParseMediaType(s); err != nil || len(s) > 256 || header(s) != s {
+	kind, _, _ := strings.Cut(s, ";")
+	kind = strings.TrimSpace(kind)
+	main, sub, found := strings.Cut(kind, "/")
+	if !found || !token.MatchString(main) || !token.MatchString(sub) || main == "*" || sub == "*" || len(kind) > 256 {
 		return "application/octet-stream"
+	}
+	if _, _, err := mime.ParseMediaType(s); err != nil || len(s) > 256 || header(s) != s {
+		return kind
 	}
 	return s
 }
 
-// contentEncoding drops "identity", which says nothing.
+var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$") // RFC 9110, section 5.6.2
+
+// contentEncoding drops "identity", which says nothing, and "aws-chunked", which
+// is how S3-like origins frame a body and no encoding of the file.
 func contentEncoding(s string) string {
-	if strings.EqualFold(strings.TrimSpace(s), "identity") || len(s) > 256 || header(s) != s {
+	if len(s) > 256 || header(s) != s {
 		return ""
 	}
-	return s
+	var kept []string
+	for _, encoding := range strings.Split(s, ",") {
+		switch encoding = strings.TrimSpace(encoding); strings.ToLower(encoding) {
+		case "", "identity", "aws-chunked":
+		default:
+			kept = append(kept, encoding)
+		}
+	}
+	return strings.Join(kept, ", ")
 }
 
 // header makes s fit for a metadata header: S3 takes 2 KB of them in all, and a

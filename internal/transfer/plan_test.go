@@ -228,6 +228,12 @@ func TestDisposition(t *testing.T) {
 		" . ":                             `attachment; filename="download"`,
 		"\xff.txt":                        `attachment; filename="_.txt"`,
 		"a\u00a0b":                        `attachment; filename="a b"`,
+		"a\u3000b":                        `attachment; filename="a_b"; filename*=UTF-8''a%E3%80%80b`,
+		"\u3000a.txt\u200d":               `attachment; filename="a.txt"`,
+		"\U0001f469\u200d\U0001f4bb.txt":  `attachment; filename="___.txt"; filename*=UTF-8''%F0%9F%91%A9%E2%80%8D%F0%9F%92%BB.txt`,
+		"a\u200cb.txt":                    `attachment; filename="a_b.txt"; filename*=UTF-8''a%E2%80%8Cb.txt`,
+		"a\u061cb\u00ad\u200bc.txt":       `attachment; filename="abc.txt"`,
+		"\u200d":                          `attachment; filename="download"`,
 		"con<>:|?*.txt":                   `attachment; filename="con______.txt"`,
 		strings.Repeat("x", 300) + ".csv": `attachment; filename="` + strings.Repeat("x", 251) + `.csv"`,
 	} {
@@ -268,14 +274,21 @@ func FuzzDisposition(f *testing.F) {
 func TestHeadersFitForS3(t *testing.T) {
 	for in, want := range map[string]string{
 		"text/plain": "text/plain", "": "application/octet-stream", "garbage garbage": "application/octet-stream",
-		"text/plain; charset=\"é\"": "application/octet-stream", "text/html; charset=utf-8": "text/html; charset=utf-8",
+		"text/html; charset=utf-8": "text/html; charset=utf-8", "Application/X-Tar": "Application/X-Tar", "text/html;": "text/html;",
+		"text/plain; charset=\"é\"": "text/plain", "text/plain; charset": "text/plain", "text/plain; a=b c; d": "text/plain", " text/plain ;;=": "text/plain",
+		"text/plain; a=" + strings.Repeat("b", 300): "text/plain",
+		"pdf": "application/octet-stream", "*/*": "application/octet-stream", "image/*": "application/octet-stream", "/": "application/octet-stream",
+		"text/": "application/octet-stream", "text/plain/x": "application/octet-stream", "text/pläin": "application/octet-stream",
 		"text/plain\nx": "application/octet-stream", "a/" + strings.Repeat("b", 300): "application/octet-stream",
 	} {
 		if got := contentType(in); got != want {
 			t.Errorf("content type %q: got %q, want %q", in, got, want)
 		}
 	}
-	for in, want := range map[string]string{"gzip": "gzip", "identity": "", " Identity ": "", "": "", "é": ""} {
+	for in, want := range map[string]string{
+		"gzip": "gzip", "identity": "", " Identity ": "", "": "", "é": "",
+		"aws-chunked": "", "AWS-Chunked": "", "aws-chunked,gzip": "gzip", "gzip, aws-chunked": "gzip", "gzip,br": "gzip, br", "identity, aws-chunked,": "",
+	} {
 		if got := contentEncoding(in); got != want {
 			t.Errorf("content encoding %q: got %q, want %q", in, got, want)
 		}
