@@ -154,11 +154,11 @@ inline sendTask(token, a) {
 	atomic { if :: token == open -> open = 0; answer = a :: else fi }
 }
 
-inline removeToken(token) {        /* Meeting.answered */
+inline removeToken(token) {        /* Table.answered */
 	atomic { if :: exists && taskToken == token -> taskToken = 0 :: else fi }
 }
 
-/* Meeting.leave. Guard 4: only connection c. */
+/* Table.leave. Guard 4: only connection c. */
 inline leave(c) {
 	done = false;
 leaving:
@@ -242,7 +242,7 @@ active [NC] proctype OnDisconnect() {
 }
 #undef c
 
-/* The deliver machine: Meeting.Deliver and the retries around it. */
+/* The deliver machine: Table.Deliver and the retries around it. */
 #define k (_pid+1-2*NC)
 #define result(r) if :: k == OWN -> delivery = r :: else fi; c = 0; s = 0; known = false; done = false; goto idle
 active [NC+3] proctype Deliver() {
@@ -291,7 +291,7 @@ again:
 	fi;
 	if :: WITHOUT(s) -> goto succeeded :: else fi;
 
-	REPEATED(delivered)                    /* Meeting.delivered */
+	REPEATED(delivered)                    /* Table.delivered */
 	atomic {
 		if
 		:: c == BY_REQUEST && exists && connectionId == c && fileKept ->
@@ -326,7 +326,7 @@ dead:
 	leave(c);
 #endif
 
-look:                              /* Meeting.again: a condition failed; read the item again */
+look:                              /* Table.recheck: a condition failed; read the item again */
 	atomic {
 		KILL(again);
 		if

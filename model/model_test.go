@@ -55,7 +55,7 @@ var guards = []struct{ without, where, runs string }{
 	{"NO_WAIT_AGAIN", "Deliver: 410 is ErrGone; asl: ConnectionGone leads to Look for the client", "-DNC=1"},
 	{"NO_OWN_CONNECTION", "leave: connectionId = :id", "-DNC=2"},
 	// Delivery.
-	{"NO_OPENING_WHEN_REPLACED", "toWhom: another connection is there, ErrOpening", "-DNC=2"},
+	{"NO_OPENING_WHEN_REPLACED", "deliveryResult: another connection is there, ErrOpening", "-DNC=2"},
 	{"NO_DELETE_WHEN_CLOSED", "delivered: the item goes when its client closed before the mark", "-DNC=1"},
 	{"NO_LEAVE_AT_410", "Deliver: a dead connection leaves with the item, if that was delivered", "-DNC=2 -DVANISH"},
 	{"NO_DELIVERED_WHEN_UNKNOWN", "Deliver: an item that has gone was delivered", "-DNC=1 -DCRASH=1"},

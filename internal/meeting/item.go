@@ -7,48 +7,49 @@ import (
 	"async-download/internal/failure"
 )
 
-// Status says how far a download is.
+// Status is the status of a download.
 type Status string
 
 const (
-	// Copying: the file is on its way from the origin.
+	// Copying: the file is being copied from the origin.
 	Copying Status = "COPYING"
-	// Ready: the object is whole; the client has not been told.
+	// Ready: the object is complete; no client has a link yet.
 	Ready Status = "READY"
-	// Delivered: a client has been given a link.
+	// Delivered: a client has a link.
 	Delivered Status = "DELIVERED"
-	// Failed: there is no object; the item says why.
+	// Failed: there is no object; the item has the reason.
 	Failed Status = "FAILED"
 	// Cancelled: stopped by the client or an operator; there is no object.
 	Cancelled Status = "CANCELLED"
-	// Expired: nobody came in time; the object lives as long as its bucket keeps it.
+	// Expired: no client connected in time; the object exists as long as the bucket keeps
+	// it.
 	Expired Status = "EXPIRED"
 )
 
-// Ended says that the execution waits for nobody any more: a client that comes
-// now is served by an execution of the deliver machine.
+// Ended reports whether the execution no longer waits for a client. A client that
+// connects now is served by an execution of the deliver machine.
 func (s Status) Ended() bool { return s != Copying && s != Ready }
 
-// NoFile reports that the download ended without a file; the item has the reason.
+// NoFile reports whether the download ended without a file; the item has the reason.
 func (s Status) NoFile() bool { return s == Failed || s == Cancelled }
 
-// Item is the record of one download and the only truth about who listens.
+// Item is the record of one download, and the only source of truth about who listens.
 type Item struct {
 	ExecutionARN string `dynamodbav:"executionArn"`
 	Status       Status `dynamodbav:"status"`
 
-	// What to copy, as the client asked: Path percent-encoded, Query encoded.
+	// What to copy, as the client requested it: Path percent-encoded, Query encoded.
 	Path  string `dynamodbav:"path"`
 	Query string `dynamodbav:"query"`
 
-	// TicketHash is of the secret the client must show; "" where it needs none.
+	// TicketHash is the hash of the client's ticket; "" if it needs none.
 	TicketHash string `dynamodbav:"ticketHash"`
 
-	// AskedBy is the address, and the principal where there is one, that asked for
-	// the download; for the audit line alone.
+	// AskedBy is the caller's address, with the principal if there is one. Only the audit
+	// line uses it.
 	AskedBy string `dynamodbav:"askedBy"`
 
-	// The client: there is one exactly as long as ConnectionID is set.
+	// The client. One is connected if and only if ConnectionID is set.
 	ConnectionID string `dynamodbav:"connectionId"`
 	Format       string `dynamodbav:"format"`
 	ConnectedAt  int64  `dynamodbav:"connectedAt"` // Unix time, ms
@@ -58,38 +59,38 @@ type Item struct {
 
 	UploadID    string `dynamodbav:"uploadId"`
 	BytesCopied int64  `dynamodbav:"bytesCopied"` // set when the copy is complete; see Copied
-	BytesTotal  *int64 `dynamodbav:"bytesTotal"`  // nil: the origin didn't say
-	CopiedAt    int64  `dynamodbav:"copiedAt"`    // Unix time, ms; 0: not yet
-	AnnouncedAt int64  `dynamodbav:"announcedAt"` // when progress was last told, Unix time, ms
+	BytesTotal  *int64 `dynamodbav:"bytesTotal"`  // nil if the origin didn't send it
+	CopiedAt    int64  `dynamodbav:"copiedAt"`    // Unix time, ms; 0 until then
+	AnnouncedAt int64  `dynamodbav:"announcedAt"` // when progress was last posted, Unix time, ms
 
-	Failure   *failure.Error `dynamodbav:"failure"`   // set when the download ended badly
+	Failure   *failure.Error `dynamodbav:"failure"`   // set when the download ended without a file
 	Cancelled bool           `dynamodbav:"cancelled"` // a cancel was accepted
 
-	ExpiresAt int64 `dynamodbav:"expiresAt"` // Unix time, s: when TTL takes the item
+	ExpiresAt int64 `dynamodbav:"expiresAt"` // Unix time, s: when the item expires by TTL
 
 	copied map[string]int64 // bytes by segment
 }
 
-// copiedPrefix and a segment are the name of an attribute: bytes copied of it. Each
-// worker writes its own, so that its number can be set instead of added to, and
-// what is written twice counts once.
+// copiedPrefix and a segment form the name of an attribute with the segment's copied
+// bytes. Each worker sets its own number instead of adding to a common one, so that a
+// repeated write counts once.
 const (
 	copiedPrefix = "copied/"
 	wholeFile    = "0"
 )
 
-// Stopped reports that nobody needs the copy any more: its workers stop.
+// Stopped reports whether the copy is no longer needed, so that its workers stop.
 func (i Item) Stopped() bool { return i.Cancelled || i.Status.Ended() }
 
-// Cancelling reports that a cancel was accepted and the workflow has yet to end
-// the download. Until it does, no link may be handed out.
+// Cancelling reports whether a cancel was accepted and the workflow hasn't ended the
+// download yet. Until then, no link may be sent.
 func (i Item) Cancelling() bool { return i.Cancelled && !i.Status.Ended() }
 
-// Asked is when the download was asked for, to the second.
+// Asked returns when the download was requested, to the second.
 func (i Item) Asked() time.Time { return time.Unix(i.ExpiresAt, 0).Add(-ItemLife) }
 
-// Copied is how many bytes have been copied. Each counts once, however often it had
-// to be sent.
+// Copied returns how many bytes have been copied. A byte that had to be sent again
+// counts once.
 func (i Item) Copied() int64 {
 	var segments int64
 	for segment, n := range i.copied {
@@ -97,8 +98,8 @@ func (i Item) Copied() int64 {
 			segments += n
 		}
 	}
-	// What a run for the whole file copied before it was divided into segments is
-	// in the segments' numbers too, as soon as they have begun.
+	// The segments' numbers include, once they have begun, what a run for the whole file
+	// copied before.
 	n := max(i.BytesCopied, i.copied[wholeFile], segments)
 	if i.BytesTotal == nil {
 		return n
@@ -106,12 +107,12 @@ func (i Item) Copied() int64 {
 	return min(n, *i.BytesTotal)
 }
 
-// CopiedOf is how many bytes of a segment, named by its first part, have been
-// copied, of the whole file if segment is 0.
+// CopiedOf returns how many bytes of a segment, named by its first part, have been
+// copied; of the whole file if segment is 0.
 func (i Item) CopiedOf(segment int32) int64 { return i.copied[strconv.Itoa(int(segment))] }
 
-// Waited is how long the copied file has waited for its client, at the time when
-// one came or there was none; 0 for a client that came before.
+// Waited returns how long the copied file waited for its client until the given time; 0
+// if the client was connected before.
 func (i Item) Waited(until time.Time) time.Duration {
 	if i.CopiedAt == 0 {
 		return 0
@@ -119,29 +120,29 @@ func (i Item) Waited(until time.Time) time.Duration {
 	return max(until.Sub(time.UnixMilli(i.CopiedAt)), 0)
 }
 
-// Connection returns the client that is here, if one is.
+// Connection returns the connected client, if there is one.
 func (i Item) Connection() (Connection, bool) {
 	return Connection{ID: i.ConnectionID, Format: i.Format, At: time.UnixMilli(i.ConnectedAt)}, i.ConnectionID != ""
 }
 
-// Connection is a client's way to hear the answer.
-type Connection struct { // travels as JSON in a [Delivery]
+// Connection is a client's connection. It is encoded as JSON in a [Delivery].
+type Connection struct {
 	// ID is API Gateway's connectionId, or [Request].
 	ID string
-	// Format is "json", or "" for the plain text of the original sample.
+	// Format is "json", or "" for plain text.
 	Format string
-	// At is when on-connect saw it.
+	// At is when on-connect ran.
 	At time.Time
 }
 
-// Request is the ID of a client that has no socket: it stands in a REST request
-// and is answered there, so there is nothing to post and nothing to close. No
-// connectionId of API Gateway's looks like it.
+// Request is the ID of a client without a socket. It is answered by the REST request
+// itself, so there is nothing to post and nothing to close. It can't be a connectionId
+// of API Gateway.
 const Request = "request"
 
 // Delivery is the input of the deliver machine.
 type Delivery struct {
 	ExecutionARN string `json:"executionArn"`
-	// Connection is the client that on-connect saw, for when the item has gone.
+	// Connection is the client that on-connect saw, in case the item is deleted.
 	Connection *Connection `json:"connection,omitempty"`
 }

@@ -49,7 +49,7 @@ import (
 //	delivered: attribute_not_exists(cancelled) in fileKept            TestHistories, TestCancelWhileTheLinkIsOnItsWay
 //	delivered: the status in fileKept                                 TestEndWhileTheLinkIsOnItsWay
 //	delivered: the item goes when its client has closed               TestDeliver/posted,_and_closed_at_once
-//	toWhom: another connection is there                               TestHistories, TestEveryOrder/two_clients, TestDeliver/410,_and_another_came
+//	deliveryResult: another connection is there                        TestHistories, TestEveryOrder/two_clients, TestDeliver/410,_and_another_came
 //	Copied: attribute_not_exists(cancelled)                           TestCancel/while_it_copies
 //	Cancel: only before the end                                       TestHistories, TestCancel
 //	Cancel: SendTaskFailure                                           TestHistories, TestEveryOrder/a_cancel, TestCancel/while_it_waits
