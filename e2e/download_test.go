@@ -695,7 +695,7 @@ func TestPathAndQuery(t *testing.T) {
 		"/a%20b/%C3%A4.bin":             "/base/a%20b/%C3%A4.bin?key=1",
 		"/a/":                           "/base/a/?key=1",
 		"/x+y@z:1;v=1,2":                "/base/x+y@z:1;v=1,2?key=1",
-		"/q?b=2&a=1&b=1&a=%26%3D%20%2B": "/base/q?key=1&a=1&a=%26%3D+%2B&b=2&b=1",
+		"/q?b=2&a=1&b=1&a=%26%3D%20%2B": "/base/q?key=1&a=1&a=%26%3D%20%2B&b=2&b=1",
 		"/e?x=&y":                       "/base/e?key=1&x=&y=",
 	} {
 		ended(t, ask(t, path), 60*time.Second)
@@ -708,6 +708,7 @@ func TestPathAndQuery(t *testing.T) {
 		"/../x", "/a/../x", "/a/..", "/./x", "/%2e%2e/x", "/.%2E/x", "/a/%252e%252e/x",
 		"/a%2fb", "/a%2Fb", "/a%5cb", "/a%255cb", `/a\b`, "/a%0d%0ab", "/a%0ab", "/a%00b", "/a%7fb",
 		"/http://evil.example/", "/http:/evil.example/", "//evil.example/x", "/http%3a%2f%2fevil.example", "/a//b", "/a%", "/a%zz", "/%ff",
+		"/x%25%252f..%252fb", "/..%3f/", "/q?key=2", "/q?a=1&Key[]=2",
 	} {
 		status, a := get(t, path)
 		if status != http.StatusBadRequest || a.Error == nil || a.Error.Code != "INVALID_PATH" {

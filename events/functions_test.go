@@ -314,7 +314,7 @@ func TestDownload(t *testing.T) {
 		"TableName": table, "ConditionExpression": "attribute_not_exists(executionArn)",
 		"Item.executionArn.S": "~" + strings.TrimSuffix(execution, name), "Item.status.S": "COPYING",
 		"Item.path.S":    "reports/2025/Q3%20summary.pdf",
-		"Item.query.S":   "columns=name&columns=sum+%26+tax&" + originQuery + "&lang=de",
+		"Item.query.S":   "columns=name&columns=sum%20%26%20tax&" + originQuery + "&lang=de",
 		"Item.expiresAt": "*", "Item.bytesCopied.N": "0",
 	}, answer: empty}
 	start := call{op: "StepFunctions.StartExecution", with: map[string]string{
@@ -439,6 +439,13 @@ func TestDownload(t *testing.T) {
 			e["path"] = "/download/" + path
 			e["requestContext"].(map[string]any)["path"] = "/dev/download/" + path
 		}, check: refusal(http.StatusBadRequest, "INVALID_PATH")})
+	}
+	for title, query := range map[string]map[string][]string{
+		"a byte in the query that isn't UTF-8": {"name": {"caf\ufffd"}},          // API Gateway's reading of caf%E9
+		"a query with a name of OriginUrl's":   {"Base": {"1"}, "a": {"b", "c"}}, // it has base=…
+	} {
+		runs = append(runs, run{title: title, sample: "download", change: func(e map[string]any) { e["multiValueQueryStringParameters"] = query },
+			check: refusal(http.StatusBadRequest, "INVALID_PATH")})
 	}
 	runAll(t, "download", runs)
 }

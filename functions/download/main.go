@@ -89,7 +89,7 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 		return f.rest.Preflight(from)
 	}
 	started, err := f.downloads.Start(ctx, download.Request{
-		Path: rest.DownloadPath(r), Query: url.Values(r.MultiValueQueryStringParameters).Encode(), AskedBy: rest.AskedBy(r.RequestContext),
+		Path: rest.DownloadPath(r), Query: r.MultiValueQueryStringParameters, AskedBy: rest.AskedBy(r.RequestContext),
 	})
 	if err != nil {
 		slog.WarnContext(ctx, "not started", "error", failure.As(err))

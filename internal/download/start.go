@@ -37,9 +37,9 @@ type Input struct {
 
 // Request is what a caller asks for.
 type Request struct {
-	Path    string // below the origin's base, percent-encoded as the client sent it
-	Query   string // encoded
-	AskedBy string // the caller's address and principal, for the audit line
+	Path    string     // below the origin's base, percent-encoded as the client sent it
+	Query   url.Values // decoded, as API Gateway hands it over
+	AskedBy string     // the caller's address and principal, for the audit line
 }
 
 // Started is a download that has begun.
@@ -53,12 +53,16 @@ type Started struct {
 // the file. The error is [failure.InvalidPath] for a path that the origin must not
 // be asked for and [failure.Throttled] where AWS is too busy.
 func (s *Starter) Start(ctx context.Context, r Request) (Started, error) {
-	if _, err := origin.Join(s.Origin, s.AllowedPaths, r.Path, r.Query); err != nil {
+	query, err := origin.EncodeQuery(r.Query)
+	if err != nil {
+		return Started{}, err
+	}
+	if _, err := origin.Join(s.Origin, s.AllowedPaths, r.Path, query); err != nil {
 		return Started{}, err
 	}
 	started := Started{Name: execution.NewName()}
 	started.ExecutionARN = execution.ARN(s.StateMachine, started.Name)
-	item := meeting.Item{ExecutionARN: started.ExecutionARN, Path: r.Path, Query: r.Query, AskedBy: r.AskedBy}
+	item := meeting.Item{ExecutionARN: started.ExecutionARN, Path: r.Path, Query: query, AskedBy: r.AskedBy}
 	if s.RequireTicket {
 		started.Ticket, item.TicketHash = ticket.New()
 	}
