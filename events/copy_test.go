@@ -214,7 +214,7 @@ func TestFetch(t *testing.T) {
 		w.Header().Set("Retry-After", "120")
 		http.Error(w, "later", http.StatusServiceUnavailable)
 	}), newStore()
-	add(run{title: "origin wants time", env: busy.env(), s3: s, calls: []call{getItem(nil)}, check: both(empties(s), func(t *testing.T, got invocation) {
+	add(run{title: "origin asks to retry later", env: busy.env(), s3: s, calls: []call{getItem(nil)}, check: both(empties(s), func(t *testing.T, got invocation) {
 		var out struct{ WaitSeconds int }
 		if err := json.Unmarshal(got.body, &out); err != nil || out.WaitSeconds < 120 || out.WaitSeconds > 150 || got.errorType != "" {
 			t.Errorf("got %s, want a wait of 120 s and a little", got.body)
@@ -223,7 +223,7 @@ func TestFetch(t *testing.T) {
 	hoursAgo := time.Now().Add(48*time.Hour - 3*time.Hour).Unix()
 	add(run{title: "origin has wanted time for hours", env: busy.env(), s3: newStore(), calls: []call{getItem(map[string]any{"expiresAt": hoursAgo})},
 		check: taskError("ORIGIN_STATUS", "503")})
-	add(run{title: "origin wants time in the middle", env: busy.env(), s3: newStore(), calls: []call{getItem(map[string]any{"expiresAt": hoursAgo, "bytesCopied": 4096})},
+	add(run{title: "origin asks to retry later, in the middle", env: busy.env(), s3: newStore(), calls: []call{getItem(map[string]any{"expiresAt": hoursAgo, "bytesCopied": 4096})},
 		check: func(t *testing.T, got invocation) {
 			if got.errorType != "" {
 				t.Errorf("got %s, want a wait", got.body)
@@ -292,7 +292,7 @@ func TestFetch(t *testing.T) {
 	quiet, s := newSource(t, halting(looked)), newStore()
 	justTold := progress(connected(map[string]any{"format": "json", "announcedAt": time.Now().Add(time.Hour).UnixMilli()}))
 	justTold.then = func(map[string]any) { time.AfterFunc(200*time.Millisecond, look) } // time for a post that should not happen
-	add(run{title: "another worker has told how far it is", env: quiet.env(), s3: s, calls: []call{getItem(nil), copied(len(file), isReady)},
+	add(run{title: "another worker has posted progress", env: quiet.env(), s3: s, calls: []call{getItem(nil), copied(len(file), isReady)},
 		repeats: []call{justTold, uploading}, check: both(nothingLeft, keeps(s, file, nil))})
 	runAll(t, "fetch", runs)
 }

@@ -135,7 +135,7 @@ func TestCopyIsCounted(t *testing.T) {
 					t.Errorf("got %v seconds, want a minute and a little", seconds)
 				}
 			}},
-		{title: "told to wait", sample: "fetch", env: busy.env(), s3: newStore(), calls: []call{getItem(nil)}, repeats: usual, check: counted(map[string]any{"Retries": 1.0})},
+		{title: "asked to wait", sample: "fetch", env: busy.env(), s3: newStore(), calls: []call{getItem(nil)}, repeats: usual, check: counted(map[string]any{"Retries": 1.0})},
 		{title: "a segment", sample: "fetch-segment", env: good.env(), s3: newStore().open("upload-of-before", map[int][]byte{1: file[:partSize]}), change: plan("upload-of-before", partSize, len(file)),
 			calls: []call{getItem(nil)}, repeats: usual, check: counted(map[string]any{"MegabytesPerSecond": nil})},
 		{title: "cancelled before", sample: "fetch", s3: newStore(), calls: []call{getItem(map[string]any{"cancelled": true})}, check: counted(map[string]any{})},
@@ -193,12 +193,12 @@ func TestEndIsCounted(t *testing.T) {
 					t.Errorf("got a wait of %v s, want 30", seconds)
 				}
 			})},
-		{title: "delivered once more", sample: "send-message-connection", calls: []call{here(map[string]any{"status": "DELIVERED"}), head, assume, post(empty), marked}, check: counted(map[string]any{})},
+		{title: "delivered again", sample: "send-message-connection", calls: []call{here(map[string]any{"status": "DELIVERED"}), head, assume, post(empty), marked}, check: counted(map[string]any{})},
 		{title: "client gone", sample: "send-message", calls: []call{here(map[string]any{"status": "READY"}), head, assume, post(gone), left}, check: counted(map[string]any{"Gone": 1.0})},
 		{title: "handshake open for a moment", sample: "send-message", calls: []call{
 			opening, head, assume, post(gone), opening, head, post(gone), opening, head, post(empty), marked}, check: counted(map[string]any{"Delivered": 1.0, "WaitSeconds": nil, "Gone": 2.0})},
 		{title: "nobody here", sample: "send-message", calls: []call{{op: "DynamoDB.GetItem", answer: item("Item", stored(map[string]any{"status": "READY"}))}}, check: counted(map[string]any{})},
-		{title: "told of a failure", sample: "send-message", calls: []call{here(map[string]any{"status": "FAILED", "failure": map[string]any{"code": "STORAGE", "message": "x"}}), post(empty)}, check: counted(map[string]any{})},
+		{title: "failure posted", sample: "send-message", calls: []call{here(map[string]any{"status": "FAILED", "failure": map[string]any{"code": "STORAGE", "message": "x"}}), post(empty)}, check: counted(map[string]any{})},
 	})
 	request := item("Attributes", stored(map[string]any{"status": "READY", "connectionId": "request"}))
 	ready := func(more map[string]any) call {

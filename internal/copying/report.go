@@ -54,8 +54,8 @@ func (r *reporter) start(ctx context.Context) (finish func()) {
 				return
 			case <-ticker.C:
 			}
-			// Among many workers most see that another has just posted, and spare the
-			// item, which takes 1,000 writes a second, an attempt of theirs.
+			// Most of many workers see that another one has just posted, and skip the write:
+			// the item takes 1,000 per second.
 			if item, ok := r.report(ctx); ok && item.Format == socket.JSON && r.worker.Table.Due(item) {
 				r.post(ctx)
 			}
@@ -67,8 +67,8 @@ func (r *reporter) start(ctx context.Context) (finish func()) {
 	}
 }
 
-// report writes the bytes copied and stops the copy if it was cancelled. The next
-// write makes up for one that fails: the copy is not held up.
+// report writes the bytes copied and stops the copy if it was cancelled. A failed write is
+// ignored, since the next one replaces it.
 func (r *reporter) report(ctx context.Context) (meeting.Item, bool) {
 	item, err := r.worker.Table.Progress(ctx, r.arn, r.segment, r.job.Copied(), r.total.Load())
 	switch {

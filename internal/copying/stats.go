@@ -9,7 +9,7 @@ import (
 	"async-download/internal/transfer"
 )
 
-// runStats is what is known of one run when it ends.
+// runStats describes a run when it ends.
 type runStats struct {
 	began     time.Time
 	asked     time.Time     // when the download was asked for

@@ -1,6 +1,6 @@
-// Package copying runs the copy of a download in a Lambda function: it finds out
-// what to copy, keeps the client informed, stops when the download is cancelled,
-// ends before the function's time does, and records what it took.
+// Package copying runs the copy of a download in a Lambda function: it reads what to
+// copy, posts progress to the client, stops when the download is cancelled, ends before
+// the function times out, and records metrics.
 package copying
 
 import (
@@ -23,7 +23,7 @@ import (
 
 const (
 	// margin is what is left of the function's time for the parts in flight and for
-	// the answer: a function that reaches its time-out is killed and answers nothing.
+	// the result: a function that reaches its time-out is killed and returns nothing.
 	margin = 20 * time.Second
 	// patience is how long an origin may delay a copy before it sends the first
 	// part. Later, what was copied is worth waiting for.
@@ -46,8 +46,8 @@ type Output struct {
 	WaitSeconds int64         `json:"waitSeconds"`
 }
 
-// Copy copies the file of an execution. What a run can't do is in the output. The
-// error is a [failure.Error] or wraps one.
+// Copy copies the file of an execution. The output has the work that is left. The error
+// is a [failure.Error] or wraps one.
 func (w *Worker) Copy(ctx context.Context, arn string) (Output, error) {
 	return w.run(ctx, arn, nil, transfer.Segment{})
 }
@@ -79,7 +79,7 @@ func (w *Worker) run(ctx context.Context, arn string, plan *transfer.Plan, segme
 	return ended(ctx, log, err)
 }
 
-// ended is what becomes of a run's error.
+// ended converts a run's error.
 func ended(ctx context.Context, log *slog.Logger, err error) (Output, error) {
 	var later *origin.Later
 	var outOfTime *transfer.OutOfTime
@@ -188,11 +188,11 @@ func (w *Worker) source(ctx context.Context, arn string) (meeting.Item, transfer
 	return item, transfer.Source{Client: w.Origin, URL: u}, err
 }
 
-// markCopied notes in the item that the object is whole.
+// markCopied records in the item that the object is complete.
 func (w *Worker) markCopied(ctx context.Context, arn string, r *transfer.Result) error {
 	err := w.Table.Copied(ctx, arn, r.Bytes)
 	if errors.Is(err, meeting.ErrEnded) {
-		// It was ended while the last bytes passed; nobody will ask for them.
+		// The download was ended during the last bytes; nobody needs the file.
 		return errors.Join(failure.ErrCancelled, w.Copier.Discard(ctx, link.Key(execution.NameOf(arn))))
 	}
 	return err

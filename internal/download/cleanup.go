@@ -12,9 +12,9 @@ import (
 	"async-download/internal/metric"
 )
 
-// settle is how long a worker may take to see that the item has ended and to
-// store the part it has in hand, which it does every second; what it opens in
-// that time is found by the second Discard.
+// settle is how long a worker may take to notice, by its next write after a second, that
+// the item has ended, and to store the part in progress. The second Discard finds what it
+// opens in that time.
 const settle = 15 * time.Second
 
 // Broken is an execution of the download machine that didn't succeed, as the
@@ -27,9 +27,9 @@ type Broken struct {
 	Cause        string `json:"cause"`
 }
 
-// CleanUp ends what a broken execution left. Most have ended their download
-// themselves; one that was stopped, ran out of time or broke runs no Catch, and
-// stops no Lambda that still copies. It needs Table, Discard, Executions,
+// CleanUp removes what a broken execution left. Most have ended their download
+// themselves; one that was stopped, timed out or broke runs no Catch, and stops no Lambda
+// that still copies. It needs Table, Discard, Executions,
 // DeliverMachine and Metrics, and returns the item as it leaves it, empty if there
 // is none. After an error it should be called again.
 func (p *Protocol) CleanUp(ctx context.Context, b Broken) (meeting.Item, error) {
@@ -68,8 +68,8 @@ func (p *Protocol) cleanUp(ctx context.Context, b Broken) (meeting.Item, error) 
 	if !item.Status.NoFile() {
 		return item, nil
 	}
-	// Twice, since a worker may still be copying, even after FAILED: a Lambda whose
-	// state timed out or whose reply was lost goes on.
+	// Twice, since a worker may still be copying, even after FAILED: a Lambda whose state
+	// timed out or whose reply was lost continues.
 	key := link.Key(execution.NameOf(b.ExecutionARN))
 	if err := p.Discard(ctx, key); err != nil {
 		return item, err
@@ -82,14 +82,14 @@ func (p *Protocol) cleanUp(ctx context.Context, b Broken) (meeting.Item, error) 
 	return item, p.Discard(ctx, key)
 }
 
-// reason is what the client is told. A file that is whole outlives a workflow
-// that broke or timed out: the item then says EXPIRED, for which a client still
-// gets the link, now or when it comes.
+// reason is the failure that the client gets. A complete file outlives a workflow that
+// broke or timed out: the item's status is then EXPIRED, for which a client still gets
+// the link, now or when it connects.
 func (b Broken) reason(item meeting.Item) *failure.Error {
 	switch {
 	case b.Status == "ABORTED":
 		return failure.New(failure.Cancelled, "the download was stopped by an operator")
-	case item.Cancelled: // a promise that nothing is left, which the workflow could not keep
+	case item.Cancelled: // nothing may be kept, and the workflow could not see to it
 		return failure.ErrCancelled
 	case item.Status == meeting.Ready:
 		return failure.New(failure.Expired, "the workflow ended before a client came")
@@ -109,7 +109,7 @@ func (b Broken) outcome(item meeting.Item) (metric.Name, failure.Code) {
 		return metric.Cancelled, ""
 	case meeting.Expired:
 		if b.Status == "FAILED" && b.Error != string(failure.Expired) {
-			return metric.Failed, failure.Internal // a client is owed a link that nobody could send; it may come for it
+			return metric.Failed, failure.Internal // the link could not be posted; the client may connect again for it
 		}
 		return metric.Expired, ""
 	}

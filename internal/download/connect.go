@@ -32,10 +32,10 @@ func (p *Protocol) Connect(ctx context.Context, arn, secret string, c meeting.Co
 	if known && !item.Status.Ended() {
 		return item, nil
 	}
-	// No workflow looks for this client any more, and nothing can be posted before
-	// on-connect has returned.
+	// No workflow will look for this client, and nothing can be posted before on-connect
+	// has returned.
 	if err := p.startDelivery(ctx, meeting.Delivery{ExecutionARN: arn, Connection: &c}); err != nil {
-		// The client is refused and comes again; until then nobody is here.
+		// The client is refused and tries again; until then it isn't connected.
 		return meeting.Item{}, errors.Join(err, p.Table.Leave(ctx, arn, c.ID))
 	}
 	return item, nil

@@ -13,7 +13,7 @@ import (
 	"async-download/internal/metric"
 )
 
-// discardTimeout is how long NoteFailure may take to leave nothing behind, well
+// discardTimeout is how long NoteFailure may take to remove what the copy stored, well
 // within the 120 s of its state; clean-up has more time.
 const discardTimeout = time.Minute
 
@@ -24,12 +24,12 @@ type Noted struct {
 	Connected bool         `json:"connected"` // whether a client is here to be notified
 }
 
-// NoteFailure ends the download with this ARN because of why, and leaves nothing
-// of the copy. It needs Table, Discard and Metrics. If the download has ended
+// NoteFailure ends the download with this ARN because of why, and removes what the copy
+// stored. It needs Table, Discard and Metrics. If the download has ended
 // before, the reason is the one noted then.
 //
 // The reason is noted first: workers that still copy see it in the item and stop,
-// and a client that comes now finds it.
+// and a client that connects now finds it.
 func (p *Protocol) NoteFailure(ctx context.Context, arn string, why *failure.Error) (Noted, error) {
 	item, err := p.Table.End(ctx, arn, why)
 	if errors.Is(err, meeting.ErrEnded) && item.Failure != nil { // by an earlier try of this call

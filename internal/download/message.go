@@ -16,9 +16,8 @@ var errNoAction = failure.New(failure.NotFound, `no such action; there are {"act
 // the download, {"action":"ping"} keeps the socket from being idle. It needs Table
 // (with Tokens) and Socket.
 //
-// It returns the ARN of the client's execution, "" if it isn't known, and what the
-// client was answered if its message couldn't be followed: refused is nil for one
-// that was. A client that is gone by then is no error.
+// It returns the ARN of the client's execution, "" if unknown, and the answer to an
+// invalid message, nil for a valid one. It is not an error if the client has gone.
 func (p *Protocol) Message(ctx context.Context, connectionID, body string) (arn string, refused *failure.Error, err error) {
 	var message struct {
 		Action string `json:"action"`
@@ -26,7 +25,7 @@ func (p *Protocol) Message(ctx context.Context, connectionID, body string) (arn 
 	if json.Unmarshal([]byte(body), &message) == nil && message.Action == "ping" {
 		return "", nil, nil
 	}
-	// The client of an execution that has ended and gone is in no item.
+	// No item has the client of an execution whose item was deleted.
 	c := meeting.Connection{ID: connectionID}
 	arn, err = p.Table.Find(ctx, connectionID)
 	if err != nil && !errors.Is(err, meeting.ErrUnknown) {

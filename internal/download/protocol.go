@@ -4,8 +4,8 @@
 // is delivered ([Protocol.Deliver]), a failure is noted ([Protocol.NoteFailure]),
 // and what a broken execution left is cleaned up ([Protocol.CleanUp]).
 //
-// The Lambdas translate their events into these calls. The histories in
-// internal/meeting run the same calls in every order they can find, with faults.
+// The Lambdas translate their events into these calls. The histories of
+// internal/meeting run the same calls in many orders, with faults.
 package download
 
 import (
@@ -33,7 +33,7 @@ type Objects interface {
 	// TicketHash returns the hash of the ticket that the file was copied for, ""
 	// for none; [failure.Expired] if there is no file.
 	TicketHash(ctx context.Context, name string) (string, error)
-	// Sign makes a link to the file; [failure.Expired] if there is none.
+	// Sign returns a link to the file; [failure.Expired] if there is none.
 	Sign(ctx context.Context, name string) (link.Link, error)
 }
 
@@ -57,7 +57,7 @@ type Protocol struct {
 	RequireTicket bool   // whether the ARN alone is not enough
 
 	Objects Objects
-	// Discard leaves nothing under an object's key: no object and no open upload.
+	// Discard removes the object with a key and its open uploads.
 	Discard func(ctx context.Context, key string) error
 
 	Executions     Executions
@@ -66,8 +66,8 @@ type Protocol struct {
 	Socket Socket
 }
 
-// errNotFound is the answer to a wrong name and to a wrong ticket alike, so that
-// nothing can be learned from it.
+// errNotFound is the answer to a wrong name and to a wrong ticket, so that it reveals
+// nothing.
 var errNotFound = failure.New(failure.NotFound, "no such execution, its file is no longer kept, or the ticket is wrong")
 
 // find returns the item of the download called name, if ticket opens it. Once the

@@ -47,8 +47,8 @@ func (p *Protocol) Status(ctx context.Context, name, secret string) (State, erro
 		return State{}, err
 	}
 	if item.Status == meeting.Ready {
-		// A caller that gets the link here is a client that came: the execution need
-		// not wait for another.
+		// A caller that gets the link here counts as the client: the execution need not wait
+		// for another.
 		now, err := p.Table.Connect(ctx, item.ExecutionARN, meeting.Connection{ID: meeting.Request, At: time.Now()})
 		if err != nil && !errors.Is(err, meeting.ErrUnknown) {
 			return State{}, err
@@ -56,7 +56,7 @@ func (p *Protocol) Status(ctx context.Context, name, secret string) (State, erro
 		if err == nil && now.Cancelling() {
 			return cancelled(now), nil
 		}
-		if err == nil && item.ConnectionID != meeting.Request { // for the first time, and to no socket
+		if err == nil && item.ConnectionID != meeting.Request { // the first link, and not to a socket
 			p.ended(metric.Delivered, item, "", time.Now())
 		}
 	}

@@ -1,6 +1,6 @@
 // Package failure names the ways a download can end badly.
 //
-// The codes are a contract: the same word stands in the state machine's
+// The codes are a contract: the same word is used in the state machine's
 // Retry and Catch, in the item, in the client's message and in the REST answer.
 // Everything else about an error stays inside the package that met it; what
 // crosses a boundary is one [Error], and its Message is written for the client:
