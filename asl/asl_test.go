@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 
+	"async-download/internal/download"
+	"async-download/internal/failure"
 	"async-download/internal/meeting"
 )
 
@@ -499,47 +501,6 @@ func (m machine) reaches(from string, there func(named) bool) bool {
 	return false
 }
 
-// The template's substitutions are exactly those that the machines use.
-func TestSubstitutions(t *testing.T) {
-	for _, file := range []string{"download.asl.json", "deliver.asl.json"} {
-		var want []string
-		for _, match := range regexp.MustCompile(`\$\{(\w+)\}`).FindAllStringSubmatch(load(t, file).text, -1) {
-			want = append(want, match[1])
-		}
-		slices.Sort(want)
-		want = slices.Compact(want)
-		got := substitutions(t, file)
-		if !slices.Equal(got, want) {
-			t.Errorf("%s: DefinitionSubstitutions in template.yaml: got %q, want %q", file, got, want)
-		}
-	}
-}
-
-// substitutions returns the keys of a machine's DefinitionSubstitutions, found by
-// indentation.
-func substitutions(t *testing.T, file string) (names []string) {
-	t.Helper()
-	template, err := os.ReadFile("../template.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, found := strings.Cut(string(template), "DefinitionUri: asl/"+file+"\n")
-	_, after, block := strings.Cut(after, "DefinitionSubstitutions:\n")
-	if !found || !block {
-		t.Fatalf("template.yaml: no machine with %s and DefinitionSubstitutions", file)
-	}
-	key := regexp.MustCompile(`^ {8}(\w+): `)
-	for line := range strings.Lines(after) {
-		match := key.FindStringSubmatch(line)
-		if match == nil {
-			break
-		}
-		names = append(names, match[1])
-	}
-	slices.Sort(names)
-	return names
-}
-
 // aws has the errors of AWS, each with its source.
 var aws = []string{
 	// https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
@@ -567,8 +528,12 @@ var aws = []string{
 }
 
 func TestErrorNamesExist(t *testing.T) {
-	codes := constants(t, "../internal/failure", "Code")
-	ours := append(codes, errorTypes(t, "../functions/send-message/main.go")...)
+	var codes []string
+	for _, code := range failure.Codes() {
+		codes = append(codes, string(code))
+	}
+	deliveries := append([]string{download.ConnectionOpening, download.ConnectionGone}, codes...)
+	ours := append(deliveries, string(failure.Throttled))
 	exists := func(name string) bool {
 		// Both spellings of the service occur; each error is listed with both.
 		if error, ok := strings.CutPrefix(name, "DynamoDB."); ok {
@@ -610,7 +575,7 @@ func TestErrorNamesExist(t *testing.T) {
 				// https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartSyncExecution.html
 				want = []string{"SUCCEEDED", "FAILED", "TIMED_OUT"}
 			case "$.delivery.Error":
-				want = errorTypes(t, "../functions/send-message/main.go")
+				want = deliveries
 			case "$.failure.code":
 				want = codes
 			}
@@ -619,16 +584,6 @@ func TestErrorNamesExist(t *testing.T) {
 			}
 		}
 	})
-}
-
-// The machines distinguish two ends of a delivery, and both occur.
-func TestEveryErrorOfSendMessageIsHandled(t *testing.T) {
-	text := load(t, "deliver.asl.json").text + load(t, "download.asl.json").text
-	for _, name := range errorTypes(t, "../functions/send-message/main.go") {
-		if !strings.Contains(text, `"`+name+`"`) {
-			t.Errorf("no state handles %q", name)
-		}
-	}
 }
 
 // comparisons returns the rules that compare a variable, without those that combine
@@ -684,7 +639,7 @@ func TestFunctionsSpeakTheMachinesWords(t *testing.T) {
 		"${FetchFunctionArn}":  "../functions/fetch",
 		"${FinishFunctionArn}": "../functions/finish",
 	}
-	input := fields(t, "../functions/download", "input")
+	input := fields(t, "../internal/download", "Input")
 	check := func(name string, payload, selector map[string]any, function string) {
 		task, outcome := fields(t, function, "input"), fields(t, "../internal/copying", "Output")
 		if function == "../functions/finish" {
@@ -807,7 +762,6 @@ func TestItemIsTheGoItem(t *testing.T) {
 	for i := range item.NumField() {
 		attributes[item.Field(i).Tag.Get("dynamodbav")] = true
 	}
-	statuses := constants(t, "../internal/meeting", "Status")
 	word := regexp.MustCompile(`[#:]?\w+`)
 	keywords := []string{"SET", "REMOVE", "ADD", "AND", "OR", "NOT", "IN", "attribute_exists", "attribute_not_exists"}
 	assigned := regexp.MustCompile(`([#\w]+) = (:\w+)`)
@@ -863,13 +817,13 @@ func TestItemIsTheGoItem(t *testing.T) {
 				continue
 			}
 			value, _ := values[a[2]].(map[string]any)
-			if status, _ := value["S"].(string); !slices.Contains(statuses, status) {
-				t.Errorf("sets the status to %q, want one of %q", status, statuses)
+			if status, _ := value["S"].(string); status != string(meeting.Expired) {
+				t.Errorf("sets the status to %q, want %q", status, meeting.Expired)
 			}
 		}
 	})
-	if seen < 3 {
-		t.Errorf("states that use the table: got %d, want the look, the wait and the expiry", seen)
+	if seen != 2 {
+		t.Errorf("states that use the table: got %d, want the wait and the expiry", seen)
 	}
 }
 
@@ -887,66 +841,36 @@ func TestWaitIsConditional(t *testing.T) {
 		if got := s.Parameters["ConditionExpression"]; got != want {
 			t.Errorf("%s: got condition %q, want %q", name, got, want)
 		}
-		if c := s.Catch[0]; !slices.Contains(c.ErrorEquals, "DynamoDb.ConditionalCheckFailedException") || c.Next != "Look for the client" {
-			t.Errorf("%s: a failed condition: got %+v, want it to read the item again", name, c)
+		if c := s.Catch[0]; !slices.Contains(c.ErrorEquals, "DynamoDb.ConditionalCheckFailedException") || c.Next != "Send the link" {
+			t.Errorf("%s: a failed condition leads to: got %+v, want the delivery, which reads the item", name, c)
 		}
-	}
-	i, ok := m.States.find("Look for the client")
-	if !ok || m.States[i].Parameters["ConsistentRead"] != true {
-		t.Error("Look for the client: got no consistent read, want one")
 	}
 }
 
-// constants returns the values of the string constants of a type in a package.
-func constants(t *testing.T, folder, typeName string) (values []string) {
-	t.Helper()
-	files, err := filepath.Glob(folder + "/*.go")
-	if err != nil {
-		t.Fatal(err)
+// The deliveries that found no client to answer wait again, and a cancel ends the
+// execution: with any other way, a condition that stays false would be tried
+// forever.
+func TestEveryResultOfADeliveryLeadsOn(t *testing.T) {
+	m := load(t, "download.asl.json")
+	i, ok := m.States.find("Was the link sent?")
+	if !ok {
+		t.Fatal("no state asks whether the link was sent")
 	}
-	for _, file := range files {
-		for _, decl := range parse(t, file).Decls {
-			g, ok := decl.(*ast.GenDecl)
-			if !ok || g.Tok != token.CONST {
-				continue
-			}
-			for _, spec := range g.Specs {
-				v := spec.(*ast.ValueSpec)
-				if id, ok := v.Type.(*ast.Ident); ok && id.Name == typeName {
-					values = append(values, text(t, v.Values[0]))
-				}
+	got := map[string]string{}
+	for _, r := range m.States[i].Choices {
+		for _, c := range comparisons([]rule{r}) {
+			if c.StringEquals != nil {
+				got[*c.StringEquals] = r.Next
 			}
 		}
 	}
-	if len(values) == 0 {
-		t.Fatalf("%s: no constants of type %s", folder, typeName)
+	want := map[string]string{
+		"SUCCEEDED": "Delivered", "ConnectionGone": "Wait for the client", "ConnectionOpening": "Wait for the client",
+		"CANCELLED": "It was cancelled",
 	}
-	return values
-}
-
-// errorTypes returns the names of the errors that a function reports to Step
-// Functions: messages.InvokeResponse_Error{Type: "…"}.
-func errorTypes(t *testing.T, file string) (names []string) {
-	t.Helper()
-	ast.Inspect(parse(t, file), func(n ast.Node) bool {
-		literal, ok := n.(*ast.CompositeLit)
-		if !ok {
-			return true
-		}
-		if s, ok := literal.Type.(*ast.SelectorExpr); !ok || s.Sel.Name != "InvokeResponse_Error" {
-			return true
-		}
-		for _, e := range literal.Elts {
-			if kv, ok := e.(*ast.KeyValueExpr); ok && kv.Key.(*ast.Ident).Name == "Type" {
-				names = append(names, text(t, kv.Value))
-			}
-		}
-		return true
-	})
-	if len(names) == 0 {
-		t.Fatalf("%s: reports no errors", file)
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
-	return names
 }
 
 func parse(t *testing.T, file string) *ast.File {

@@ -37,7 +37,7 @@
 
 mtype = { COPYING, READY, DELIVERED, FAILED, CANCELLED, EXPIRED };  /* meeting.Status */
 mtype = { NONE, OPENING, OPEN, CLOSED, VANISHED, REFUSED };         /* a socket; VANISHED has no $disconnect */
-mtype = { SUCCEEDED, GONE, STILL_OPENING, TIMED_OUT };              /* how a task ended */
+mtype = { SUCCEEDED, GONE, STILL_OPENING, TIMED_OUT };              /* how a task ended, or CANCELLED */
 
 /* the item */
 bool exists = true;
@@ -140,12 +140,6 @@ byte twice = TWICE;
 #define wantedStill true
 #else
 #define wantedStill !cancelled
-#endif
-
-#if defined(TWICE) || defined(LOST) && defined(TIMEOUTS)
-#define mayBeGone  true
-#else
-#define mayBeGone  false
 #endif
 
 /* Step Functions accepts the first call for a token; a later one, such as a
@@ -257,7 +251,7 @@ again:
 		:: !known && k <= NC -> c = k       /* fallback: the client that on-connect saw */
 		:: else -> c = NOBODY
 		fi;
-		if :: known && cancelled && !ENDED(s) -> goto gone :: else fi;
+		if :: known && cancelled && !ENDED(s) -> goto stopped_by_cancel :: else fi;
 		if
 		:: c == NOBODY && known -> goto gone
 		:: c != NOBODY && known && k <= NC && c != k -> goto succeeded   /* it has its own delivery */
@@ -331,7 +325,8 @@ look:                              /* Table.recheck: a condition failed; read th
 		KILL(again);
 		if
 		:: !exists -> goto succeeded
-		:: exists && (cancelled && running || connectionId == NOBODY) -> goto gone
+		:: exists && cancelled && running -> goto stopped_by_cancel
+		:: exists && !(cancelled && running) && connectionId == NOBODY -> goto gone
 		:: else ->
 #ifdef NO_OPENING_WHEN_REPLACED
 			goto succeeded
@@ -342,6 +337,12 @@ look:                              /* Table.recheck: a condition failed; read th
 	}
 gone:
 	atomic { result(GONE) }
+stopped_by_cancel:
+#ifdef NO_CANCELLED_FROM_DELIVER
+	atomic { result(GONE) }
+#else
+	atomic { result(CANCELLED) }
+#endif
 succeeded:
 	atomic { result(SUCCEEDED) }
 }
@@ -372,6 +373,7 @@ finished:
 /* asl/download.asl.json from the end of the copy on */
 active proctype Workflow() {
 	byte token, c; bool known, done;
+	bool final;                    /* the wait's condition will never hold again: a delivery must end this, not wait again */
 	{
 	skip;
 Copy_the_file:
@@ -388,30 +390,18 @@ Copy_the_file:
 #endif
 	fi;
 
-Look_for_the_client:
-	atomic {
-		if                         /* Is the client here? */
-		:: exists && cancelled -> goto It_was_cancelled
-		:: exists && !cancelled && connectionId != NOBODY -> goto Send_the_link
-		:: exists && !cancelled && connectionId == NOBODY
-		:: !exists ->
-			/* Only a delivery deletes an item, and it reports that; except for a delivery
-			 * started twice, and for an expiry whose reply was lost and that a client
-			 * found. */
-			assert(mayBeGone);
-			end = EXPIRED; goto finished
-		fi
-	}
-
 Wait_for_the_client:
 	atomic { token++; open = token; answer = NONE };
 	REPEATED(write)
 	atomic {
-		/* Guard 1, the other half: no token if a client is connected */
+		/* Guard 1, the other half: no token if a client is connected. Why the condition
+		 * failed is for the delivery to find out: a client, a cancel, or no item. Only a
+		 * delivery deletes an item, so the client has its link then. */
 		if
 		:: exists && nobodyToMeet && wanted -> taskToken = token; REPEAT(write)
 		:: else ->
-			if :: open == token -> open = 0; goto Look_for_the_client :: else fi
+			final = (!exists || cancelled);
+			if :: open == token -> open = 0; goto Send_the_link :: else fi
 		fi;
 		waiting = true
 	}
@@ -433,7 +423,7 @@ Wait_for_the_client:
 		if
 		:: exists && nobodyCame && wantedStill ->
 			status = EXPIRED; taskToken = 0; REPEAT(Note_the_expiry); end = EXPIRED; goto finished
-		:: else -> goto Look_for_the_client
+		:: else -> goto Send_the_link
 		fi
 	}
 
@@ -446,11 +436,12 @@ Send_the_link:
 	}
 	if
 	:: atomic { delivery == SUCCEEDED -> end = DELIVERED; goto finished }
-	:: delivery == GONE -> goto Look_for_the_client
-#ifdef NO_LOOK_AFTER_OPENING
+	:: delivery == GONE -> assert(!final); goto Wait_for_the_client
+	:: delivery == CANCELLED -> goto It_was_cancelled
+#ifdef NO_WAIT_AFTER_OPENING
 	:: delivery == STILL_OPENING -> end = FAILED; goto finished
 #else
-	:: delivery == STILL_OPENING -> goto Look_for_the_client
+	:: delivery == STILL_OPENING -> goto Wait_for_the_client
 #endif
 	fi;
 
@@ -475,7 +466,7 @@ Tell_the_client:
 How_did_it_end:
 	end = (status == CANCELLED -> CANCELLED : FAILED);
 finished:
-	atomic { c = 0; answer = NONE; delivery = NONE }
+	atomic { c = 0; answer = NONE; delivery = NONE; final = false }
 	} unless { stopped }
 }
 

@@ -52,7 +52,7 @@ var guards = []struct{ without, where, runs string }{
 	{"NO_LOOK_FOR_CONNECTION", "asl: Wait for the client, attribute_not_exists(connectionId)", "-DNC=1"},
 	{"NO_LOOK_FOR_TOKEN", "Connect: resume when the item it wrote has a token", "-DNC=1"},
 	{"NO_HANDSHAKE", "Deliver: 410 before Handshake is over is ErrOpening", "-DNC=1"},
-	{"NO_WAIT_AGAIN", "Deliver: 410 is ErrGone; asl: ConnectionGone leads to Look for the client", "-DNC=1"},
+	{"NO_WAIT_AGAIN", "Deliver: 410 is ErrGone; asl: ConnectionGone leads to Wait for the client", "-DNC=1"},
 	{"NO_OWN_CONNECTION", "leave: connectionId = :id", "-DNC=2"},
 	// Delivery.
 	{"NO_OPENING_WHEN_REPLACED", "deliveryResult: another connection is there, ErrOpening", "-DNC=2"},
@@ -60,12 +60,13 @@ var guards = []struct{ without, where, runs string }{
 	{"NO_LEAVE_AT_410", "Deliver: a dead connection leaves with the item, if that was delivered", "-DNC=2 -DVANISH"},
 	{"NO_DELIVERED_WHEN_UNKNOWN", "Deliver: an item that has gone was delivered", "-DNC=1 -DCRASH=1"},
 	{"NO_DELIVERY_AFTER_THE_END", "on-connect: startDelivery when the status has ended", "-DNC=1 -DTIMEOUTS=1"},
-	{"NO_LOOK_AFTER_OPENING", "asl: ConnectionOpening leads to Look for the client", "-DNC=1 -DEXHAUSTED=1"},
+	{"NO_WAIT_AFTER_OPENING", "asl: ConnectionOpening leads to Wait for the client", "-DNC=1 -DEXHAUSTED=1"},
 	// The end of the wait.
 	{"NO_LAST_LOOK", "asl: Note the expiry, attribute_not_exists(connectionId)", "-DNC=1 -DTIMEOUTS=1"},
 	// Cancel.
 	{"NO_FAILING_THE_WAIT", "Cancel: SendTaskFailure", "-DNC=1 -DCANCEL"},
 	{"NO_CANCELLED_IN_WAIT", "asl: Wait for the client, attribute_not_exists(cancelled)", "-DNC=1 -DCANCEL"},
+	{"NO_CANCELLED_FROM_DELIVER", "Deliver: a cancel is not ErrGone, for which the workflow would wait again", "-DNC=1 -DCANCEL"},
 	{"NO_CANCELLED_IN_EXPIRY", "asl: Note the expiry, attribute_not_exists(cancelled)", "-DNC=1 -DCANCEL -DTIMEOUTS=1"},
 	{"NO_CANCELLED_IN_DELIVERED", "fileKept: attribute_not_exists(cancelled)", "-DNC=1 -DCANCEL"},
 	// Clean-up.

@@ -248,6 +248,11 @@ class Permissions(unittest.TestCase):
                         got |= {(action, json.dumps(r)) for r in listed(s["Resource"])}
                 self.assertEqual(got, needs(machine))
 
+    def test_each_substitution_is_used_and_has_a_value(self):
+        for name, p in of_type(SOURCE["Resources"], "AWS::Serverless::StateMachine").items():
+            used = set(re.findall(r"\$\{(\w+)\}", (TOP / p["DefinitionUri"]).read_text()))
+            self.assertEqual(set(p["DefinitionSubstitutions"]), used, name)
+
     def test_machines_may_log(self):
         """Without them the machine isn't made: https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html"""
         for machine in of_type(SOURCE["Resources"], "AWS::Serverless::StateMachine"):

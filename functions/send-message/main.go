@@ -59,7 +59,7 @@ func (f *function) handle(ctx context.Context, d meeting.Delivery) (struct{}, er
 	switch {
 	case err == nil:
 		log.InfoContext(ctx, "answered")
-	case errors.Is(err, meeting.ErrOpening), errors.Is(err, meeting.ErrGone):
+	case errors.Is(err, meeting.ErrOpening), errors.Is(err, meeting.ErrGone), errors.Is(err, failure.ErrCancelled):
 		log.InfoContext(ctx, "not answered", "reason", err)
 	default:
 		log.ErrorContext(ctx, "not answered", "error", failure.As(err))

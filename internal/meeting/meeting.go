@@ -385,8 +385,8 @@ func (t *Table) Cancel(ctx context.Context, arn string) error {
 // Gateway's 410, and may be called again with the same connection.
 //
 // Deliver returns nil once the client has its answer, [ErrOpening] if it should be
-// called again in a second, after several tries, and [ErrGone] if no client is
-// connected.
+// called again in a second, after several tries, [ErrGone] if no client is
+// connected, and [failure.ErrCancelled] while the download is being cancelled.
 func (t *Table) Deliver(ctx context.Context, arn string, fallback Connection, post func(context.Context, Item, Connection) error) error {
 	begun := t.now()
 	for try := 1; ; try++ {
@@ -412,7 +412,7 @@ func (t *Table) deliver(ctx context.Context, arn string, fallback Connection, po
 	}
 	known := err == nil
 	if known && item.Cancelling() {
-		return ErrGone // the workflow reads the item again, finds the mark, and ends
+		return failure.ErrCancelled // no link any more; the workflow ends
 	}
 	c, here := item.Connection()
 	if !known {
@@ -505,7 +505,9 @@ func deliveryResult(item Item, err error) error {
 		return nil
 	case err != nil:
 		return err
-	case item.Cancelling(), item.ConnectionID == "":
+	case item.Cancelling():
+		return failure.ErrCancelled
+	case item.ConnectionID == "":
 		return ErrGone
 	}
 	return ErrOpening
