@@ -165,9 +165,6 @@ func TestFailures(t *testing.T) {
 			f.NoRanges = true
 			origintest.Cut(f, w, r, 11*mib, origintest.FIN)
 		}), failure.OriginTruncated, nil},
-		"file that never rests": {origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
-			origintest.New(data, fmt.Sprintf(`"v%d"`, n)).ServeHTTP(w, r)
-		}), failure.OriginChanged, nil},
 		"wrong digest": {http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Repr-Digest", "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:")
 			origintest.New(data, `"v1"`).ServeHTTP(w, r)
@@ -565,7 +562,7 @@ func TestCancelledWhileWaiting(t *testing.T) {
 		time.AfterFunc(50*time.Millisecond, func() { cancel(failure.New(failure.Cancelled, "interrupted")) })
 		return e.Write(p)
 	})
-	if code := run(ctx, []string{url, target("key")}, &o, said); code != 1 {
+	if code := run(ctx, []string{url, target("key")}, &o, said); code != 130 {
 		t.Errorf("got code %d, want 1", code)
 	}
 	if out := parseLine(t, o.String()); out.Error == nil || out.Error.Code != failure.Cancelled || !strings.Contains(e.String(), "trying again in 1") {

@@ -20,13 +20,14 @@ type body struct {
 	idle   time.Duration
 	timer  *time.Timer
 
+	floor   int64 // least bytes per window, 0 for none
 	window  time.Duration
 	waited  time.Duration // in this window
 	arrived int64         // in this window
 }
 
 func newBody(c *Client, ctx context.Context, cancel context.CancelCauseFunc, rc io.ReadCloser) *body {
-	b := &body{ctx: ctx, cancel: cancel, rc: rc, idle: cmp.Or(c.IdleTimeout, IdleTimeout), window: cmp.Or(c.FloorWindow, FloorWindow)}
+	b := &body{ctx: ctx, cancel: cancel, rc: rc, idle: cmp.Or(c.IdleTimeout, IdleTimeout), floor: FloorBytes, window: cmp.Or(c.FloorWindow, FloorWindow)}
 	b.timer = time.AfterFunc(b.idle, func() { cancel(errIdle) })
 	b.timer.Stop()
 	return b
@@ -40,7 +41,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.arrived += int64(n)
 	b.waited += time.Since(began)
 	if b.waited >= b.window {
-		if b.arrived < FloorBytes && err == nil {
+		if b.arrived < b.floor && err == nil {
 			b.cancel(errFloor)
 			return n, errFloor
 		}
@@ -62,8 +63,8 @@ func (b *body) Close() error {
 	return b.rc.Close()
 }
 
-// isNetwork tells a connection that broke from a context that ended and from a
-// failure that was decided on.
+// isNetwork reports whether err is of a connection that broke, and neither of a
+// context that ended nor a failure that was decided on.
 func isNetwork(err error) bool {
 	var f *failure.Error
 	return !errors.As(err, &f) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)

@@ -30,11 +30,12 @@ const (
 	// range of a file that it has begun to send.
 	RangeTimeout = time.Minute
 	// IdleTimeout is the longest gap between two reads of a body. TCP alone
-	// would wait for ever for a peer that is gone.
-	IdleTimeout = 30 * time.Second
-	// FloorWindow and FloorBytes are the least progress: an origin that sends a
-	// byte now and then never trips IdleTimeout and never ends either. 64 KiB a
-	// minute is below any modem, and a retry loses at most this much.
+	// would wait forever for a peer that is gone. A database export may pause for
+	// half a minute, and the time-outs of proxies, 60 s by default, should come first.
+	IdleTimeout = 90 * time.Second
+	// FloorWindow and FloorBytes are the least progress of a range: an origin that
+	// sends a byte now and then never exceeds IdleTimeout and never ends either. 64
+	// KiB a minute is below any modem, and a retry loses at most this much.
 	FloorWindow = time.Minute
 	FloorBytes  = 64 << 10
 	// MaxRedirects is what curl users call plenty and browsers call few.
@@ -157,7 +158,7 @@ func (c *Client) init() {
 			// Without this Go asks for gzip and decodes it: another file than
 			// the one that ETag and digest speak of.
 			DisableCompression:     true,
-			MaxConnsPerHost:        n + 1, // one more: the first reply keeps its own until its bytes are wanted
+			MaxConnsPerHost:        n,
 			MaxIdleConnsPerHost:    n,
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: 256 << 10,

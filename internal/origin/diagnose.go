@@ -149,7 +149,7 @@ func status(resp *http.Response) error {
 	case s == http.StatusNotImplemented, s == http.StatusHTTPVersionNotSupported:
 		return f
 	case s >= 500, s == http.StatusTooManyRequests, s == http.StatusRequestTimeout, s == http.StatusTooEarly:
-		return &transient{failure: f, after: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+		return &transient{failure: f, status: s, after: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
 	}
 	return f
 }

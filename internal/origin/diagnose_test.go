@@ -44,7 +44,7 @@ func TestEchoes(t *testing.T) {
 		{"transfer encoding", ok + "Transfer-Encoding: {echo}\r\n\r\n", "can't be read: unknown Transfer-Encoding", 2},
 		{"chunk", ok + "Transfer-Encoding: chunked\r\n\r\n{echo}\r\n", "can't be read after 0 bytes: malformed chunk", 1},
 		{"trailer", ok + "Transfer-Encoding: chunked\r\n\r\n0\r\n{echo}\r\n\r\n", "", 1},
-		{"status text", "HTTP/1.1 404 {echo}\r\nContent-Length: 0\r\n\r\n", "404 Not Found", 1},
+		{"status text", "HTTP/1.1 404 {echo}\r\nContent-Length: 0\r\n\r\n", "404 Not Found", 2},
 		{"Location that is no URL", "HTTP/1.1 302 Found\r\nLocation: http://[{echo}\r\n\r\n", "without a URL", 1},
 		{"Location to a host that doesn't exist", "HTTP/1.1 302 Found\r\nLocation: http://{host}.invalid/\r\n\r\n", "", 0},
 		{"Location with another scheme", "HTTP/1.1 302 Found\r\nLocation: x:{echo}\r\n\r\n", "other than http", 1},

@@ -1,14 +1,11 @@
 package origin
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"sync"
+	"sync/atomic"
 
 	"async-download/internal/failure"
 )
@@ -17,10 +14,12 @@ import (
 type File struct {
 	// Size in bytes, -1 if the origin didn't say.
 	Size int64
-	// ETag is the strong validator that pins ranges, "" if there is none.
-	ETag string
-	// Ranged says that File.Range may be called: the origin honours ranges and
-	// has an ETag to pin them with.
+	// Pin is what proves that ranges are of one version, zero if nothing does.
+	Pin Pin
+	// ETag and LastModified are the reply's, "" if it had none; for information.
+	ETag, LastModified string
+	// Ranged reports that File.Range may be called: the origin honours ranges and
+	// has something to pin them with.
 	Ranged bool
 	// Framed says that the end of the body shows: a length, or chunks. Without
 	// it a body that was cut looks like one that ended.
@@ -46,90 +45,9 @@ type File struct {
 	first    io.ReadCloser
 	firstEnd int64
 	requests int
-}
 
-// Open asks for the first firstBytes bytes of u, or for all of it if that is 0,
-// and describes the file. The reply's body stays open until it is read by Range
-// or Stream, or Close.
-func (c *Client) Open(ctx context.Context, u *url.URL, firstBytes int64) (*File, error) {
-	t := &tries{c: c}
-	f := &File{c: c, start: start(u)}
-	whole := firstBytes == 0
-	for {
-		err := f.open(ctx, firstBytes, &whole)
-		if err == nil {
-			return f, nil
-		}
-		if errors.Is(err, errPlain) {
-			continue
-		}
-		if err := t.wait(ctx, err); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// errPlain: the reply to a range can't be used, ask for the whole file.
-var errPlain = errors.New("ask without a range")
-
-func (f *File) open(ctx context.Context, firstBytes int64, whole *bool) error {
-	header := http.Header{"Want-Repr-Digest": {"sha-256=10, sha-512=3"}}
-	if !*whole {
-		header.Set("Range", fmt.Sprintf("bytes=0-%d", firstBytes-1))
-	}
-	f.requests++
-	resp, at, err := f.c.send(ctx, f.start, header, cmp.Or(f.c.FirstByteTimeout, FirstByteTimeout))
-	if err != nil {
-		return err
-	}
-	f.at = at
-	switch {
-	case resp.StatusCode == http.StatusOK:
-		f.describe(resp, resp.ContentLength, true)
-		f.Framed = resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0
-		f.first, f.firstEnd = resp.Body, -1
-		return nil
-	case resp.StatusCode == http.StatusPartialContent && !*whole:
-		start, end, total, ok := contentRange(resp.Header.Get("Content-Range"))
-		if !ok || start != 0 || end != min(firstBytes, total)-1 || resp.ContentLength >= 0 && resp.ContentLength != end+1 {
-			// Another range than the asked one. Its bytes can't be trusted; a
-			// reply without ranges may be.
-			break
-		}
-		all := end+1 == total
-		f.describe(resp, total, all)
-		f.Ranged = f.ETag != ""
-		if !f.Ranged && !all {
-			// Nothing pins the next range to this one.
-			break
-		}
-		f.Framed = true
-		f.first, f.firstEnd = resp.Body, end+1
-		return nil
-	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && !*whole:
-		// An empty file has no first byte.
-		drain(resp.Body)
-		*whole = true
-		return errPlain
-	default:
-		drain(resp.Body)
-		return status(resp)
-	}
-	_ = resp.Body.Close()
-	if *whole {
-		return failure.New(failure.OriginStatus, "the origin answered with a range nobody asked for")
-	}
-	*whole = true
-	return errPlain
-}
-
-func (f *File) describe(resp *http.Response, size int64, whole bool) {
-	f.Size = size
-	f.ETag = strongETag(resp.Header)
-	f.ContentType = resp.Header.Get("Content-Type")
-	f.ContentEncoding = resp.Header.Get("Content-Encoding")
-	f.Name = fileName(resp.Header, f.start.url)
-	f.Digest = digest(resp.Header, whole)
+	open        atomic.Int64 // requests that wait for a reply, and bodies that are open
+	conditional atomic.Bool  // a range with the pin as its condition has been served
 }
 
 // Requests is how many requests were made for this file so far.
@@ -138,6 +56,22 @@ func (f *File) Requests() int {
 	defer f.mu.Unlock()
 	return f.requests
 }
+
+// counted is a body that the file counts while it is open.
+type counted struct {
+	io.ReadCloser
+	close func() error
+}
+
+// counted returns rc, which is counted as open already, until it is closed.
+func (f *File) counted(rc io.ReadCloser) io.ReadCloser {
+	return &counted{rc, sync.OnceValue(func() error {
+		f.open.Add(-1)
+		return rc.Close()
+	})}
+}
+
+func (c *counted) Close() error { return c.close() }
 
 // Close gives up the first reply's body if nobody has read it.
 func (f *File) Close() error {
@@ -156,11 +90,17 @@ func (f *File) takeFirst() (io.ReadCloser, int64) {
 }
 
 // Stream returns the whole file as it comes with the first reply. It can be
-// called once. What breaks can't be mended: the error is a [failure.Error],
-// ORIGIN_TRUNCATED or ORIGIN_UNREACHABLE, and the way on is another Open.
+// called once. A stream that breaks can't be continued: the error is a [failure.Error],
+// ORIGIN_TRUNCATED or ORIGIN_UNREACHABLE; open the file again. There is no least
+// speed: how long a stream may take is for the caller to decide.
 func (f *File) Stream() io.ReadCloser {
-	body, _ := f.takeFirst()
-	return &stream{f: f, body: body}
+	first, _ := f.takeFirst()
+	if c, ok := first.(*counted); ok {
+		if b, ok := c.ReadCloser.(*body); ok {
+			b.floor = 0
+		}
+	}
+	return &stream{f: f, body: first}
 }
 
 type stream struct {

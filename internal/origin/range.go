@@ -8,13 +8,27 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"async-download/internal/failure"
 )
 
-// ErrRangeRefused is wrapped by the failure of an origin that stopped to serve
+// ErrRangeRefused is wrapped by the failure of an origin that no longer serves
 // ranges which can be believed. One stream may still work.
 var ErrRangeRefused = errors.New("ranges refused")
+
+// Busy is the error of a range that the origin refuses while others are open: it
+// limits connections. Ask again when one of the others has ended, and not before
+// After has passed.
+type Busy struct {
+	After time.Duration
+	Err   *failure.Error
+}
+
+func (b *Busy) Error() string { return b.Err.Error() }
+
+// Unwrap returns the failure.
+func (b *Busy) Unwrap() error { return b.Err }
 
 // refusals is how many replies without the right range are taken for one bad
 // server behind a balancer.
@@ -25,13 +39,13 @@ const refusals = 2
 const progress = 64 << 10
 
 // Reopen returns a ranged file that an earlier Open described, without a
-// request. Every range is held against size and etag.
-func (c *Client) Reopen(u *url.URL, size int64, etag string) *File {
-	return &File{c: c, start: start(u), Size: size, ETag: etag, Ranged: true, Framed: true}
+// request. Every range is compared with size and pin.
+func (c *Client) Reopen(u *url.URL, size int64, pin Pin) *File {
+	return &File{c: c, start: start(u), Size: size, Pin: pin, Ranged: true, Framed: true}
 }
 
-// Reader reads one range of a file. What breaks is mended here, from the byte
-// it broke at; an error is final. It is not safe for concurrent use.
+// Reader reads one range of a file. A connection that breaks is replaced by
+// another, from the byte it broke at; an error is final. It is not safe for concurrent use.
 type Reader struct {
 	f        *File
 	ctx      context.Context
@@ -122,98 +136,148 @@ func (r *Reader) open() error {
 			return nil
 		}
 	}
-	body, err := r.f.request(r.ctx, r.off, r.end)
-	if errors.Is(err, ErrRangeRefused) {
-		if r.refused++; r.refused > refusals {
-			var f *failure.Error
-			errors.As(err, &f)
-			return f
-		}
-	}
+	body, end, err := r.f.request(r.ctx, r.off, r.end)
 	if err != nil {
-		return err
+		return r.judge(err)
 	}
-	r.body, r.bodyEnd = body, r.end
+	r.body, r.bodyEnd = body, end
 	return nil
 }
 
-// request asks for the bytes from start to end, exclusive, of the version of
-// the file that was described, and returns them only if the reply says that
-// they are these.
-func (f *File) request(ctx context.Context, start, end int64) (io.ReadCloser, error) {
-	f.mu.Lock()
-	f.requests++
-	from := f.at
-	f.mu.Unlock()
-	if from.url == nil {
-		from = f.start
+// judge decides what the failure of a request is for this range.
+func (r *Reader) judge(err error) error {
+	var failed *transient
+	var f *failure.Error
+	if !errors.As(err, &failed) {
+		return err
 	}
-	header := http.Header{
-		"Range":    {fmt.Sprintf("bytes=%d-%d", start, end-1)},
-		"If-Match": {f.ETag},
+	errors.As(err, &f)
+	switch s := failed.status; {
+	case r.f.open.Load() > 0 && (s == http.StatusForbidden || s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests):
+		return &Busy{failed.after, f}
+	case errors.Is(err, ErrRangeRefused):
+		if r.refused++; r.refused > refusals {
+			return f
+		}
+	case s == http.StatusInternalServerError && !r.f.conditional.Load() && r.tries.n >= refusals:
+		// It may be the condition that it fails at: no range with one has been served.
+		return failure.Wrap(ErrRangeRefused, f.Code, "%s", f.Message)
 	}
-	resp, at, err := f.c.send(ctx, from, header, min(cmp.Or(f.c.FirstByteTimeout, RangeTimeout), RangeTimeout))
-	if err != nil {
-		return nil, err
-	}
-	if err := f.check(resp, start, end, from != f.start); err != nil {
-		_ = resp.Body.Close()
-		return nil, err
-	}
-	f.mu.Lock()
-	if f.at.url == nil {
-		f.at = at
-	}
-	f.mu.Unlock()
-	return resp.Body, nil
+	return err
 }
 
-// check returns nil for a reply that has the bytes from start to end of this
-// version of the file. elsewhere says that it came from a redirect's target.
-func (f *File) check(resp *http.Response, start, end int64, elsewhere bool) error {
+// request asks for the bytes from start to end, exclusive, of the version of
+// the file that was described. It returns them, or as many of the first of them
+// as the origin chose to send, only if the reply describes them as that.
+func (f *File) request(ctx context.Context, start, end int64) (body io.ReadCloser, got int64, err error) {
+	f.open.Add(1) // a request that waits for its reply counts as one that is open
+	defer func() {
+		if err != nil {
+			f.open.Add(-1)
+		}
+	}()
+	for {
+		f.mu.Lock()
+		f.requests++
+		from := f.at
+		f.mu.Unlock()
+		if from.url == nil {
+			from = f.start
+		}
+		header := http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", start, end-1)}}
+		f.Pin.condition(header)
+		resp, at, err := f.c.send(ctx, from, header, min(cmp.Or(f.c.FirstByteTimeout, RangeTimeout), RangeTimeout))
+		if err != nil {
+			return nil, 0, err
+		}
+		if from != f.start && expired(resp.StatusCode) {
+			// A redirect's target is often signed for a short time. Ask at the file's own
+			// URL; the pin still holds.
+			drain(resp.Body)
+			f.mu.Lock()
+			f.at = place{}
+			f.mu.Unlock()
+			continue
+		}
+		got, err := f.check(resp, start, end)
+		if err != nil {
+			_ = resp.Body.Close()
+			return nil, 0, err
+		}
+		if !f.Pin.Unsent {
+			f.conditional.Store(true)
+		}
+		f.mu.Lock()
+		if f.at.url == nil {
+			f.at = at
+		}
+		f.mu.Unlock()
+		return f.counted(resp.Body), got, nil
+	}
+}
+
+// expired reports whether a redirect's target may answer like this when its
+// signature is no longer valid.
+func expired(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
+		return true
+	}
+	return false
+}
+
+// check returns the end of the bytes that a reply has, which begin at start, if
+// they are of this version of the file.
+func (f *File) check(resp *http.Response, start, end int64) (int64, error) {
 	changed := failure.New(failure.OriginChanged, "the file changed at the origin while it was copied")
 	refused := func(format string, args ...any) error {
 		return &transient{failure: failure.Wrap(ErrRangeRefused, failure.OriginStatus, format, args...)}
 	}
+	same, other := f.Pin.compare(resp.Header)
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
-	case http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
-		return changed
+	case http.StatusPreconditionFailed:
+		return 0, changed
+	case http.StatusRequestedRangeNotSatisfiable:
+		if total, ok := unsatisfied(resp.Header.Get("Content-Range")); ok && total == f.Size {
+			return 0, failure.Wrap(ErrRangeRefused, failure.OriginStatus, "the origin answered 416 to a range that its file has")
+		}
+		return 0, changed
 	case http.StatusOK:
-		if resp.Header.Get("ETag") != f.ETag {
-			return changed
+		if other {
+			return 0, changed
 		}
-		// The same version and the whole of it: the range was refused. Some do
-		// that for If-Range or If-Match only, or on one of several servers.
-		return refused("the origin stopped serving ranges")
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
-		if elsewhere {
-			// A redirect's target is often signed for a short time. The next
-			// request starts from the file's own URL; If-Match still holds.
-			f.mu.Lock()
-			f.at = place{}
-			f.mu.Unlock()
-			return &transient{failure: failure.As(status(resp))}
-		}
-		return status(resp)
+		// The whole file: the range was refused. Some do that for If-Range or If-Match
+		// only, or on one of several servers.
+		return 0, refused("the origin stopped serving ranges")
 	default:
-		return status(resp)
+		err := status(resp)
+		var failed *transient
+		if errors.As(err, &failed) {
+			return 0, err
+		}
+		if resp.StatusCode == http.StatusForbidden {
+			// Some limit connections with it. The one that ended last may still count.
+			return 0, &transient{failure: failure.Wrap(ErrRangeRefused, failure.OriginStatus, "%s", failure.As(err).Message), status: resp.StatusCode,
+				after: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+		}
+		return 0, failure.Wrap(ErrRangeRefused, failure.OriginStatus, "%s", failure.As(err).Message)
 	}
 
-	if tag := resp.Header.Get("ETag"); tag != f.ETag {
-		if tag == "" {
-			return refused("the origin answered a range without saying of which version")
-		}
-		return changed
-	}
-	gotStart, gotEnd, total, ok := contentRange(resp.Header.Get("Content-Range"))
 	switch {
-	case ok && total != f.Size:
-		return changed
-	case !ok || gotStart != start || gotEnd != end-1:
-		return refused("the origin answered with another range than the one it was asked for")
-	case resp.ContentLength >= 0 && resp.ContentLength != end-start:
-		return refused("the origin answered a range with a length that isn't the range's")
+	case other:
+		return 0, changed
+	case !same:
+		return 0, refused("the origin answered a range without saying of which version")
 	}
-	return nil
+	gotStart, last, total, ok := contentRange(resp.Header.Get("Content-Range"))
+	switch n := resp.ContentLength; {
+	case ok && total != f.Size:
+		return 0, changed
+	case !ok || gotStart != start:
+		return 0, refused("the origin answered with another range than the one it was asked for")
+	case n >= 0 && n != last-gotStart+1, n < 0 && last != end-1:
+		return 0, refused("the origin answered a range with a length that isn't the range's")
+	}
+	return min(last+1, end), nil
 }

@@ -369,7 +369,7 @@ func TestManyCookies(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	c, base := clientOf(t, server.URL+"/")
-	f := c.Reopen(base, size, `"v1"`)
+	f := c.Reopen(base, size, Pin{Kind: StrongETag, Value: `"v1"`})
 	for i := range int64(2 * maxCookies) {
 		r := f.Range(t.Context(), i, i+1)
 		if _, err := io.ReadAll(r); err != nil {

@@ -7,8 +7,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
+
+// unsatisfied reads the total of a 416's Content-Range, "bytes */1000".
+func unsatisfied(s string) (total int64, ok bool) {
+	unit, size, found := strings.Cut(s, "*/")
+	if !found || !strings.EqualFold(strings.TrimSpace(unit), "bytes") {
+		return 0, false
+	}
+	return number(strings.TrimSpace(size))
+}
 
 // contentRange reads a Content-Range of one range with a known total:
 // "bytes 0-99/1000", with the unit in any case. Everything else,
@@ -62,29 +70,6 @@ func retryAfter(s string, now time.Time) time.Duration {
 		return 0
 	}
 	return min(max(at.Sub(now), 0), MaxRetryAfter)
-}
-
-// maxETag is the longest ETag that pins: it travels in a header with every
-// range and in the workflow's state.
-const maxETag = 1 << 10
-
-// strongETag returns the reply's ETag if it can pin a range: strong, well
-// formed and one.
-func strongETag(h http.Header) string {
-	tags := h.Values("ETag")
-	if len(tags) != 1 {
-		return ""
-	}
-	tag := tags[0]
-	if len(tag) < 3 || len(tag) > maxETag || tag[0] != '"' || tag[len(tag)-1] != '"' || !utf8.ValidString(tag) { // JSON would change it
-		return ""
-	}
-	for i := 1; i < len(tag)-1; i++ {
-		if c := tag[i]; c == '"' || c <= ' ' || c == 0x7f {
-			return ""
-		}
-	}
-	return tag
 }
 
 // Digest is a digest of the whole file that the origin offered.

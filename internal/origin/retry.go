@@ -27,6 +27,7 @@ func (l *Later) Unwrap() error { return l.Err }
 // transient is a failure that another try may fix.
 type transient struct {
 	failure *failure.Error
+	status  int           // of the reply, 0 if there was none
 	after   time.Duration // what the origin asked for, else 0
 	most    int           // tries in a row that are worth making, 0 for the client's number
 	over    bool          // all tries were made
@@ -89,7 +90,7 @@ func ended(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Temporary reports whether err is a failure that another try may mend: the
+// Temporary reports whether err is a failure that another try may fix: the
 // error of a [File.Stream] that broke is.
 func Temporary(err error) bool {
 	var t *transient

@@ -83,7 +83,7 @@ func ranged(w http.ResponseWriter, r *http.Request, write func(b []byte)) {
 func readAll(t *testing.T, c *Client, u *url.URL) time.Duration {
 	t.Helper()
 	began := time.Now()
-	f := c.Reopen(u, size, `"v1"`)
+	f := c.Reopen(u, size, Pin{Kind: StrongETag, Value: `"v1"`})
 	r := f.Range(t.Context(), 0, size)
 	defer r.Close()
 	b, err := io.ReadAll(r)
@@ -160,7 +160,7 @@ func TestSlowReader(t *testing.T) {
 			requests++
 			ranged(w, r, func(b []byte) { _, _ = w.Write(b) })
 		})
-		r := c.Reopen(u, size, `"v1"`).Range(t.Context(), 0, size)
+		r := c.Reopen(u, size, Pin{Kind: StrongETag, Value: `"v1"`}).Range(t.Context(), 0, size)
 		defer r.Close()
 		for range size / 100 {
 			if _, err := io.ReadFull(r, make([]byte, 100)); err != nil {
@@ -183,7 +183,7 @@ func TestNoAnswer(t *testing.T) {
 		if failure.CodeOf(err) != failure.OriginUnreachable || time.Since(began) != FirstByteTimeout || !strings.Contains(err.Error(), "no answer in time") {
 			t.Errorf("got %v after %s, want %s after %s", err, time.Since(began), failure.OriginUnreachable, FirstByteTimeout)
 		}
-		r := c.Reopen(u, size, `"v1"`).Range(t.Context(), 0, size)
+		r := c.Reopen(u, size, Pin{Kind: StrongETag, Value: `"v1"`}).Range(t.Context(), 0, size)
 		defer r.Close()
 		began = time.Now()
 		_, err = r.Read(make([]byte, 1))

@@ -11,9 +11,12 @@ import (
 )
 
 const (
-	// PartSize is the least size of a part. At 8 MiB a file of 78 GiB fits into
-	// S3's 10,000 parts; larger files get larger parts.
+	// PartSize is the least size of a part.
 	PartSize = 8 << 20
+	// LargePartSize is the size up to which parts grow with the file, to save
+	// requests. At 64 MiB a file of 625 GiB fits into S3's 10,000 parts; parts of a
+	// larger file are larger.
+	LargePartSize = 64 << 20
 	// Concurrency is how many ranges are read at once.
 	Concurrency = 8
 	// SegmentBytes is the least size of a segment: some 40 s of work for a
@@ -45,11 +48,14 @@ type Copier struct {
 
 	// These replace the constants of the same name in tests.
 	storeBackoff   time.Duration
+	largeParts     int64 // for LargePartSize
 	streamPartSize int64
 	digestReadBack int64
 }
 
-func (c *Copier) partSize() int64  { return cmp.Or(c.PartSize, PartSize) }
+func (c *Copier) partSize() int64      { return cmp.Or(c.PartSize, PartSize) }
+func (c *Copier) largePartSize() int64 { return cmp.Or(c.largeParts, LargePartSize) }
+
 func (c *Copier) concurrency() int { return cmp.Or(c.Concurrency, Concurrency) }
 
 // Result is a copy that is complete. It has no secret in it.
@@ -59,7 +65,8 @@ type Result struct {
 	// Verified: the end of the file was proven, by a length, by chunks or by a
 	// digest.
 	Verified bool `json:"verified"`
-	// Pinned: every byte is of one version of the file, by its ETag.
+	// Pinned: every byte is of one version of the file, by its ETag or by a date
+	// that counts as strong; see [origin.Pin].
 	Pinned bool `json:"pinned"`
 	// Digest is the origin's digest that the bytes were found to have
 	// ("sha-256"), "" if it offered none, or one of ranges too large to be read
@@ -99,9 +106,15 @@ type Work struct {
 
 // Metadata of the object, without S3's x-amz-meta- prefix.
 const (
-	MetaVerified  = "verified"
+	MetaVerified = "verified"
+	// MetaValidator is what the bytes were pinned by, and MetaPin is its kind. None
+	// of them is set where nothing pinned them.
 	MetaValidator = "origin-validator"
-	MetaDigest    = "origin-digest"
+	MetaPin       = "origin-pin"
+	// MetaETag and MetaLastModified are what the origin sent, weak or strong.
+	MetaETag         = "origin-etag"
+	MetaLastModified = "origin-last-modified"
+	MetaDigest       = "origin-digest"
 )
 
 // FromHead reads back what is known of a finished copy from a HeadObject with

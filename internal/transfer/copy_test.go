@@ -284,7 +284,7 @@ func TestSegments(t *testing.T) {
 				t.Errorf("got %d parts stored, want 64 and the marker", got)
 			}
 			// A worker that comes late, and a Finish whose answer was lost.
-			if err := job(c, src, "key").CopySegment(t.Context(), Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small, ETag: `"v1"`}, Segment{1, 4}); err != nil {
+			if err := job(c, src, "key").CopySegment(t.Context(), Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small, Pin: origin.Pin{Kind: origin.StrongETag, Value: `"v1"`}}, Segment{1, 4}); err != nil {
 				t.Errorf("a late worker: %v", err)
 			}
 			if again, err := job(c, src, "key").Finish(t.Context(), Work{Plan: Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small}, Missing: 1}); err != nil || again.Result == nil {
@@ -333,7 +333,6 @@ func TestFinishWithoutProgress(t *testing.T) {
 	for name, tt := range map[string]struct {
 		run    time.Duration
 		status int // that the origin answers from then on, 0 for the file
-		then   func(h *origintest.File)
 		rounds int
 		want   failure.Code
 	}{
@@ -341,8 +340,6 @@ func TestFinishWithoutProgress(t *testing.T) {
 		"no part can be kept": {rounds: idleRounds, want: failure.Storage},
 		"origin out of order": {status: 503, rounds: idleRounds, want: failure.OriginStatus},
 		"file gone":           {status: 404, rounds: 1, want: failure.OriginStatus},
-		"file changed":        {then: func(h *origintest.File) { h.Replace(data, `"v2"`) }, rounds: 1, want: failure.OriginChanged},
-		"file shrank":         {then: func(h *origintest.File) { h.Replace(data[:2*small], `"v1"`) }, rounds: 1, want: failure.OriginChanged},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newS3(t)
@@ -368,9 +365,6 @@ func TestFinishWithoutProgress(t *testing.T) {
 				t.Fatal(err)
 			}
 			status.Store(int64(tt.status))
-			if tt.then != nil {
-				tt.then(h)
-			}
 			rounds := 0
 			for err == nil {
 				rounds++
@@ -382,6 +376,44 @@ func TestFinishWithoutProgress(t *testing.T) {
 				t.Errorf("got an end after %d rounds, want %d", rounds, tt.rounds)
 			}
 			wantFailure(t, c, s, "key", err, tt.want)
+		})
+	}
+}
+
+// A file that changed while its segments were copied is copied again, from one
+// version; one that can't be read by ranges any more, as one stream.
+func TestSegmentsOfAChangedFile(t *testing.T) {
+	old, fresh := origintest.Bytes(9, 20*small), origintest.Bytes(10, 19*small)
+	for name, tt := range map[string]struct {
+		then func(h *origintest.File)
+		want []byte
+	}{
+		"changed":            {func(h *origintest.File) { h.Replace(fresh, `"v2"`) }, fresh},
+		"shrank":             {func(h *origintest.File) { h.Replace(fresh[:2*small], `"v1"`) }, fresh[:2*small]},
+		"is sent whole only": {func(h *origintest.File) { h.NoRanges = true }, old},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			c.SegmentBytes = 4 * small
+			h := origintest.New(old, `"v1"`)
+			src := newSource(t, h)
+			out, err := job(c, src, "key").Start(t.Context())
+			for round := 0; err == nil && out.Work != nil && round < 10; round++ {
+				for i, segment := range out.Work.Segments {
+					if round > 0 || i < 2 {
+						_ = job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment)
+					}
+				}
+				if round == 0 {
+					tt.then(h)
+				}
+				out, err = job(c, src, "key").Finish(t.Context(), *out.Work)
+			}
+			if err != nil || out.Result == nil {
+				t.Fatalf("got %+v, %v, want a result", out, err)
+			}
+			wantObject(t, s, "key", tt.want, *out.Result)
 		})
 	}
 }

@@ -61,7 +61,7 @@ func newCopier(t testing.TB, s *s3test.Server) *Copier {
 	return &Copier{
 		S3:     client,
 		Bucket: s3test.Bucket, PartSize: small, Concurrency: 4,
-		storeBackoff: time.Millisecond, streamPartSize: 5 * mib,
+		storeBackoff: time.Millisecond, largeParts: small, streamPartSize: 5 * mib,
 	}
 }
 

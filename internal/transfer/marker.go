@@ -10,6 +10,7 @@ import (
 	"net/url"
 
 	"async-download/internal/failure"
+	"async-download/internal/origin"
 )
 
 // The upload is its own state: whoever has the key finds it by
@@ -23,15 +24,16 @@ import (
 const markerPart = MaxParts
 
 func marker(u *url.URL, p Plan) []byte {
+	p.Pin.Unsent = false // how parts are asked for makes them no others
 	at := sha256.Sum256([]byte(u.String()))
 	b, err := json.Marshal(struct {
 		Version  int
 		Source   string
 		Size     int64
 		PartSize int64
-		ETag     string
+		Pin      origin.Pin
 		Digest   string
-	}{1, hex.EncodeToString(at[:]), p.Size, p.PartSize, p.ETag, p.Digest})
+	}{2, hex.EncodeToString(at[:]), p.Size, p.PartSize, p.Pin, p.Digest})
 	if err != nil {
 		panic(err) // strings and numbers only
 	}

@@ -23,8 +23,14 @@ type object struct {
 
 func describe(f *origin.File, key string, meta map[string]string) object {
 	m := map[string]string{MetaVerified: strconv.FormatBool(f.Framed || !f.Digest.IsZero())}
+	if !f.Pin.IsZero() {
+		m[MetaPin], m[MetaValidator] = string(f.Pin.Kind), header(f.Pin.Value)
+	}
 	if f.ETag != "" {
-		m[MetaValidator] = header(f.ETag)
+		m[MetaETag] = header(f.ETag)
+	}
+	if f.LastModified != "" {
+		m[MetaLastModified] = header(f.LastModified)
 	}
 	if !f.Digest.IsZero() {
 		m[MetaDigest] = f.Digest.String()

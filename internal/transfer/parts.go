@@ -35,7 +35,8 @@ type rangeCopy struct {
 	file *origin.File
 	plan Plan
 
-	reading chan struct{} // holds a token for each range that is being read
+	gate    *gate
+	isFirst bool // the next part to be read has the origin's first reply, which is open
 
 	mu   sync.Mutex
 	have map[int32]part
@@ -48,7 +49,12 @@ type rangeCopy struct {
 func (c *rangeCopy) copyParts(ctx context.Context, numbers []int32) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c.reading = make(chan struct{}, c.job.concurrency())
+	c.gate = newGate(c.job.concurrency())
+	if len(numbers) > 0 && numbers[0] == 1 {
+		// The origin's first reply is open. The part that owns it has the first place,
+		// so that no other waits for it in vain.
+		c.isFirst, c.gate.open = true, 1
+	}
 	slots := make(chan struct{}, inFlight*c.job.concurrency())
 	var wg sync.WaitGroup
 	for _, n := range numbers {
@@ -83,7 +89,7 @@ func (c *rangeCopy) copyPart(ctx context.Context, n int32) error {
 	for try := 1; ; try++ {
 		p, err := c.tryPart(ctx, n, &furthest)
 		if errors.Is(err, errLate) {
-			return nil // the parts under way may still be done
+			return nil // the parts in flight may still be done
 		}
 		if err == nil {
 			c.mu.Lock()
@@ -94,6 +100,11 @@ func (c *rangeCopy) copyPart(ctx context.Context, n int32) error {
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		var busy *origin.Busy
+		if errors.As(err, &busy) {
+			try-- // others are served
+			continue
 		}
 		if !retryable(err) || try == storeTries {
 			return storage(ctx, err, "storing a part")
@@ -112,16 +123,21 @@ func (c *rangeCopy) tryPart(ctx context.Context, n int32, furthest *int64) (part
 	call, cancel := b.context(ctx)
 	defer cancel(errEnded)
 	src := c.file.Range(call, start, end)
-	t := &gatedReader{Reader: &passing{Reader: src, progress: &c.job.progress, furthest: furthest}, ctx: call, tokens: c.reading, worthwhile: func() error { return c.worthwhile(ctx) }}
-	defer t.give()
+	t := &gatedReader{Reader: &passing{Reader: src, progress: &c.job.progress, furthest: furthest}, ctx: call, gate: c.gate, worthwhile: func() error { return c.worthwhile(ctx) }}
+	defer t.leave(false)
+	c.mu.Lock()
+	if n == 1 && c.isFirst {
+		c.isFirst, t.held, t.began = false, true, time.Now()
+	}
+	c.mu.Unlock()
 	b.src, b.last = t, func() {
 		c.mu.Lock()
 		c.took = time.Since(t.began)
 		c.mu.Unlock()
-		t.give()
+		t.leave(true)
 	}
-	if !c.isFast() {
-		if err := t.take(); err != nil {
+	if !t.held && (!c.isFast() || c.gate.limited()) {
+		if err := t.enter(); err != nil {
 			return part{}, err
 		}
 	}
@@ -136,43 +152,45 @@ func (c *rangeCopy) tryPart(ctx context.Context, n int32, furthest *int64) (part
 		if srcErr != nil {
 			err = &fromOrigin{srcErr}
 		}
+		var busy *origin.Busy
+		if errors.As(err, &busy) {
+			c.gate.refused(busy) // while this part has its place, so that no other takes it
+		}
 		return part{}, err
 	}
 	return part{etag: aws.ToString(out.ETag), size: end - start, sums: s, has64: true, has32: c.plan.Composite}, nil
 }
 
-// gatedReader is a range that is read when a token is free.
+// gatedReader is a range that is read when the gate lets it.
 type gatedReader struct {
 	io.Reader
-	ctx    context.Context
-	tokens chan struct{}
-	held   bool
-	began  time.Time
+	ctx   context.Context
+	gate  *gate
+	held  bool
+	began time.Time
 
 	worthwhile func() error
 }
 
-func (t *gatedReader) take() error {
-	select {
-	case t.tokens <- struct{}{}:
-		t.held, t.began = true, time.Now()
-		return t.worthwhile()
-	case <-t.ctx.Done():
-		return context.Cause(t.ctx)
+func (t *gatedReader) enter() error {
+	if err := t.gate.enter(t.ctx); err != nil {
+		return err
 	}
+	t.held, t.began = true, time.Now()
+	return t.worthwhile()
 }
 
-func (t *gatedReader) give() {
+func (t *gatedReader) leave(served bool) {
 	if t.held {
-		<-t.tokens
 		t.held = false
+		t.gate.leave(served)
 	}
 }
 
-// Read takes a token if none was taken yet.
+// Read enters the gate if it hasn't yet.
 func (t *gatedReader) Read(p []byte) (int, error) {
 	if t.began.IsZero() {
-		if err := t.take(); err != nil {
+		if err := t.enter(); err != nil {
 			return 0, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"async-download/internal/failure"
+	"async-download/internal/origin"
 )
 
 // S3's limits on multipart uploads.
@@ -25,8 +26,8 @@ type Plan struct {
 	UploadID string `json:"uploadId"`
 	Size     int64  `json:"size"`
 	PartSize int64  `json:"partSize"`
-	// ETag pins every range.
-	ETag string `json:"etag"`
+	// Pin is what every range must repeat.
+	Pin origin.Pin `json:"pin"`
 	// Digest is the origin's digest of the whole file, as in a Repr-Digest, or "".
 	Digest string `json:"digest,omitempty"`
 	// Composite: the store keeps only a checksum of checksums of this upload.
@@ -41,27 +42,41 @@ type Segment struct {
 	Last  int32 `json:"last"`
 }
 
-// NewPlan returns the parts for a file of size bytes: at least least bytes
-// each, as small as S3's limit on their number allows, in whole MiB.
+// partsPerFile is about how many parts a file has while that makes them neither
+// smaller nor larger than wanted: S3 charges by the request, and larger parts cost
+// no memory. Fewer would leave connections idle at the end of the file.
+const partsPerFile = 32
+
+// NewPlan returns the parts for a file of size bytes: about partsPerFile, of least
+// to most bytes each, or as much more as S3's limit on their number demands. Parts
+// of more than least have whole MiB.
 //
 // The last part number is left free where that is possible: the upload's marker
 // is kept there (see upload.go).
-func NewPlan(size, least int64) (Plan, error) {
+func NewPlan(size, least, most int64) (Plan, error) {
 	if size > MaxBytes {
 		return Plan{}, failure.New(failure.TooLarge, "the file has %d bytes; S3 takes %d", size, int64(MaxBytes))
 	}
-	const mib = 1 << 20
-	partSize := max(least, 1)
+	wanted := max(least, 1)
+	if each := min(wholeMiB((size+partsPerFile-1)/partsPerFile), most); each > wanted {
+		wanted = each
+	}
+	partSize := wanted
 	for _, parts := range []int64{MaxParts - 1, MaxParts} {
 		if need := (size + parts - 1) / parts; need > partSize {
-			partSize = (need + mib - 1) / mib * mib
+			partSize = wholeMiB(need)
 		}
 		if partSize <= MaxPartSize {
 			return Plan{Size: size, PartSize: partSize}, nil
 		}
-		partSize = max(least, 1)
+		partSize = wanted
 	}
 	return Plan{}, failure.New(failure.TooLarge, "the file needs parts larger than S3 takes")
+}
+
+func wholeMiB(n int64) int64 {
+	const mib = 1 << 20
+	return (n + mib - 1) / mib * mib
 }
 
 // Parts is how many parts there are.

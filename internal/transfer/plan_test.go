@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"async-download/internal/failure"
+	"async-download/internal/origin"
 )
 
 const gib, tib = 1 << 30, 1 << 40
@@ -27,19 +28,24 @@ func TestNewPlan(t *testing.T) {
 		{"one byte", 1, 1, 8 * mib},
 		{"one part", 8 * mib, 1, 8 * mib},
 		{"a byte more", 8*mib + 1, 2, 8 * mib},
-		{"as many small parts as leave room for the marker", 9999 * 8 * mib, 9999, 8 * mib},
-		{"a byte more than these", 9999*8*mib + 1, 8889, 9 * mib},
+		{"32 small parts", 256 * mib, 32, 8 * mib},
+		{"a byte more than these", 256*mib + 1, 29, 9 * mib},
+		{"1 GB", 1e9, 32, 30 * mib},
+		{"32 large parts", 2 * gib, 32, 64 * mib},
+		{"10 GB", 10e9, 150, 64 * mib},
+		{"as many large parts as leave room for the marker", 9999 * 64 * mib, 9999, 64 * mib},
+		{"a byte more than that", 9999*64*mib + 1, 9846, 65 * mib},
 		{"5 TiB", 5 * tib, 9987, 525 * mib},
 		{"48.8 TiB", 488 * tib / 10, 9999, 5118 * mib},
 		{"as many of the largest parts as leave room for the marker", 9999 * 5 * gib, 9999, 5 * gib},
 		{"the largest object there is", 10_000 * 5 * gib, 10_000, 5 * gib},
 	} {
-		p, err := NewPlan(tt.size, PartSize)
+		p, err := NewPlan(tt.size, PartSize, LargePartSize)
 		if err != nil || int64(p.Parts()) != tt.parts || p.PartSize != tt.partSize {
 			t.Errorf("%s: got %d parts of %d bytes, %v, want %d of %d", tt.name, p.Parts(), p.PartSize, err, tt.parts, tt.partSize)
 		}
 	}
-	if _, err := NewPlan(MaxBytes+1, PartSize); failure.CodeOf(err) != failure.TooLarge {
+	if _, err := NewPlan(MaxBytes+1, PartSize, LargePartSize); failure.CodeOf(err) != failure.TooLarge {
 		t.Errorf("more than S3 takes: got %v, want %s", err, failure.TooLarge)
 	}
 }
@@ -57,7 +63,7 @@ func TestPlansCover(t *testing.T) {
 		size := drawSize(t)
 		least := rapid.SampledFrom([]int64{5 * mib, 8 * mib, 8*mib + 1, 64 * mib, 5 * gib}).Draw(t, "least")
 		segmentBytes := rapid.SampledFrom([]int64{1, 64 * mib, SegmentBytes, tib}).Draw(t, "segment")
-		p, err := NewPlan(size, least)
+		p, err := NewPlan(size, least, LargePartSize)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +102,7 @@ func TestPlansCover(t *testing.T) {
 // What is left is named exactly by parts, and in segments that have all of it.
 func TestWorkHasWhatIsMissing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p, err := NewPlan(drawSize(t), PartSize)
+		p, err := NewPlan(drawSize(t), PartSize, LargePartSize)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,11 +139,12 @@ func TestWorkHasWhatIsMissing(t *testing.T) {
 // The state of the largest file there is stays far below the 256 KiB that Step
 // Functions takes, and the plan says what it asks of the origin.
 func TestStateOfTheLargestFile(t *testing.T) {
-	p, err := NewPlan(MaxBytes, PartSize)
+	p, err := NewPlan(MaxBytes, PartSize, LargePartSize)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Key, p.UploadID, p.ETag = strings.Repeat("k", 100), strings.Repeat("u", 256), `"`+strings.Repeat("e", 1022)+`"`
+	p.Key, p.UploadID = strings.Repeat("k", 100), strings.Repeat("u", 256)
+	p.Pin = origin.Pin{Kind: origin.LastModified, Value: "Tue, 24 Nov 2026 10:00:00 GMT", Tag: `W/"` + strings.Repeat("e", 1020) + `"`}
 	p.Digest = "sha-512=:" + strings.Repeat("A", 88) + ":"
 	var left []int32
 	for n := int32(1); n <= p.Parts(); n++ {
@@ -154,7 +161,7 @@ func TestStateOfTheLargestFile(t *testing.T) {
 	if got, want := p.SlowestOrigin(13*time.Minute), int64(5*gib/780); got != want {
 		t.Errorf("got %d bytes a second as the slowest origin, want %d", got, want)
 	}
-	if small, _ := NewPlan(tib, PartSize); small.SlowestOrigin(13*time.Minute) > 256*kib {
+	if small, _ := NewPlan(tib, PartSize, LargePartSize); small.SlowestOrigin(13*time.Minute) > 256*kib {
 		t.Errorf("1 TiB asks for %d bytes a second, want less than 256 KiB", small.SlowestOrigin(13*time.Minute))
 	}
 }
@@ -162,14 +169,14 @@ func TestStateOfTheLargestFile(t *testing.T) {
 func TestMarkerTellsPlansApart(t *testing.T) {
 	u, _ := url.Parse("https://o.example/a?b=1")
 	other, _ := url.Parse("https://o.example/a?b=2")
-	base := Plan{Key: "k", UploadID: "u", Size: 1 << 30, PartSize: 8 * mib, ETag: `"v1"`}
+	base := Plan{Key: "k", UploadID: "u", Size: 1 << 30, PartSize: 8 * mib, Pin: origin.Pin{Kind: origin.StrongETag, Value: `"v1"`}}
 	seen := map[string]string{}
 	for name, m := range map[string][]byte{
 		"base":      marker(u, base),
 		"url":       marker(other, base),
-		"size":      marker(u, Plan{Size: base.Size + 1, PartSize: base.PartSize, ETag: base.ETag}),
-		"part size": marker(u, Plan{Size: base.Size, PartSize: base.PartSize + 1, ETag: base.ETag}),
-		"version":   marker(u, Plan{Size: base.Size, PartSize: base.PartSize, ETag: `"v2"`}),
+		"size":      marker(u, Plan{Size: base.Size + 1, PartSize: base.PartSize, Pin: base.Pin}),
+		"part size": marker(u, Plan{Size: base.Size, PartSize: base.PartSize + 1, Pin: base.Pin}),
+		"version":   marker(u, Plan{Size: base.Size, PartSize: base.PartSize, Pin: origin.Pin{Kind: origin.StrongETag, Value: `"v2"`}}),
 	} {
 		if prior, ok := seen[string(m)]; ok {
 			t.Errorf("%s and %s have the same marker", name, prior)

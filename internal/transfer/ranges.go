@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"errors"
 
 	"async-download/internal/failure"
 	"async-download/internal/origin"
@@ -11,11 +10,11 @@ import (
 // ranges copies a file by ranges in parallel: all of it or, when it has more
 // than one segment, only as far as is needed to describe the work that is left.
 func (j *Job) ranges(ctx context.Context, f *origin.File, o object) (Outcome, error) {
-	plan, err := NewPlan(f.Size, j.partSize())
+	plan, err := NewPlan(f.Size, j.partSize(), j.largePartSize())
 	if err != nil {
 		return Outcome{}, err
 	}
-	plan.Key, plan.ETag, plan.Digest = o.key, f.ETag, f.Digest.String()
+	plan.Key, plan.Pin, plan.Digest = o.key, f.Pin, f.Digest.String()
 	plan, have, found, err := j.resume(ctx, plan)
 	if err != nil {
 		return Outcome{}, runAgain(ctx, err)
@@ -73,9 +72,9 @@ func (c *Copier) done(ctx context.Context, plan Plan, r Result) (Outcome, error)
 }
 
 // abortIfStale returns err, the error of the parts, after aborting an upload that
-// nobody can continue: its version of the file is gone, or ranges of it are.
+// nobody can continue: its version of the file is gone.
 func (c *Copier) abortIfStale(ctx context.Context, plan Plan, err error) error {
-	if failure.CodeOf(err) == failure.OriginChanged || errors.Is(err, origin.ErrRangeRefused) {
+	if failure.CodeOf(err) == failure.OriginChanged {
 		ctx, cancel := detached(ctx)
 		defer cancel()
 		_ = c.abort(ctx, plan.Key, plan.UploadID) // the sweep at the end tries again

@@ -24,7 +24,7 @@ func (j *Job) CopySegment(ctx context.Context, plan Plan, segment Segment) error
 	have, err := j.parts(ctx, plan, segment)
 	if err == nil {
 		j.progress.restart(j.besides(plan, segment) + totalSize(have))
-		f := j.Source.Client.Reopen(j.Source.URL, plan.Size, plan.ETag)
+		f := j.Source.Client.Reopen(j.Source.URL, plan.Size, plan.Pin)
 		run := &rangeCopy{job: j, file: f, plan: plan, have: have}
 		err = run.copyParts(ctx, missing(segment, have))
 	}
@@ -81,6 +81,9 @@ func (j *Job) Finish(ctx context.Context, work Work) (Outcome, error) {
 			if len(left) >= work.Missing {
 				next.Idle = work.Idle + 1
 				err := j.diagnose(ctx, plan, left[0])
+				if unprovable(err) {
+					return j.otherwise(ctx, plan, err)
+				}
 				passing := origin.GivenUp(err) || failure.CodeOf(err) == failure.Storage
 				if !passing || next.Idle == idleRounds {
 					return Outcome{}, err
@@ -99,12 +102,27 @@ func (j *Job) Finish(ctx context.Context, work Work) (Outcome, error) {
 	}
 }
 
+// otherwise copies a file whose segments can't be completed in another way, as Start
+// does.
+func (j *Job) otherwise(ctx context.Context, plan Plan, cause error) (Outcome, error) {
+	_ = j.abortIfStale(ctx, plan, cause)
+	way := compared
+	if plan.Pin.Unsent {
+		way = streamed
+	}
+	out, err := j.from(ctx, way)
+	if failure.CodeOf(err) == failure.OriginTooSlow {
+		err = cause // it isn't that the origin is slow, but that the segments are lost
+	}
+	return out, err
+}
+
 // diagnose asks the origin for a part that no worker brought and returns what is
 // wrong with it. The workers' own errors are lost: the Map tolerates them.
 func (j *Job) diagnose(ctx context.Context, plan Plan, n int32) error {
 	start, end := plan.Span(n)
 	end = min(end, start+1<<20)
-	r := j.Source.Client.Reopen(j.Source.URL, plan.Size, plan.ETag).Range(ctx, start, end)
+	r := j.Source.Client.Reopen(j.Source.URL, plan.Size, plan.Pin).Range(ctx, start, end)
 	defer r.Close()
 	began := time.Now()
 	if _, err := io.Copy(io.Discard, r); err != nil {
@@ -136,7 +154,7 @@ func (c *Copier) work(plan Plan, left []int32) *Work {
 // one in its time. The speed is that of the second half of the first range: a
 // connection starts slowly.
 func (j *Job) isFast(ctx context.Context, f *origin.File, plan Plan) error {
-	if j.Run == 0 || plan.PartSize <= j.partSize() {
+	if j.Run == 0 || plan.PartSize <= max(j.partSize(), j.largePartSize()) {
 		return nil
 	}
 	head := f.Range(ctx, 0, j.partSize())

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// restarts is how often a copy begins again from nothing: the file changed,
-	// a stream broke, or somebody aborted the upload.
+	// restarts is how often a copy begins again: a stream broke, or somebody aborted
+	// the upload.
 	restarts = 3
 	// digestReadBack is the largest file made of ranges whose digest is checked.
 	// It has to be read back from S3 in one stream, in one run: at 20 MB/s.
@@ -25,8 +25,30 @@ const (
 // Started again with the same key it continues with what is stored: a finished
 // object is the result, an upload of the same version of the file is continued.
 // An error leaves an upload open for that; see [Copier.Abort].
-func (j *Job) Start(ctx context.Context) (Outcome, error) {
-	ranged := true
+func (j *Job) Start(ctx context.Context) (Outcome, error) { return j.from(ctx, pinned) }
+
+// way is how a file is copied. When one way fails for a reason that lies in it, the
+// next is tried: servers exist that answer a condition with an error, have another
+// ETag on each node or in each reply, or serve ranges only now and then. None of
+// the ways can mix two versions of a file.
+type way int
+
+const (
+	// pinned is by ranges that are asked for with a condition.
+	pinned way = iota
+	// compared is by ranges without a condition: only the replies are compared.
+	compared
+	// streamed is by one reply, which is of one version by its nature.
+	streamed
+)
+
+// unprovable reports whether ranges failed because replies could not be proven to
+// be of one version, or were refused.
+func unprovable(err error) bool {
+	return failure.CodeOf(err) == failure.OriginChanged || errors.Is(err, origin.ErrRangeRefused)
+}
+
+func (j *Job) from(ctx context.Context, w way) (Outcome, error) {
 	for try := 1; ; try++ {
 		if !j.Replace {
 			if r, err := j.finished(ctx, j.Key); err != nil || r != nil {
@@ -34,17 +56,20 @@ func (j *Job) Start(ctx context.Context) (Outcome, error) {
 			}
 		}
 		j.progress.restart(0)
-		outcome, err := j.start(ctx, ranged)
+		outcome, err := j.start(ctx, w)
 		switch {
-		case err == nil || ctx.Err() != nil || try > restarts:
+		case err == nil || ctx.Err() != nil:
 			return outcome, err
-		case errors.Is(err, origin.ErrRangeRefused):
-			ranged = false
+		case unprovable(err) && w < streamed:
+			w++
+			try = 0
+		case try > restarts:
+			return outcome, err
 		case errors.Is(err, errOvertaken): // the object is the result
-		case failure.CodeOf(err) == failure.OriginChanged, origin.Temporary(err), isCode(err, "NoSuchUpload", "InvalidPart"):
-			// The file is another one, a stream broke, or the upload is gone, most
-			// likely because another worker of this download has finished; or parts of
-			// it are gone: it was aborted, and a late part brought it back.
+		case origin.Temporary(err), isCode(err, "NoSuchUpload", "InvalidPart"):
+			// A stream broke, or the upload is gone, most likely because another worker of
+			// this download has finished; or parts of it are gone: it was aborted, and a
+			// late part brought it back.
 			if err := pause(ctx, try, j.storeBackoff); err != nil {
 				return Outcome{}, err
 			}
@@ -69,9 +94,9 @@ func (c *Copier) finished(ctx context.Context, key string) (*Result, error) {
 	return &r, nil
 }
 
-func (j *Job) start(ctx context.Context, ranged bool) (Outcome, error) {
+func (j *Job) start(ctx context.Context, w way) (Outcome, error) {
 	first := j.partSize()
-	if !ranged {
+	if w == streamed {
 		first = 0
 	}
 	f, err := j.Source.Client.Open(ctx, j.Source.URL, first)
@@ -82,6 +107,7 @@ func (j *Job) start(ctx context.Context, ranged bool) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer f.Close()
+	f.Pin.Unsent = f.Pin.Unsent || w == compared
 	if limit := cmp.Or(j.MaxBytes, MaxBytes); f.Size > limit {
 		return Outcome{}, failure.New(failure.TooLarge, "the file has %d bytes; at most %d are taken", f.Size, limit)
 	}

@@ -40,7 +40,7 @@ func (j *Job) stream(ctx context.Context, f *origin.File, o object) (Result, err
 	r := &streamReader{ctx: ctx, src: &passing{Reader: src, progress: &j.progress, furthest: new(int64)}, size: f.Size, limit: cmp.Or(j.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
 	partSize := max(cmp.Or(j.streamPartSize, StreamPartSize), j.partSize())
 	if f.Size > 0 {
-		plan, err := NewPlan(f.Size, partSize)
+		plan, err := NewPlan(f.Size, partSize, 0)
 		if err != nil {
 			return Result{}, err
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Bytes returns n bytes that follow from seed alone.
@@ -34,6 +35,7 @@ type File struct {
 	mu       sync.Mutex
 	data     []byte
 	etag     string
+	modified time.Time // zero for no Last-Modified
 	requests []*http.Request
 }
 
@@ -47,6 +49,21 @@ func (f *File) Replace(data []byte, etag string) {
 	f.data, f.etag = data, etag
 }
 
+// ReplaceAt is Replace with another time of modification.
+func (f *File) ReplaceAt(data []byte, etag string, modified time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.data, f.etag, f.modified = data, etag, modified.Truncate(time.Second)
+}
+
+// Modified sets the time of the file's last modification, in whole seconds.
+func (f *File) Modified(at time.Time) *File {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.modified = at.Truncate(time.Second)
+	return f
+}
+
 // Requests returns what was asked so far.
 func (f *File) Requests() []*http.Request {
 	f.mu.Lock()
@@ -58,7 +75,7 @@ func (f *File) Requests() []*http.Request {
 func (f *File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.requests = append(f.requests, r)
-	data, etag := f.data, f.etag
+	data, etag, modified := f.data, f.etag, f.modified
 	f.mu.Unlock()
 
 	for name, values := range f.Header {
@@ -67,14 +84,21 @@ func (f *File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if etag != "" {
 		w.Header().Set("ETag", etag)
 	}
+	if !modified.IsZero() {
+		w.Header().Set("Last-Modified", modified.UTC().Format(http.TimeFormat))
+	}
+	if since, err := http.ParseTime(r.Header.Get("If-Unmodified-Since")); err == nil && modified.After(since) {
+		w.WriteHeader(http.StatusPreconditionFailed)
+		return
+	}
 	if match := r.Header.Get("If-Match"); match != "" && match != "*" && match != etag {
 		w.WriteHeader(http.StatusPreconditionFailed)
 		return
 	}
 	status, body := http.StatusOK, data
 	if span := r.Header.Get("Range"); span != "" && !f.NoRanges {
-		var start, end int
-		if _, err := fmt.Sscanf(span, "bytes=%d-%d", &start, &end); err != nil {
+		start, end := 0, len(data)-1
+		if _, err := fmt.Sscanf(span, "bytes=%d-%d", &start, &end); err != nil && !strings.HasSuffix(span, "-") {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}

@@ -1,0 +1,380 @@
+package transfer
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"async-download/internal/failure"
+	"async-download/internal/origin"
+	"async-download/internal/origin/origintest"
+)
+
+// answer is what a server does instead of serving the file; false if it serves it.
+type answer func(w http.ResponseWriter, r *http.Request, n int) bool
+
+func status(code int, when func(r *http.Request, n int) bool) answer {
+	return func(w http.ResponseWriter, r *http.Request, n int) bool {
+		if !when(r, n) {
+			return false
+		}
+		w.WriteHeader(code)
+		return true
+	}
+}
+
+func hasRange(r *http.Request, _ int) bool { return r.Header.Get("Range") != "" }
+func plain(r *http.Request, n int) bool    { return !hasRange(r, n) }
+func pinnedBy(r *http.Request, _ int) bool {
+	return r.Header.Get("If-Match") != "" || r.Header.Get("If-Unmodified-Since") != ""
+}
+func laterRange(r *http.Request, n int) bool {
+	return hasRange(r, n) && !strings.HasPrefix(r.Header.Get("Range"), "bytes=0-")
+}
+
+// span makes r ask for at most n bytes from where it asks.
+func span(r *http.Request, n int) {
+	var start, end int
+	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end); err != nil {
+		end = 1 << 40
+	}
+	r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", start, min(end, start+n-1)))
+}
+
+// What curl gets from a server, the copier gets: by ranges where their version can
+// be proven, else as one stream.
+func TestServers(t *testing.T) {
+	const parts = 10
+	data := origintest.Bytes(70, parts*small)
+	old := time.Now().Add(-time.Hour)
+	for name, tt := range map[string]struct {
+		etag     string
+		modified time.Time
+		does     answer
+		ranges   int // at least, by the run that succeeded
+		pinned   bool
+		kind     origin.PinKind
+		requests int // at most; 0: as many as parts, and one
+	}{
+		// What pins.
+		"date":                  {modified: old, ranges: parts, pinned: true, kind: origin.LastModified},
+		"date and weak tag":     {etag: `W/"v1"`, modified: old, ranges: parts, pinned: true, kind: origin.LastModified},
+		"tag without quotes":    {etag: `v1`, ranges: parts, pinned: true, kind: origin.OpaqueETag},
+		"tag split at a comma":  {etag: `"v,1"`, does: status(412, pinnedBy), ranges: parts, pinned: true, kind: origin.StrongETag},
+		"recent date, weak tag": {etag: `W/"v1"`, modified: time.Now(), ranges: 1},
+
+		// What can't be pinned with a condition, or at all.
+		"condition is 412":           {etag: `"v1"`, does: status(412, pinnedBy), ranges: parts, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+		"condition is 400":           {etag: `"v1"`, does: status(400, pinnedBy), ranges: parts, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+		"condition is 403":           {etag: `"v1"`, does: status(403, pinnedBy), ranges: parts, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+		"condition is 500":           {etag: `"v1"`, does: status(500, pinnedBy), ranges: parts, pinned: true, kind: origin.StrongETag, requests: 5 * parts},
+		"date's condition is 412":    {modified: old, does: status(412, pinnedBy), ranges: parts, pinned: true, kind: origin.LastModified, requests: 3 * parts},
+		"416 of the same total":      {etag: `"v1"`, does: outside(parts*small, laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+		"a tag per reply":            {does: tagged(func(n int) string { return fmt.Sprintf(`"v%d"`, n) }), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+		"a tag per node":             {does: tagged(func(n int) string { return fmt.Sprintf(`"v%d"`, n%2) }), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+		"a malformed tag per reply":  {does: tagged(func(n int) string { return fmt.Sprintf(`v%d`, n) }), ranges: 1, pinned: true, kind: origin.OpaqueETag, requests: 3 * parts},
+		"a date per node":            {does: dated(func(n int) time.Time { return old.Add(time.Duration(n%2) * time.Second) }), ranges: 1, pinned: true, kind: origin.LastModified, requests: 3 * parts},
+		"a weak tag per node":        {modified: old, does: tagged(func(n int) string { return fmt.Sprintf(`W/"v%d"`, n%2) }), ranges: 1, pinned: true, kind: origin.LastModified, requests: 3 * parts},
+		"later ranges are 400":       {etag: `"v1"`, does: status(400, laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+		"later ranges are 403":       {etag: `"v1"`, does: status(403, laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+		"later ranges are 404":       {etag: `"v1"`, does: status(404, laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+		"later ranges are 501":       {etag: `"v1"`, does: status(501, laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+		"later ranges are in a 200":  {etag: `"v1"`, does: func(_ http.ResponseWriter, r *http.Request, n int) bool { return dropRange(r, laterRange(r, n)) }, ranges: 1, pinned: true, kind: origin.StrongETag, requests: 10 * parts},
+		"conditions are in a 200":    {etag: `"v1"`, does: func(_ http.ResponseWriter, r *http.Request, n int) bool { return dropRange(r, pinnedBy(r, n)) }, ranges: parts, pinned: true, kind: origin.StrongETag, requests: 10 * parts},
+		"later ranges are something": {etag: `"v1"`, does: status(418, laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 3 * parts},
+
+		// A first range that is refused.
+		"ranges are 400": {etag: `"v1"`, does: status(400, hasRange), ranges: 2, pinned: true, kind: origin.StrongETag, requests: 2},
+		"ranges are 403": {does: status(403, hasRange), ranges: 2, requests: 2},
+		"ranges are 404": {does: status(404, hasRange), ranges: 2, requests: 2},
+		"ranges are 405": {does: status(405, hasRange), ranges: 2, requests: 2},
+		"ranges are 406": {does: status(406, hasRange), ranges: 2, requests: 2},
+		"ranges are 416": {does: status(416, hasRange), ranges: 2, requests: 2},
+		"ranges are 501": {does: status(501, hasRange), ranges: 2, requests: 2},
+		"ranges are 500": {does: status(500, hasRange), ranges: 2, requests: origin.Attempts},
+		"large ranges are 400": {does: status(400, func(r *http.Request, n int) bool {
+			return hasRange(r, n) && !strings.HasSuffix(r.Header.Get("Range"), "-99")
+		}), ranges: 2, requests: 2},
+		"203 instead of 200":    {does: whole(203), ranges: 1, requests: 1},
+		"206 of the whole file": {does: whole(206), ranges: 1, requests: 1},
+
+		// Servers that answer nothing but ranges.
+		"only ranges, short":         {etag: `"v1"`, does: only(func(r *http.Request) { span(r, 1000) }), ranges: 5 * parts, pinned: true, kind: origin.StrongETag, requests: 6 * parts},
+		"only ranges, dated":         {modified: old, does: only(func(*http.Request) {}), ranges: parts, pinned: true, kind: origin.LastModified},
+		"only ranges, without a pin": {does: only(func(*http.Request) {}), ranges: 3, requests: 3},
+		"short ranges":               {etag: `"v1"`, does: func(_ http.ResponseWriter, r *http.Request, _ int) bool { span(r, 1000); return false }, ranges: 5 * parts, pinned: true, kind: origin.StrongETag, requests: 6 * parts},
+		"short later ranges": {etag: `"v1"`, does: func(_ http.ResponseWriter, r *http.Request, n int) bool {
+			span(r, map[bool]int{true: 1000, false: small}[laterRange(r, n)])
+			return false
+		}, ranges: 4 * parts, pinned: true, kind: origin.StrongETag, requests: 6 * parts},
+		"long later ranges": {etag: `"v1"`, does: func(_ http.ResponseWriter, r *http.Request, n int) bool { return lengthen(r, laterRange(r, n)) }, ranges: parts, pinned: true, kind: origin.StrongETag},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newS3(t)
+			c := newCopier(t, s)
+			h := origintest.New(data, tt.etag)
+			if !tt.modified.IsZero() {
+				h.Modified(tt.modified)
+			}
+			var requests atomic.Int64
+			src := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+				requests.Add(1)
+				if tt.does == nil || !tt.does(w, r, n) {
+					h.ServeHTTP(w, r)
+				}
+			}))
+			r := mustCopy(t, c, s, src, "key", data)
+			if r.Ranges < tt.ranges || r.Pinned != tt.pinned || !r.Verified {
+				t.Errorf("got %d requests, pinned %v, verified %v, want at least %d, %v, true", r.Ranges, r.Pinned, r.Verified, tt.ranges, tt.pinned)
+			}
+			if got := s.Object("key").Header.Get("X-Amz-Meta-" + MetaPin); got != string(tt.kind) {
+				t.Errorf("got pin kind %q, want %q", got, tt.kind)
+			}
+			if most := max(tt.requests, 1); tt.requests == 0 && requests.Load() > parts+1 || tt.requests > 0 && requests.Load() > int64(most) {
+				t.Errorf("got %d requests in all, want at most %d", requests.Load(), tt.requests)
+			}
+		})
+	}
+}
+
+func dropRange(r *http.Request, when bool) bool {
+	if when {
+		r.Header.Del("Range")
+	}
+	return false
+}
+
+func lengthen(r *http.Request, when bool) bool {
+	if when {
+		span(r, small)
+		var start, end int
+		_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end)
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", start, end+small))
+	}
+	return false
+}
+
+// outside answers 416 with the file's own size.
+func outside(size int, when func(*http.Request, int) bool) answer {
+	return func(w http.ResponseWriter, r *http.Request, n int) bool {
+		if !when(r, n) {
+			return false
+		}
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", size))
+		w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+		return true
+	}
+}
+
+// tagged serves the file under another ETag each time; conditions hold for none.
+func tagged(tag func(n int) string) answer {
+	return func(w http.ResponseWriter, r *http.Request, n int) bool {
+		if m := r.Header.Get("If-Match"); m != "" && m != tag(n) {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return true
+		}
+		w.Header().Set("ETag", tag(n))
+		r.Header.Del("If-Match")
+		return false
+	}
+}
+
+func dated(at func(n int) time.Time) answer {
+	return func(w http.ResponseWriter, r *http.Request, n int) bool {
+		if since, err := http.ParseTime(r.Header.Get("If-Unmodified-Since")); err == nil && at(n).Truncate(time.Second).After(since) {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return true
+		}
+		w.Header().Set("Last-Modified", at(n).UTC().Format(http.TimeFormat))
+		return false
+	}
+}
+
+// whole serves the whole file with another status, whatever is asked for.
+func whole(code int) answer {
+	return func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		data := origintest.Bytes(70, 10*small)
+		if code == http.StatusPartialContent {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(data)-1, len(data)))
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		w.WriteHeader(code)
+		_, _ = w.Write(data)
+		return true
+	}
+}
+
+// only refuses what has no range.
+func only(change func(r *http.Request)) answer {
+	return func(w http.ResponseWriter, r *http.Request, n int) bool {
+		if plain(r, n) {
+			w.WriteHeader(http.StatusBadRequest)
+			return true
+		}
+		change(r)
+		return false
+	}
+}
+
+// Parts of a file that nothing shows to be of one version are no file.
+func TestPartsWithoutAVersion(t *testing.T) {
+	s := newS3(t)
+	c := newCopier(t, s)
+	h := origintest.New(origintest.Bytes(71, 10*small), "")
+	refuse := only(func(r *http.Request) { span(r, 1000) })
+	src := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+		if !refuse(w, r, n) {
+			h.ServeHTTP(w, r)
+		}
+	}))
+	_, err := job(c, src, "key").Start(t.Context())
+	wantFailure(t, c, s, "key", err, failure.OriginStatus)
+}
+
+// A limited server accepts few connections: the copier steps down to them, keeps
+// what it has, and finishes.
+func TestConnectionLimit(t *testing.T) {
+	const parts = 20
+	data := origintest.Bytes(72, parts*small)
+	for _, limit := range []int64{1, 2, 3} {
+		for _, code := range []int{403, 429, 503} {
+			for _, segment := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%d connections, else %d, segment=%v", limit, code, segment), func(t *testing.T) {
+					t.Parallel()
+					s := newS3(t)
+					c := newCopier(t, s)
+					c.Concurrency = 8
+					h := origintest.New(data, `"v1"`)
+					var open, refused atomic.Int64
+					src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						defer open.Add(-1)
+						if open.Add(1) > limit {
+							refused.Add(1)
+							w.WriteHeader(code)
+							return
+						}
+						origintest.Slow(h, w, r, small/4, func(int) bool { time.Sleep(time.Millisecond); return true })
+					}))
+					src.Client.Backoff = 50 * time.Millisecond // the server counts a reply for some time after its last byte
+					if segment {
+						c.SegmentBytes = 4 * small
+						out, err := job(c, src, "key").Start(t.Context())
+						if err != nil {
+							t.Fatal(err)
+						}
+						if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, Segment{1, parts}); err != nil {
+							t.Fatal(err)
+						}
+						if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
+							t.Fatalf("got %+v, %v, want a result", out, err)
+						}
+						wantObject(t, s, "key", data, *out.Result)
+					} else {
+						r := mustCopy(t, c, s, src, "key", data)
+						if !r.Pinned || r.Parts != parts {
+							t.Errorf("got pinned %v and %d parts, want true and %d", r.Pinned, r.Parts, parts)
+						}
+					}
+					if n := refused.Load(); n > 2*parts {
+						t.Errorf("got %d refused requests, want few", n)
+					}
+					if got := asked(h); got > len(data)*5/4+2*small {
+						t.Errorf("got %d bytes served, want the file's %d and little more", got, len(data))
+					}
+				})
+			}
+		}
+	}
+}
+
+// A Retry-After of a limited server is honored by all parts; one that is long ends
+// the run when nothing is open any more, with all that was read.
+func TestConnectionLimitRetryAfter(t *testing.T) {
+	data := origintest.Bytes(73, 8*small)
+	for _, after := range []string{"1", "90"} {
+		t.Run(after, func(t *testing.T) {
+			t.Parallel()
+			s := newS3(t)
+			c := newCopier(t, s)
+			h := origintest.New(data, `"v1"`)
+			var mu sync.Mutex
+			open, refusedAt, gap := 0, time.Time{}, time.Hour
+			src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				if !refusedAt.IsZero() && open == 0 {
+					gap = min(gap, time.Since(refusedAt))
+				}
+				busy := open > 0
+				if busy {
+					refusedAt = time.Now()
+				} else {
+					open++
+				}
+				mu.Unlock()
+				if busy {
+					w.Header().Set("Retry-After", after)
+					w.WriteHeader(503)
+					return
+				}
+				origintest.Slow(h, w, r, small/4, func(int) bool { time.Sleep(20 * time.Millisecond); return true })
+				mu.Lock()
+				open--
+				mu.Unlock()
+			}))
+			_, err := job(c, src, "key").Start(t.Context())
+			var later *origin.Later
+			switch {
+			case after == "1" && err != nil:
+				t.Fatal(err)
+			case after == "1" && gap < 900*time.Millisecond:
+				t.Errorf("got a request %s after a refusal, want a second", gap)
+			case after == "90":
+				if !errors.As(err, &later) || later.After < 80*time.Second {
+					t.Fatalf("got %v, want a wait of 90 s", err)
+				}
+				if stored := len(s.Parts("upload-1")) - 1; stored < 1 {
+					t.Error("got no part stored, want what was open read to its end")
+				}
+			}
+		})
+	}
+}
+
+// With one connection there is never a second one, in whatever way a file comes.
+func TestOnlyOneConnection(t *testing.T) {
+	data := origintest.Bytes(74, 10*small)
+	for name, does := range map[string]answer{
+		"ranges":           nil,
+		"no conditions":    status(412, pinnedBy),
+		"a stream at last": tagged(func(n int) string { return fmt.Sprintf(`"v%d"`, n) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			c.Concurrency = 1
+			h := origintest.New(data, `"v1"`)
+			var open atomic.Int64
+			server := httptest.NewUnstartedServer(origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+				if open.Add(1) > 1 {
+					t.Error("got two requests at once")
+				}
+				defer open.Add(-1)
+				if does == nil || !does(w, r, n) {
+					h.ServeHTTP(w, r)
+				}
+			}))
+			server.Start()
+			t.Cleanup(server.Close)
+			src := sourceOf(t, server.URL+"/file")
+			src.Client.Connections = 8 // the client's own limit isn't what keeps it
+			mustCopy(t, c, s, src, "key", data)
+		})
+	}
+}
