@@ -48,6 +48,8 @@ test_model() {
 test_e2e() {
   bash scripts/packages.sh
   bash scripts/setup.sh venv deploy wscat
+  echo "== the page, in Chromium"
+  go test -count=1 -timeout 10m -v ./e2e/page
   echo "== end to end, on the local stack"
   go test -count=1 -timeout 45m -v ./e2e
 }

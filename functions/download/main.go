@@ -32,6 +32,7 @@ type function struct {
 	rest      rest.API
 	webSocket string // wss://…
 	local     string // the local stack's URL, "" on AWS
+	auth      string // ApiAuth
 }
 
 type answer struct {
@@ -58,6 +59,7 @@ func main() {
 		rest:      rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
 		webSocket: "ws" + strings.TrimPrefix(env.String("WEBSOCKET_API"), "http"), // http to ws, https to wss
 		local:     env.Optional("LOCAL_ENDPOINT"),
+		auth:      env.Optional("API_AUTH"),
 	}
 	var err error
 	f.downloads.Origin, err = origin.ParseBase(env.String("ORIGIN_URL"))
@@ -80,7 +82,7 @@ func (f *function) handle(ctx context.Context, r events.APIGatewayProxyRequest) 
 func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) rest.Answer {
 	switch r.Resource {
 	case "/":
-		return page.Index(f.webSocket, rest.BaseURL(r, f.local))
+		return page.Index(f.auth, f.webSocket, rest.BaseURL(r, f.local))
 	case "/client.js":
 		return page.Client(f.rest, r.Headers)
 	}

@@ -267,7 +267,12 @@ async function poll(job, headers, line, signal) {
       failures = 0;
       wait = state.retryAfter || wait;
     } catch (error) {
-      if (!(error instanceof DownloadError) || !error.retryable) throw error;
+      const known = error instanceof DownloadError;
+      if (known && error.code === "UNAUTHORIZED" && line.drop) { // the socket needs no credentials, which may have expired
+        wait = 60_000;
+        continue;
+      }
+      if (!known || !error.retryable) throw error;
       if (error.code === "UNREACHABLE") line.drop?.(); // the socket is as silent as the API
       if (!line.drop) line.report(navigator.onLine ? "lost" : "offline");
       wait = Math.max(backoff(++failures), error.retryAfter);
@@ -309,7 +314,7 @@ async function call(url, { method, headers, ticket, signal, timeout = patience }
 }
 
 /**
- * Tries five times at most what may succeed later. Without a network it waits for one.
+ * Sends a request that may succeed later up to five times. Without a network it waits for one.
  *
  * @template T
  * @param {() => Promise<T>} request
@@ -321,11 +326,12 @@ async function retry(request, { signal, onConnection }) {
       return await request();
     } catch (error) {
       if (!(error instanceof DownloadError) || !error.retryable) throw error;
+      if (navigator.onLine && failures === 5) throw error;
+      if (error.code === "UNREACHABLE") onConnection?.(navigator.onLine ? "lost" : "offline");
       if (!navigator.onLine) {
-        onConnection?.("offline");
-        await pause(2 ** 31 - 1, signal); // ends with the network's return
+        await pause(2 ** 31 - 1, signal); // until there is a network
         failures = 0;
-      } else if (failures === 5) throw error;
+      }
       await pause(Math.max(backoff(failures), error.retryAfter), signal);
     }
   }
@@ -346,7 +352,7 @@ function address(api, path) {
 }
 
 /** A random key of 128 bits. crypto.randomUUID is missing in pages served by plain HTTP. */
-function randomKey() {
+export function randomKey() {
   return crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
+	"html"
 	"net/http"
 	"net/url"
 	"strings"
@@ -49,9 +50,10 @@ func digest(s string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// Index answers GET /. The page may connect to the origins of the two URLs, the
-// socket's and the API's own, and to its own origin.
-func Index(webSocket, api string) rest.Answer {
+// Index answers GET /. auth is the stack's ApiAuth, by which the page asks for
+// credentials. The page may connect to the origins of the two URLs, the socket's
+// and the API's own, and to its own origin.
+func Index(auth, webSocket, api string) rest.Answer {
 	policy := []string{
 		"default-src 'none'",
 		"script-src " + scriptHash,
@@ -63,7 +65,7 @@ func Index(webSocket, api string) rest.Answer {
 		"form-action 'none'",
 		"frame-ancestors 'none'",
 	}
-	return rest.Answer{Status: http.StatusOK, Body: index, Headers: map[string]string{
+	return rest.Answer{Status: http.StatusOK, Body: strings.Replace(index, `data-auth="NONE"`, `data-auth="`+html.EscapeString(auth)+`"`, 1), Headers: map[string]string{
 		"Content-Type":            "text/html; charset=utf-8",
 		"Content-Security-Policy": strings.Join(policy, "; "),
 		"Cache-Control":           "no-store",

@@ -9,7 +9,7 @@ import (
 )
 
 func TestIndex(t *testing.T) {
-	a := Index("wss://socket.example/dev", "https://api.example/dev")
+	a := Index("JWT", "wss://socket.example/dev", "https://api.example/dev")
 	policy := a.Headers["Content-Security-Policy"]
 	for _, want := range []string{"default-src 'none'; ", "script-src 'sha256-", "connect-src 'self' wss://socket.example https://api.example; "} {
 		if !strings.Contains(policy, want) {
@@ -18,6 +18,9 @@ func TestIndex(t *testing.T) {
 	}
 	if strings.Contains(policy, "unsafe") {
 		t.Errorf("policy: got %q", policy)
+	}
+	if !strings.Contains(a.Body, `data-auth="JWT"`) {
+		t.Error("the page doesn't know ApiAuth")
 	}
 	if got := strings.Count(a.Body, "<script"); got != 1 {
 		t.Errorf("got %d scripts, want 1", got)
