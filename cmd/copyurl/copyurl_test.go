@@ -238,7 +238,7 @@ func TestFlagsBehind(t *testing.T) {
 	}
 }
 
-// What is wrong with the bucket is told before the origin is asked.
+// Problems with the bucket are reported before the first request to the origin.
 func TestBucket(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amz-Bucket-Region", "eu-west-1")
@@ -269,7 +269,7 @@ func TestBucket(t *testing.T) {
 			}
 		})
 	}
-	// Who may write need not be allowed to look.
+	// Permission to write doesn't imply permission to read.
 	for code, status := range map[string]int{"AccessDenied": 403, "InternalError": 500} {
 		s := newS3(t)
 		s.Fault = func(op string, _ int, _ *http.Request) s3test.Fault {
@@ -326,7 +326,7 @@ func TestNoCredentials(t *testing.T) {
 	h := origintest.New([]byte("x"), `"v1"`)
 	code, out, stderr := program(t, serve(t, h), target("key"))
 	if code != 1 || out.Error == nil || !strings.Contains(stderr, "no AWS credentials") || len(h.Requests()) > 0 {
-		t.Errorf("got code %d, %q and %d requests, want to be told before anything is asked for", code, stderr, len(h.Requests()))
+		t.Errorf("got code %d, %q and %d requests, want the problem reported before the first request", code, stderr, len(h.Requests()))
 	}
 }
 
@@ -423,7 +423,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// Killed, it goes on from what is in S3.
+// After a kill, the next run continues with what is in S3.
 func TestKilledAndRunAgain(t *testing.T) {
 	const parts = 8
 	data := origintest.Bytes(4, parts*5*mib-3)
@@ -522,8 +522,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// watch tells a process's peak of memory when it has ended. (The rusage of a
-// child begins with what its parent had when it was forked.)
+// watch returns a process's peak memory when it has ended. (A child's rusage starts at
+// its parent's size when it was forked.)
 func watch(pid int) <-chan int64 {
 	peak := make(chan int64, 1)
 	go func() {
@@ -566,7 +566,7 @@ func TestCancelledWhileWaiting(t *testing.T) {
 		t.Errorf("got code %d, want 1", code)
 	}
 	if out := parseLine(t, o.String()); out.Error == nil || out.Error.Code != failure.Cancelled || !strings.Contains(e.String(), "trying again in 1") {
-		t.Errorf("got %s, %s, want to be told of the wait and %s", &o, &e, failure.Cancelled)
+		t.Errorf("got %s, %s, want a message about the wait and %s", &o, &e, failure.Cancelled)
 	}
 	wantNothing(t, s, "key")
 }
@@ -575,7 +575,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// What is tried again is told, once for all ranges, unless nothing is to be said.
+// Repeated requests are reported, once for all ranges, except with -q.
 func TestTriedAgain(t *testing.T) {
 	newS3(t)
 	h := origintest.New(origintest.Bytes(2, 20*mib), `"v1"`)

@@ -111,8 +111,8 @@ func (d *display) note(text string) {
 	fmt.Fprintln(d.out, text)
 }
 
-// again tells that something is tried again, at most once in two seconds: all
-// ranges meet the same trouble.
+// again reports that a request is repeated, at most once in two seconds, since all
+// ranges have the same problem.
 func (d *display) again(why string, pause time.Duration) {
 	d.mu.Lock()
 	now := time.Now()

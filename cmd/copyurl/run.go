@@ -28,8 +28,8 @@ import (
 const usage = `Usage: copyurl [flags] URL s3://BUCKET/KEY
 
 Copies the file at URL to KEY in BUCKET: by ranges in parallel where the server
-honours them, else as one stream. Interrupted or failed, it leaves no object and
-no open upload; killed, it goes on with what is there when it is run again.
+supports them, otherwise as one stream. If it is interrupted or fails, it leaves
+no object and no open upload; after a kill, the same command continues.
 
 Credentials, region and endpoint are those of the AWS tools: AWS_PROFILE,
 AWS_REGION, AWS_ENDPOINT_URL_S3 and so on.
@@ -129,7 +129,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	o := options{partSize: transfer.PartSize, header: http.Header{}}
 	flags := flag.NewFlagSet("copyurl", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is shown once, by run
-	flags.Var(&o.partSize, "part-size", "`size` of the parts, 5MiB to 5GiB; grows by itself for large files")
+	flags.Var(&o.partSize, "part-size", "`size` of the parts, 5MiB to 5GiB; grows automatically for large files")
 	flags.IntVar(&o.concurrency, "concurrency", transfer.Concurrency, "`number` of ranges that are read at once, 1 to 64")
 	badHeader := false
 	flags.Func("H", "`'Name: value'` to send to the URL's host; may be repeated", func(text string) error {
@@ -143,7 +143,7 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	})
 	flags.BoolVar(&o.publicOnly, "public-only", false, "refuse addresses that aren't public, as the deployed app does")
 	flags.BoolVar(&o.quiet, "q", false, "say nothing but errors")
-	// Flags may stand before, between and after the arguments.
+	// Flags may come before, between, and after the arguments.
 	var arguments []string
 	for rest := args; ; {
 		err := flags.Parse(rest)

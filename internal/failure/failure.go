@@ -135,7 +135,7 @@ func ToStepFunctions(err error) error {
 
 // FromStepFunctions turns what a Catch puts in the state (Error and Cause) back
 // into a failure. A cause is a Lambda's error report, a plain sentence or
-// nothing; only the message of a report under one of our own codes is trusted
+// nothing; only the message of a report with one of our codes is trusted
 // to be fit for a client.
 func FromStepFunctions(name, cause string) *Error {
 	code := Code(name)

@@ -104,8 +104,8 @@ func open(t *testing.T, c *Client, raw string) error {
 	return err
 }
 
-// netless makes a client whose guard is the real one and whose dialer would
-// only tell that it was let through: nothing leaves the machine.
+// netless gives a client with the real guard a dialer that only counts the dials that
+// the guard allows: nothing leaves the machine.
 func netless(c *Client, dialled *atomic.Int64) *Client {
 	d := &net.Dialer{Resolver: c.Resolver}
 	c.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -298,7 +298,7 @@ func TestNoProxy(t *testing.T) {
 	}
 }
 
-// Without the guard a user's own tool reaches what it is told to.
+// Without the guard, a user's tool reaches any address.
 func TestAnyAddress(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("x")) }))
 	defer s.Close()

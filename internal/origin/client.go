@@ -74,8 +74,8 @@ type Client struct {
 	// Header is sent with every request to Base's host and never to another, nor
 	// after a redirect has left Base's host.
 	Header http.Header
-	// RedirectHosts are further hosts ("host" or "host:port") that a redirect
-	// may lead to, by https unless Base is http; "*" stands for any.
+	// RedirectHosts are further hosts ("host" or "host:port") that a redirect may lead
+	// to, by https unless Base is http; "*" allows any.
 	RedirectHosts []string
 
 	// Private allows private addresses. Link-local and metadata addresses stay
@@ -105,9 +105,9 @@ type Client struct {
 	Backoff          time.Duration
 	MaxSleep         time.Duration
 
-	// Waiting, where set, is told why a request is made again, and after how
-	// long. Several goroutines may call it at once.
-	Waiting func(why *failure.Error, pause time.Duration)
+	// Waiting, if set, is called before a request is repeated, with the reason and the
+	// delay. Several goroutines may call it at once.
+	Waiting func(reason *failure.Error, pause time.Duration)
 
 	once      sync.Once
 	transport *http.Transport

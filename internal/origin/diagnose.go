@@ -155,7 +155,7 @@ func status(resp *http.Response) error {
 }
 
 // unsolicited is how net/http begins the line that it logs when an origin sends
-// more than it was asked for. It quotes the bytes and can't be told not to.
+// unexpected bytes. The line quotes them, and that can't be turned off.
 const unsolicited = "Unsolicited response received on idle HTTP channel"
 
 // quietLog is the standard logger's output without these lines.
