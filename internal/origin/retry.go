@@ -11,9 +11,9 @@ import (
 	"async-download/internal/failure"
 )
 
-// Later is an error that is worth another try after After, longer than a
-// running Lambda should sit out: the origin said so in a Retry-After. It wraps
-// the [failure.Error] to report when no further try is wanted.
+// Later asks for another try after After, which is longer than a running Lambda should
+// sleep: the origin sent it as Retry-After. It wraps the [failure.Error] to report if
+// there is no other try.
 type Later struct {
 	After time.Duration
 	Err   *failure.Error
