@@ -51,33 +51,39 @@ type stack struct {
 	// What the link says.
 	fileName   string
 	checksum   map[string]string
+	digest     map[string]string
 	unverified bool
 	size       int64 // of the content; another value is a lie
 	etag       string
 	linkURL    string // "" is the storage's own
 
 	// Behaviour; nil or zero is the ordinary one.
+	onRequest func(r *http.Request, body []byte)                  // looks at every one that the API gets
 	copyTime  chan struct{}                                       // closed when the copy is done
 	onAsk     func(w http.ResponseWriter, n int) bool             // true: answered
 	onSocket  func(ctx context.Context, c *websocket.Conn, n int) // speaks instead of the stack
 	noSockets bool
 	onStatus  func(w http.ResponseWriter, n int) bool
 	onStore   func(w *storeReply, r *http.Request, n int) bool
-	maxLink   int // links above this number are refused as expired, 0: none are
-	minLink   int // links below it are too
+	// loseAnswers is how many of the first questions get no answer, though their
+	// copies began.
+	loseAnswers int
+	maxLink     int // links above this number are refused as expired, 0: none are
+	minLink     int // links below it are too
 
 	// What was seen.
-	asks      []*http.Request
-	sockets   []*http.Request
-	statuses  []time.Time
-	deletes   int
-	stores    []*http.Request
-	sent      int64 // bytes that the storage sent
-	links     int
-	keys      map[string]keyed // by Idempotency-Key: a copy each
-	expired   map[int]bool     // copies whose file is no longer kept
-	cancelled bool
-	said      []string // on sockets, by the client
+	asks        []*http.Request
+	sockets     []*http.Request
+	statuses    []time.Time
+	preferences []string // of the status questions
+	deletes     int
+	stores      []*http.Request
+	sent        int64 // bytes that the storage sent
+	links       int
+	keys        map[string]keyed // by Idempotency-Key: a copy each
+	expired     map[int]bool     // copies whose file is no longer kept
+	cancelled   bool
+	said        []string // on sockets, by the client
 
 	active int // requests being answered
 }
@@ -109,6 +115,11 @@ func newStack(t *testing.T, size int) *stack {
 	s.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.set(func() { s.active++ })
 		defer s.set(func() { s.active-- })
+		if s.onRequest != nil {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			s.onRequest(r, body)
+		}
 		switch {
 		case r.URL.Path == "/dev/download", strings.HasPrefix(r.URL.Path, "/dev/download/"):
 			s.serveAsk(w, r)
@@ -193,6 +204,9 @@ func (s *stack) serveAsk(w http.ResponseWriter, r *http.Request) {
 	}
 	expired := s.expired[first.number]
 	s.mu.Unlock()
+	if n <= s.loseAnswers {
+		panic(http.ErrAbortHandler)
+	}
 	switch {
 	case first.asked != asked:
 		writeJSON(w, 422, apiProblem("KEY_REUSED", "the key was used for another request"))
@@ -236,13 +250,17 @@ func (s *stack) newLink() map[string]any {
 		link = fmt.Sprintf("%s/bucket/object?link=%d&X-Amz-Signature=%s", s.storage.URL, s.links, secretSignature)
 	}
 	return map[string]any{
-		"url":         link,
-		"expiresAt":   time.Now().Add(time.Minute).UTC().Format(time.RFC3339),
-		"size":        s.size,
-		"contentType": "application/octet-stream",
-		"fileName":    s.fileName,
-		"checksum":    s.checksum,
-		"verified":    !s.unverified,
+		"url":          link,
+		"expiresAt":    time.Now().Add(time.Minute).UTC().Format(time.RFC3339),
+		"size":         s.size,
+		"contentType":  "application/octet-stream",
+		"fileName":     s.fileName,
+		"checksum":     s.checksum,
+		"verified":     !s.unverified,
+		"pinned":       true,
+		"digest":       s.digest,
+		"etag":         `"v1"`,
+		"lastModified": "2026-11-01T00:00:00Z",
 	}
 }
 
@@ -278,6 +296,7 @@ func (s *stack) serveStatus(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	s.statuses = append(s.statuses, time.Now())
+	s.preferences = append(s.preferences, r.Header.Get("Prefer"))
 	n, onStatus := len(s.statuses), s.onStatus
 	s.mu.Unlock()
 	if onStatus != nil && onStatus(w, n) {

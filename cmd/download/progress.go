@@ -139,7 +139,7 @@ func (r result) describe() string {
 	}
 	fmt.Fprintf(&text, "saved %s: %s in %.1f s, ", name, bytesize.Format(r.Bytes), r.Seconds)
 	if len(r.checks) > 0 {
-		text.WriteString("its " + strings.ToUpper(strings.Join(r.checks, " and ")))
+		text.WriteString("its " + strings.ReplaceAll(strings.ToUpper(strings.Join(r.checks, " ")), " ", " and "))
 		if len(r.checks) == 1 {
 			text.WriteString(" is right")
 		} else {

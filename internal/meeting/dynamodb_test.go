@@ -22,28 +22,27 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 )
 
-// table is the connections table as DynamoDB keeps it: one item a key, an index
-// that follows when it is told to, and DynamoDB's own reading of the expressions
-// that are sent, by the SDK as by Step Functions. It speaks the service's
-// protocol, so that the SDK in front of it is the real one, with its retries; in
-// process, so that ten thousand histories take minutes and time can be
-// testing/synctest's. What it doesn't know it refuses, and TestTableAsDynamoDB
-// holds it to what DynamoDB itself answers.
+// table is a fake DynamoDB with the connections table: one item per key, an index that
+// lags until follow is called, and an evaluator of the expressions that the SDK and Step
+// Functions send. It implements the service's protocol, so that the real SDK with its
+// retries is used, in process, so that ten thousand histories take minutes and time can
+// be testing/synctest's. It rejects what it doesn't know, and TestTableAsDynamoDB
+// compares it with DynamoDB's own answers.
 type table struct {
 	mu    sync.Mutex
 	items map[string]item
-	// index has the connectionId of each item as it was when follow was called.
+	// index has the connectionId of each item at the last call of follow.
 	index map[string]string
-	// behind says that the index follows only when it is told to.
+	// behind makes the index lag until follow is called.
 	behind bool
 
-	// changed, if set, is told of each write that changed something.
+	// changed, if set, is called after each write that changed something.
 	changed func(before, after item)
 }
 
 type item map[string]value
 
-// value is an attribute's, as the wire has it: {"S": "x"}.
+// value is an attribute's value in the protocol: {"S": "x"}.
 type value map[string]any
 
 const (
@@ -64,7 +63,7 @@ func invalid(format string, a ...any) *refusal {
 	return &refusal{code: "ValidationException", message: fmt.Sprintf(format, a...)}
 }
 
-// request has the parameters that any of the four operations takes.
+// request has the parameters of all four operations.
 type request struct {
 	TableName, IndexName                string
 	Key, Item                           item
@@ -79,7 +78,7 @@ type request struct {
 	ReturnValuesOnConditionCheckFailure string
 }
 
-// do carries out one request and returns what the service answers.
+// do executes a request and returns the service's answer.
 func (t *table) do(operation string, body []byte) (status int, answer []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -183,7 +182,7 @@ func (t *table) carryOut(operation string, r request) (map[string]any, error) {
 			return nil, err
 		}
 		after := maps.Clone(before)
-		if after == nil { // an update makes an item where there is none
+		if after == nil { // an update creates a missing item
 			after = item{keyName: r.Key[keyName]}
 		}
 		if err := update(after); err != nil {
@@ -262,7 +261,7 @@ func (t *table) follow() {
 	}
 }
 
-// catchUp is follow for who doesn't hold the lock.
+// catchUp is follow for callers that don't hold the lock.
 func (t *table) catchUp() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -275,7 +274,7 @@ func (t *table) get(key string) item {
 	return maps.Clone(t.items[key])
 }
 
-// expressions are those of one request, with what they refer to.
+// expressions are the expressions of a request, with their names and values.
 type expressions struct {
 	names  map[string]string
 	values map[string]value
@@ -284,7 +283,7 @@ type expressions struct {
 	tokens []string
 }
 
-// operand gives a value, or nil where there is none.
+// operand returns a value, or nil if it is missing.
 type operand func(item) value
 
 //go:embed testdata/reserved.txt
@@ -350,7 +349,7 @@ func (e *expressions) expect(t string) error {
 	return nil
 }
 
-// finish refuses what was given and not used.
+// finish rejects names and values that were not used.
 func (e *expressions) finish() error {
 	for n := range e.names {
 		if !e.used[n] {
@@ -474,7 +473,7 @@ func (e *expressions) not() (func(item) bool, error) {
 		return c, err
 	}
 	for function, want := range map[string]bool{"attribute_exists": true, "attribute_not_exists": false} {
-		if e.peek() != function { // functions are written in lower case, keywords in any
+		if e.peek() != function { // functions are lower case, keywords any case
 			continue
 		}
 		e.take()
@@ -526,7 +525,7 @@ func (e *expressions) not() (func(item) bool, error) {
 	return nil, invalid("Invalid expression: Syntax error; token: %q", op)
 }
 
-// equal compares as DynamoDB does; what isn't there equals nothing.
+// equal compares as DynamoDB does; a missing value equals nothing.
 func equal(a, b value) bool {
 	if a == nil || b == nil {
 		return false
@@ -647,7 +646,7 @@ func (e *expressions) update(text string) (func(item) error, error) {
 		}
 	}
 	return func(i item) error {
-		old := maps.Clone(i) // every part of an update sees the item as it was
+		old := maps.Clone(i) // each part of an update sees the item before it
 		for _, c := range changes {
 			if c.to == nil {
 				delete(i, c.name)
@@ -663,7 +662,7 @@ func (e *expressions) update(text string) (func(item) error, error) {
 	}, nil
 }
 
-// client is the real SDK in front of do, which gets what it sends.
+// client returns the real SDK's client, which sends its requests to do.
 func client(do func(r *http.Request, operation string, body []byte) (int, []byte, error)) *dynamodb.Client {
 	return dynamodb.New(dynamodb.Options{
 		Region:       "eu-central-1",
@@ -684,8 +683,8 @@ func client(do func(r *http.Request, operation string, body []byte) (int, []byte
 				Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}}, Body: io.NopCloser(bytes.NewReader(answer)),
 			}, nil
 		}),
-		// The SDK's own rules of what is tried again, how often (3), but no dice in
-		// the waiting, so that a history can be run again.
+		// The SDK's rules of what is retried and how often (3), but with fixed delays, so
+		// that a history can be run again.
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 100 * time.Millisecond, nil })
 			o.RateLimiter = noLimit{}
@@ -697,7 +696,7 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (t transport) Do(r *http.Request) (*http.Response, error) { return t(r) }
 
-// noLimit is a client that never ran out of retries before.
+// noLimit is a rate limiter that always allows a retry.
 type noLimit struct{}
 
 func (noLimit) GetToken(context.Context, uint) (func() error, error) {

@@ -14,10 +14,10 @@ import (
 	"async-download/internal/meeting"
 )
 
-// TestHandshakes has 1,000 sockets open at a random moment of the three seconds
-// after on-connect wrote them, with a delivery under way: the deliver machine as
-// it is, its retries and all, and a network that takes its time. Everybody has
-// their answer, 99 of 100 within a second of their socket's opening.
+// TestHandshakes opens 1,000 sockets at a random moment of the three seconds after
+// on-connect wrote them, during a delivery by the real deliver machine with its retries,
+// over a slow network. Each client gets its answer, 99 of 100 within a second of its
+// socket's opening.
 func TestHandshakes(t *testing.T) {
 	const n = 1000
 	r := rand.New(rand.NewSource(5))
@@ -59,8 +59,8 @@ func TestHandshakes(t *testing.T) {
 	}
 }
 
-// delivery runs the deliver machine over a network that takes its time, and
-// returns how often it started send-message and how it failed, if it did.
+// delivery runs the deliver machine over a slow network, and returns how often it
+// started send-message and its error, if it failed.
 func (b *bench) delivery(post func() error) (started int, no *mistake) {
 	const invocation, call = 50 * time.Millisecond, 10 * time.Millisecond
 	b.before = func(string, string) fault { time.Sleep(call); return none }
@@ -106,7 +106,7 @@ func TestDeliveryGivesUpInTime(t *testing.T) {
 	})
 }
 
-// TestSlowTries: send-message has ten seconds, however slow AWS is.
+// TestSlowTries checks that send-message ends within its ten seconds if AWS is slow.
 func TestSlowTries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, begun := newBench(), time.Now()
@@ -119,9 +119,8 @@ func TestSlowTries(t *testing.T) {
 	})
 }
 
-// TestFiftyAtOnce has 50 connections made for one download that waits: its token
-// is answered once, nobody is refused for it, and the one that stays in the item
-// has been told.
+// TestFiftyAtOnce makes 50 connections at once for one download that waits. Its token is
+// answered once, no connection is refused, and the one in the item gets the answer.
 func TestFiftyAtOnce(t *testing.T) {
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
@@ -154,7 +153,7 @@ func TestFiftyAtOnce(t *testing.T) {
 					}
 				})
 			}
-			wait.Go(func() { // the workflow goes on as soon as it has its answer
+			wait.Go(func() { // the workflow continues as soon as it is resumed
 				<-b.tokens.task(token).done
 				deliver(meeting.Connection{})
 			})

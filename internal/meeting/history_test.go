@@ -15,8 +15,8 @@ import (
 	"async-download/internal/meeting"
 )
 
-// TestMain lets a plain run search fewer histories than rapid's 10,000 that
-// count (-rapid.checks=10000, some minutes), but more than its default.
+// TestMain sets the number of histories of a plain run: more than rapid's default, but
+// fewer than the 10,000 of a thorough run (-rapid.checks=10000, some minutes).
 func TestMain(m *testing.M) {
 	flag.Parse()
 	set := map[string]bool{}
@@ -31,12 +31,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestHistories: whatever happens in whatever order, the client that came last
-// and is still there has been answered when nothing is under way any more, the
-// execution has ended as what it was, and nothing is left. See judge for all of
-// it. The histories are random: connects, drops, returns, late, missing and early
-// disconnects, two clients, cancels, requests, stops, expiry, an index that lags,
-// copies that fail; any call done, lost, throttled, or its function killed.
+// TestHistories runs random histories. When nothing runs any more, the last client that
+// is still connected has its answer, the execution's end matches the outcome, and
+// nothing is left; judge checks all of it. A history has connects, drops, and returns;
+// late, missing, and early disconnects; two clients, cancels, requests, stops, expiry, a
+// lagging index, and failing copies. Each call is done, lost, throttled, or its function
+// is killed.
 func TestHistories(t *testing.T) {
 	lived := 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -57,15 +57,15 @@ func TestHistories(t *testing.T) {
 	t.Logf("%d histories", lived)
 }
 
-// bubble runs f in time that isn't real, and passes a panic on, which is how
-// rapid is told.
+// bubble runs f in virtual time and passes on a panic, with which rapid reports a
+// failure.
 func bubble(t *testing.T, f func()) {
 	var failed any
 	synctest.Test(t, func(*testing.T) {
 		defer func() { failed = recover() }()
 		f()
 	})
-	// Two lines, because rapid tells failures apart by theirs when it shrinks.
+	// Two lines, because rapid distinguishes failures by their lines when it shrinks.
 	if fmt.Sprintf("%T", failed) == "rapid.invalidData" {
 		panic(failed)
 	}
@@ -74,7 +74,7 @@ func bubble(t *testing.T, f func()) {
 	}
 }
 
-// history lives through one.
+// history runs one.
 func history(r report, choose func(int) int) *world {
 	w := newWorld(r, choose)
 	defer w.finally()
@@ -145,7 +145,7 @@ func history(r report, choose func(int) int) *world {
 		}
 	}
 
-	// Somebody comes and stays, or nobody does.
+	// A client connects and stays, or none does.
 	if choose(3) > 0 {
 		for range 3 {
 			if s := w.connect(); choose(2) == 0 || w.opened(s) {
@@ -160,23 +160,22 @@ func history(r report, choose func(int) int) *world {
 	return w
 }
 
-// opened lets all go on until it is known what became of a connection.
+// opened runs the processes until a connection has opened or was refused.
 func (w *world) opened(s *clientSocket) bool {
 	w.settle()
 	return s.state == "open"
 }
 
-// alone is for calls outside of the history.
+// alone runs calls outside of the history.
 func (w *world) alone() *process {
 	p := &process{next: make(chan fault)}
 	go func() { p.next <- none }()
 	return p
 }
 
-// TestEveryOrder has the orders of a few, without a fault, one after the other:
-// of each call that a client and the workflow make, which comes first? With two
-// of them it is every order; with more, every one in which somebody who could
-// have gone on is interrupted at most twice.
+// TestEveryOrder runs the possible orders of the calls of a few processes, without
+// faults. With two processes it runs every order; with more, every order in which a
+// process that could continue is interrupted at most twice.
 func TestEveryOrder(t *testing.T) {
 	for title, scene := range map[string]struct {
 		interruptions int
@@ -203,7 +202,7 @@ func TestEveryOrder(t *testing.T) {
 						t.Fatal(err)
 					}
 					w.start(context.Background(), "workflow", w.workflow)
-					for all, _ := w.standing(); w.visits["Wait for the client"] == 0; all, _ = w.standing() { // the meeting is what is ordered
+					for all, _ := w.standing(); w.visits["Wait for the client"] == 0; all, _ = w.standing() { // only the meeting is ordered
 						w.proceed(all[0], none)
 					}
 					scene.begin(w)
@@ -222,7 +221,7 @@ func TestEveryOrder(t *testing.T) {
 	}
 }
 
-// every calls run with each sequence of choices there is.
+// every calls run with each possible sequence of choices.
 func every(run func(choose func(n int) int)) {
 	var path, width []int
 	for {
@@ -244,14 +243,14 @@ func every(run func(choose func(n int) int)) {
 	}
 }
 
-// seeded makes choices that can be made again.
+// seeded returns reproducible choices.
 func seeded(seed int64) func(int) int {
 	r := rand.New(rand.NewSource(seed))
 	return func(n int) int { return r.Intn(n) }
 }
 
-// TestSameAgain: the same choices are the same history, or nothing found here
-// could be looked into.
+// TestSameAgain checks that the same choices give the same history; otherwise a failure
+// could not be reproduced.
 func TestSameAgain(t *testing.T) {
 	for seed := range int64(20) {
 		var stories [2]string

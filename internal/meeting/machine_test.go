@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// machine is a state machine of asl/, as it is deployed, for an interpreter that
-// knows as much of the language as these two use. So it is the real condition of
-// the wait that the tests are about, and the real Catches and Choices around it.
+// machine is a state machine of asl/, run by an interpreter for the part of the language
+// that the two machines use. So the tests run the real condition of the wait, and the
+// real Catches and Choices around it.
 type machine struct {
 	StartAt        string
 	TimeoutSeconds int
@@ -28,7 +28,7 @@ type state struct {
 	End                           bool
 	Parameters, ResultSelector    map[string]any
 	Result                        any
-	ResultPath                    json.RawMessage // absent: the result takes the place of all; null: it is dropped
+	ResultPath                    json.RawMessage // absent: the result replaces the input; null: it is dropped
 	TimeoutSeconds                int
 	TimeoutSecondsPath            string
 	SecondsPath                   string
@@ -61,7 +61,7 @@ type catcher struct {
 	Next        string
 }
 
-// mistake is an error as a state machine knows it.
+// mistake is an error as a state machine sees it.
 type mistake struct{ name, cause string }
 
 var machines = sync.OnceValue(func() map[string]*machine {
@@ -84,11 +84,11 @@ var machines = sync.OnceValue(func() map[string]*machine {
 type execution struct {
 	*machine
 	arn string
-	// task carries out a Task; token is what $$.Task.Token is for it.
+	// task executes a Task; token is its $$.Task.Token.
 	task func(ctx context.Context, s *state, parameters map[string]any, token string, limit time.Duration) (any, *mistake)
-	// issue makes the token of a Task that waits for its answer.
+	// issue creates the token of a Task that waits for its answer.
 	issue func() string
-	// entered, if set, is told of each state.
+	// entered, if set, is called with each state.
 	entered func(name string)
 }
 
@@ -151,8 +151,8 @@ func (x *execution) run(ctx context.Context, input any) (status string, output a
 	return "ABORTED", nil, nil
 }
 
-// try carries out a Task with its Retry. Each try of a Task that waits for a
-// token has one of its own.
+// try executes a Task with its Retry. Each try of a Task that waits for a token has its
+// own token.
 func (x *execution) try(ctx context.Context, data any, s *state) (any, *mistake) {
 	tries := make([]float64, len(s.Retry))
 	for {
@@ -181,7 +181,7 @@ func (x *execution) try(ctx context.Context, data any, s *state) (any, *mistake)
 			wait = min(wait*r.BackoffRate, r.MaxDelaySeconds)
 		}
 		tries[i]++
-		time.Sleep(time.Duration(wait * float64(time.Second))) // jitter only makes it shorter
+		time.Sleep(time.Duration(wait * float64(time.Second))) // jitter would only make it shorter
 	}
 }
 
@@ -189,7 +189,7 @@ func (m *mistake) in(names []string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return n == m.name || n == "States.ALL" })
 }
 
-// fill replaces each "name.$" by what its path leads to.
+// fill replaces each "name.$" by the value at its path.
 func (x *execution) fill(data any, template any, token string) any {
 	switch t := template.(type) {
 	case map[string]any:
@@ -226,8 +226,8 @@ func (x *execution) value(data any, path, token string) any {
 	return x.read(data, path)
 }
 
-// read follows a path that must lead somewhere: on AWS one that doesn't breaks
-// the execution past every Catch.
+// read follows a path, which must exist: on AWS, a missing path ends the execution, and
+// no Catch applies.
 func (x *execution) read(data any, path string) any {
 	v, ok := lookUp(data, path)
 	if !ok {
@@ -268,7 +268,7 @@ func lookUp(data any, path string) (any, bool) {
 	return data, true
 }
 
-// place puts a result where ResultPath says.
+// place puts a result at its ResultPath.
 func (x *execution) place(data any, path json.RawMessage, result any) any {
 	switch string(path) {
 	case "":

@@ -17,15 +17,15 @@ import (
 	"async-download/internal/meeting"
 )
 
-// What is taken out, and what goes red. Each was tried by hand, with 3,000
-// histories; the model (model/) loses without most of them too. (asl) is
+// The guards, and the tests that fail when one is removed. Each was tried by hand, with
+// 3,000 histories; most also lose a link in the model (model/). (asl) is
 // asl/download.asl.json, which these tests read.
 //
-//	guard                                                             red
+//	guard                                                             failing tests
 //	1 (asl) Wait for the client: attribute_not_exists(connectionId)   TestHistories, TestEveryOrder/a_client, TestWaitIsConditional
 //	1 Connect: resume                                                 TestHistories, TestEveryOrder/a_client, TestConnect/while_it_waits
 //	2 Deliver: ErrOpening for a young connection                      TestHistories, TestEveryOrder/a_client, TestDeliver/410,_young
-//	2 Deliver: the tries of its own                                   TestHandshakes, TestDeliver/410,_and_another_came
+//	2 Deliver: its own tries                                          TestHandshakes, TestDeliver/410,_and_another_came
 //	3 Deliver: leave at a 410                                         TestHistories, TestEveryOrder/a_client_that_drops_unnoticed, TestDeliver/410,_old
 //	3 (asl) ConnectionGone leads to Wait for the client               TestHistories, TestEveryOrder/a_client_that_drops_at_once
 //	4 leave: connectionId = :id                                       TestHistories, TestDisconnect/another_came
@@ -45,7 +45,7 @@ import (
 //	leave: the item goes when it was delivered                        TestHistories, TestEveryOrder/a_client_that_drops_unnoticed
 //	Deliver: not while cancelled                                      TestDeliver/cancelled
 //	Deliver: an item that has gone was delivered                      TestDeliver/gone,_nobody_known
-//	Deliver: another has a delivery of its own                        TestDeliver/after_the_end,_and_another_came; e2e
+//	Deliver: another one has its own delivery                         TestDeliver/after_the_end,_and_another_came; e2e
 //	delivered: attribute_not_exists(cancelled) in fileKept            TestHistories, TestCancelWhileTheLinkIsOnItsWay
 //	delivered: the status in fileKept                                 TestEndWhileTheLinkIsOnItsWay
 //	delivered: the item goes when its client has closed               TestDeliver/posted,_and_closed_at_once
@@ -56,7 +56,7 @@ import (
 //	End: only once                                                    TestEnd
 //	Progress, Announce: attribute_exists                              TestUnknownMakesNoRow
 
-// bench is a table, tokens and the package on them, where every call is made.
+// bench is a table with tokens, on which the tests call the package.
 type bench struct {
 	*meeting.Table
 	table  *table
@@ -84,7 +84,7 @@ func newBench() *bench {
 	return b
 }
 
-// loses has the reply of the first call that says so lost.
+// loses loses the reply of the first call with this text.
 func (b *bench) loses(operation, expression string) {
 	b.before = func(o, e string) fault {
 		if o == operation && strings.Contains(e, expression) {
@@ -95,7 +95,7 @@ func (b *bench) loses(operation, expression string) {
 	}
 }
 
-// given makes the item; "" leaves an attribute out.
+// given creates the item; "" omits an attribute.
 func (b *bench) given(status meeting.Status, connection, token string, more ...string) {
 	i := item{keyName: {"S": arn}, "status": {"S": string(status)}, "bytesCopied": {"N": "0"}}
 	if connection != "" {
@@ -120,7 +120,7 @@ func (b *bench) given(status meeting.Status, connection, token string, more ...s
 	b.table.follow()
 }
 
-// is compares the item; a connection or token of "" is none, a status of "" no item.
+// is compares the item; "" means no connection or token, and as a status, no item.
 func (b *bench) is(t *testing.T, status meeting.Status, connection, token string) {
 	t.Helper()
 	i := b.table.get(arn)
@@ -141,7 +141,7 @@ func wants(t *testing.T, got, want error) {
 	}
 }
 
-// scenes runs each in a time of its own.
+// scenes runs each scene in its own virtual time.
 func scenes(t *testing.T, all map[string]func(t *testing.T, b *bench)) {
 	t.Helper()
 	for title, scene := range all {
@@ -185,7 +185,7 @@ func TestCreate(t *testing.T) {
 	})
 }
 
-// No verb makes a row of an execution that there is not.
+// No method creates the item of an unknown execution.
 func TestUnknownMakesNoRow(t *testing.T) {
 	total := int64(1)
 	for title, verb := range map[string]func(b *bench) error{
@@ -225,7 +225,7 @@ func TestUnknownMakesNoRow(t *testing.T) {
 	}
 }
 
-// ended turns the answer of the copy's verbs, for which an item that has gone has ended.
+// ended converts the error of the copy's methods, for which a missing item has ended.
 func ended(err error) error {
 	if errors.Is(err, meeting.ErrEnded) {
 		return meeting.ErrUnknown
@@ -309,7 +309,7 @@ func TestConnect(t *testing.T) {
 			i, err := b.Connect(ctx, arn, at("c1"))
 			wants(t, err, nil)
 			if !i.Status.Ended() {
-				t.Errorf("got %s, want the caller told that a delivery is to be started", i.Status)
+				t.Errorf("got %s, want a status that makes the caller start a delivery", i.Status)
 			}
 		},
 	})
@@ -322,7 +322,7 @@ func TestConnect(t *testing.T) {
 			b := newBench()
 			b.given(meeting.Ready, "", close(b.tokens))
 			_, err := b.Connect(ctx, arn, at("c1"))
-			wants(t, err, nil) // no error for the client: the workflow has gone on
+			wants(t, err, nil) // no error for the client: the workflow has continued
 			b.is(t, meeting.Ready, "c1", "")
 		})
 	}
@@ -343,7 +343,7 @@ func TestDisconnect(t *testing.T) {
 		"after a failure": func(t *testing.T, b *bench) {
 			b.given(meeting.Failed, "c1", "")
 			wants(t, b.Disconnect(ctx, "c1"), nil)
-			b.is(t, meeting.Failed, "", "") // for others who ask
+			b.is(t, meeting.Failed, "", "") // for later clients
 		},
 		"another came": func(t *testing.T, b *bench) {
 			b.given(meeting.Ready, "c1", "")
@@ -379,7 +379,7 @@ func TestDisconnect(t *testing.T) {
 				t.Errorf("looked a second time after %v, want 1s", d)
 			}
 		},
-		"ahead of its own connect": func(t *testing.T, b *bench) {
+		"ahead of the connect": func(t *testing.T, b *bench) {
 			b.given(meeting.Ready, "c1", "")
 			b.before = func(operation, expression string) fault {
 				if operation == "UpdateItem" { // c1 is written between the two
@@ -428,7 +428,7 @@ func TestDeliver(t *testing.T) {
 		"after the end, and another came": {given: func(b *bench) { b.given(meeting.Delivered, "c2", "") }, fallback: "c1", item: [3]string{"DELIVERED", "c2", ""}},
 		"nobody here":                     {given: func(b *bench) { b.given(meeting.Ready, "", "token") }, want: meeting.ErrGone, item: [3]string{"READY", "", "token"}},
 		"cancelled":                       {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "cancelled") }, want: failure.ErrCancelled, item: [3]string{"READY", "c1", ""}},
-		"told of a cancel":                {given: func(b *bench) { b.given(meeting.Cancelled, "c1", "", "cancelled") }, told: "c1", item: [3]string{"CANCELLED", "c1", ""}},
+		"after a cancel":                  {given: func(b *bench) { b.given(meeting.Cancelled, "c1", "", "cancelled") }, told: "c1", item: [3]string{"CANCELLED", "c1", ""}},
 		"a request":                       {given: func(b *bench) { b.given(meeting.Ready, meeting.Request, "") }},
 		"a request, failed":               {given: func(b *bench) { b.given(meeting.Failed, meeting.Request, "") }, item: [3]string{"FAILED", meeting.Request, ""}},
 		"gone, client known":              {given: func(*bench) {}, fallback: "c1", told: "c1"},
@@ -494,7 +494,7 @@ func TestDeliver(t *testing.T) {
 	}
 }
 
-// The age at which a 410 is final is the whole of Handshake.
+// A 410 is final after Handshake.
 func TestHandshakeIsWaitedFor(t *testing.T) {
 	for age, want := range map[time.Duration]error{
 		0: meeting.ErrOpening, meeting.Handshake - time.Millisecond: meeting.ErrOpening,
@@ -664,8 +664,8 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// A reply that is lost has the SDK make a call again whose condition its own
-// first application may have made false.
+// After a lost reply, the SDK repeats the call, whose condition the first application may
+// have made false.
 func TestLostReplies(t *testing.T) {
 	scenes(t, map[string]func(*testing.T, *bench){
 		"create": func(t *testing.T, b *bench) {
@@ -739,7 +739,7 @@ func TestLostReplies(t *testing.T) {
 				}
 				b.before = nil
 				item := b.table.items[arn]
-				item[indexName] = value{"S": "c2"} // by an on-connect that finds DELIVERED, and starts a delivery
+				item[indexName] = value{"S": "c2"} // written by an on-connect that finds DELIVERED and starts a delivery
 				return none
 			}
 			var told []string
@@ -778,7 +778,7 @@ func TestLostReplies(t *testing.T) {
 			b.given(meeting.Copying, "c1", "")
 			b.loses("UpdateItem", "SET #status = :status")
 			i, err := b.End(ctx, arn, failure.New(failure.OriginStatus, "why"))
-			wants(t, err, meeting.ErrEnded) // it says who asks that it is noted, and by the reason with what
+			wants(t, err, meeting.ErrEnded) // the item has the reason that was noted first
 			if i.Failure == nil || i.Failure.Code != failure.OriginStatus || i.ConnectionID != "c1" {
 				t.Errorf("got %+v", i)
 			}
@@ -786,7 +786,8 @@ func TestLostReplies(t *testing.T) {
 	})
 }
 
-// A throttled call is tried three times; then it is an error and nothing is changed.
+// A throttled call is tried three times; then it returns an error and nothing has
+// changed.
 func TestThrottled(t *testing.T) {
 	scenes(t, map[string]func(*testing.T, *bench){
 		"twice": func(t *testing.T, b *bench) {
@@ -819,8 +820,8 @@ func TestThrottled(t *testing.T) {
 	})
 }
 
-// A cancel that is accepted while the link is on its way promises that nothing
-// is left: it is not overwritten by the mark of delivery, whoever closed meanwhile.
+// A cancel that is accepted while the link is being posted promises that nothing is
+// kept: the mark of delivery doesn't overwrite it, even if the client closed meanwhile.
 func TestCancelWhileTheLinkIsOnItsWay(t *testing.T) {
 	for title, more := range map[string]func(b *bench) error{
 		"stays":  func(*bench) error { return nil },
@@ -851,15 +852,15 @@ func TestCancelWhileTheLinkIsOnItsWay(t *testing.T) {
 	b.is(t, meeting.Ready, meeting.Request, "")
 }
 
-// Clean-up may end the item of an execution that was stopped while its link was
-// on its way; the item then has the reason, and stays.
+// Clean-up may end the item of an execution that was stopped while its link was being
+// posted; the item then has the reason and stays.
 func TestEndWhileTheLinkIsOnItsWay(t *testing.T) {
 	for title, more := range map[string]struct {
 		do   func(b *bench) error
 		want error
 		left string
 	}{
-		"stays":  {func(*bench) error { return nil }, nil, "c1"}, // and is told the reason
+		"stays":  {func(*bench) error { return nil }, nil, "c1"}, // and gets the reason
 		"closes": {func(b *bench) error { return b.Leave(ctx, arn, "c1") }, meeting.ErrGone, ""},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -884,7 +885,7 @@ func TestEndWhileTheLinkIsOnItsWay(t *testing.T) {
 	}
 }
 
-// The wait's and the expiry's own writes, as the state machine sends them.
+// The writes of the wait and of the expiry, as the state machine sends them.
 func TestWaitIsConditional(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, name := range []string{"Wait for the client", "Note the expiry"} {
@@ -929,8 +930,8 @@ func TestWaitIsConditional(t *testing.T) {
 	}
 }
 
-// A client whose connections come and go every few seconds keeps each delivery
-// at one that may be opening. It gets its link all the same.
+// For a client whose connections open and close every few seconds, each delivery finds
+// one that may still be opening. It still gets its link.
 func TestClientThatKeepsComing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(int) int { return 0 })

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// exchange is one request to DynamoDB and what it answered. An exchange without
-// an operation empties the table.
+// exchange is a request to DynamoDB and its answer. An exchange without an operation
+// empties the table.
 type exchange struct {
 	Operation string          `json:"operation,omitempty"`
 	Request   json.RawMessage `json:"request,omitempty"`
@@ -26,7 +26,7 @@ type exchange struct {
 	Answer    json.RawMessage `json:"answer,omitempty"`
 }
 
-// what is the exchange without its values.
+// what returns the exchange without its values.
 func (x exchange) what() string {
 	var r request
 	if err := json.Unmarshal(x.Request, &r); err != nil {
@@ -35,7 +35,7 @@ func (x exchange) what() string {
 	return strings.Join([]string{x.Operation, r.UpdateExpression, r.ConditionExpression, r.KeyConditionExpression, r.ProjectionExpression, r.ReturnValues}, "|")
 }
 
-// answer is what matters of one: not the words of an error, but which it is.
+// answer has the comparable part of an answer: the type of an error, not its text.
 func (x exchange) answer() (map[string]any, error) {
 	var a map[string]any
 	if err := json.Unmarshal(x.Answer, &a); err != nil {
@@ -44,7 +44,7 @@ func (x exchange) answer() (map[string]any, error) {
 	if code, ok := a["__type"].(string); ok {
 		a["__type"] = code[strings.LastIndexByte(code, '#')+1:]
 	}
-	for _, no := range []string{"message", "Message", "ConsumedCapacity"} { // the last is DynamoDB Local's alone
+	for _, no := range []string{"message", "Message", "ConsumedCapacity"} { // only DynamoDB Local has the last
 		delete(a, no)
 	}
 	return a, nil
@@ -56,7 +56,7 @@ var recording struct {
 	exchanges []exchange
 }
 
-// record keeps what the table was asked while recording.
+// record stores the table's exchanges while recording.
 func record(operation string, body []byte, status int, answer []byte) {
 	recording.Lock()
 	defer recording.Unlock()
@@ -67,10 +67,10 @@ func record(operation string, body []byte, status int, answer []byte) {
 
 const recorded = "testdata/dynamodb.json.gz"
 
-// TestTableAsDynamoDB holds the table of these tests to DynamoDB's own answers,
-// recorded in testdata from hundreds of these histories and from requests that it
-// refuses. When the package sends an expression that isn't there yet, record
-// again. DynamoDB Local, which is AWS's, comes from Maven Central as
+// TestTableAsDynamoDB compares the fake table with DynamoDB's own answers, which are
+// recorded in testdata from hundreds of histories and from requests that it rejects.
+// Record again when the package sends a new expression. DynamoDB Local, AWS's own
+// emulator, is on Maven Central as
 // software.amazon.dynamodb:DynamoDBLocal (3.3.1 was used) and needs Java 17:
 //
 //	mvn dependency:copy-dependencies -DoutputDirectory=lib    (a pom.xml with that one dependency)
@@ -91,7 +91,7 @@ func TestTableAsDynamoDB(t *testing.T) {
 		bubble(t, func() { w = history(t, seeded(seed)) })
 		recording.Lock()
 		for _, x := range recording.exchanges {
-			if x.Operation != "Query" || !w.table.behind { // an index that lags isn't to be compared
+			if x.Operation != "Query" || !w.table.behind { // a lagging index can't be compared
 				sent = append(sent, x)
 			}
 		}
@@ -187,8 +187,8 @@ func TestTableAsDynamoDB(t *testing.T) {
 	}
 }
 
-// refusals are requests that a slip in an expression would make, and some that
-// decide how conditions read what isn't there.
+// refusals are requests with mistakes in an expression, and some that show how
+// conditions evaluate missing values.
 func refusals() []exchange {
 	key := `"TableName":"` + tableName + `","Key":{"executionArn":{"S":"` + arn + `"}}`
 	update := func(rest string) exchange {
@@ -211,7 +211,7 @@ func refusals() []exchange {
 		`"UpdateExpression":"SET a = :s","ConditionExpression":"attribute_exists(executionArn","ExpressionAttributeValues":{":s":{"S":"x"}}`,
 		`"UpdateExpression":"SET a = :s","ConditionExpression":"ATTRIBUTE_EXISTS(executionArn)","ExpressionAttributeValues":{":s":{"S":"x"}}`,
 		`"UpdateExpression":"SET a = :s","ConditionExpression":"attribute_exists(executionArn)","ExpressionAttributeValues":{":s":{"S":"x"}}`,
-		// From here on there is an item: an update makes one.
+		// From here on there is an item, since an update creates one.
 		`"UpdateExpression":"SET a = :s","ConditionExpression":"missing1 <> :s","ExpressionAttributeValues":{":s":{"S":"x"}},"ReturnValues":"ALL_NEW"`,
 		`"UpdateExpression":"SET a = :s","ConditionExpression":"missing1 = :s","ExpressionAttributeValues":{":s":{"S":"x"}}`,
 		`"UpdateExpression":"SET a = :s","ConditionExpression":"NOT missing1 IN (:s)","ExpressionAttributeValues":{":s":{"S":"x"}},"ReturnValues":"ALL_NEW"`,
@@ -241,7 +241,7 @@ func refusals() []exchange {
 		exchange{})
 }
 
-// tell sends one request to a DynamoDB that takes any signature.
+// tell sends a request to a DynamoDB that accepts any signature.
 func tell(t *testing.T, url, operation string, body []byte) (int, []byte) {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))

@@ -15,22 +15,22 @@ import (
 	"async-download/internal/meeting"
 )
 
-// fault is what becomes of one call.
+// fault is the outcome of a call.
 type fault int
 
 const (
 	none      fault = iota
-	lost            // applied, and the reply lost: who called tries again
-	throttled       // not applied, and said so
-	killed          // not applied, and the function that called is no more
+	lost            // applied, and the reply is lost: the caller tries again
+	throttled       // not applied; the caller gets an error
+	killed          // not applied; the calling function is killed
 )
 
-// tokens answers as Step Functions documents it, stricter than any emulator: the
-// first answer to a token is taken and every other one is told TaskTimedOut, as
-// it is after a time-out; what was never issued is InvalidToken; what was
-// forgotten is TaskDoesNotExist.
+// tokens behaves as Step Functions documents it, stricter than any emulator: the first
+// answer to a token is accepted, and every other one gets TaskTimedOut, as after a
+// time-out. A token that was never issued is InvalidToken, and a forgotten one
+// TaskDoesNotExist.
 type tokens struct {
-	// pass, if set, is asked before each call.
+	// pass, if set, decides the outcome of each call.
 	pass func(ctx context.Context, operation string) fault
 
 	mu    sync.Mutex
@@ -50,7 +50,7 @@ type task struct {
 
 var _ meeting.Tokens = (*tokens)(nil)
 
-// issue opens a task.
+// issue creates a task and returns its token.
 func (s *tokens) issue() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,8 +69,8 @@ func (s *tokens) task(token string) *task {
 	return s.tasks[token]
 }
 
-// close ends a task without an answer, as its time-out or the end of its
-// execution does; false when it had been answered.
+// close ends a task without an answer, as its time-out or the end of its execution does.
+// It returns false if the task was answered before.
 func (s *tokens) close(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +118,7 @@ func (s *tokens) answer(token *string, take func(*task)) error {
 	return nil
 }
 
-// call makes a call as the SDK does: three times while it fails to get through.
+// call makes a call as the SDK does: up to three times.
 func (s *tokens) call(ctx context.Context, operation string, do func() error) error {
 	var err error
 	for range 3 {
@@ -204,7 +204,7 @@ func TestTokensAreStrict(t *testing.T) {
 
 	four := s.issue()
 	s.pass = func(context.Context, string) fault { s.pass = nil; return lost }
-	is(t, success(s, four, "{}"), new(*types.TaskTimedOut)) // the SDK's second try of what the first one did
+	is(t, success(s, four, "{}"), new(*types.TaskTimedOut)) // the SDK's second try after the first was applied
 	if got := s.task(four); got.acceptances != 1 || got.output != "{}" {
 		t.Errorf("got %d acceptances with %q, want 1 with {}", got.acceptances, got.output)
 	}

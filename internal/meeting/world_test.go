@@ -25,20 +25,19 @@ import (
 	"async-download/internal/socket"
 )
 
-// A world is one download with all that takes part in it: the two state machines
-// as deployed, the Lambdas that call package meeting, the clients and their
-// sockets, the table and the tokens. Everybody stops before each call of AWS and
-// goes on when the director says so, so that any order of any calls can be had,
-// and had again; what becomes of a call (done, reply lost, throttled, its
-// function killed) is the director's too. Time is testing/synctest's and passes
-// when the director lets it.
+// A world is one download with everything that takes part in it: the two deployed state
+// machines, the Lambdas that call package meeting, the clients and their sockets, the
+// table, and the tokens. Each process stops before each call to AWS, and the director
+// decides which one continues, so that any order of calls can be run, and run again. The
+// director also decides the outcome of each call: done, reply lost, throttled, or its
+// function killed. Time is testing/synctest's and passes when the director lets it.
 //
-// The Lambdas are the use cases of package download, as deployed; only fetch is
-// written down here again, without its copying.
+// The Lambdas are the deployed use cases of package download. Only fetch is written here
+// again, without the copying.
 type world struct {
 	report
 	choose func(n int) int
-	// interruptions, if not negative, are how many are left; see settle.
+	// interruptions is how many are left, unless negative; see settle.
 	interruptions int
 
 	table  table
@@ -47,7 +46,7 @@ type world struct {
 	// download has the use cases, of which the Lambdas are thin wrappers.
 	download *download.Protocol
 
-	ctx  context.Context // of everything; done when the history is over
+	ctx  context.Context // done when the history ends
 	over context.CancelFunc
 
 	mu        sync.Mutex
@@ -58,13 +57,13 @@ type world struct {
 	object    bool // there is a file in S3
 	copyFails bool
 	sockets   []*clientSocket
-	last      *clientSocket // the connection written last: it is owed the answer
-	links     int           // how often a link was given to somebody
+	last      *clientSocket // the connection written last, which must get the answer
+	links     int           // how often a client got a link
 	accepted  bool          // a cancel was answered with 202
 	served    int           // requests that have their answer
 	asked     int
 
-	faulty bool // some call was not done at once and well
+	faulty bool // a call had a fault
 
 	end    string // of the execution; "" while it runs
 	stop   context.CancelFunc
@@ -78,12 +77,12 @@ type report interface {
 	Fatalf(format string, a ...any)
 }
 
-// process is somebody who may stand before a call.
+// process is a Lambda, a state machine, or a client, which may stop before a call.
 type process struct {
 	name    string
-	at      string  // the call it stands before, "" while it runs, sleeps or has ended
-	may     []fault // what may become of it beside none
-	patient bool    // time may pass, as before a call that AWS makes when it likes
+	at      string  // the call it stops before, "" while it runs, sleeps or has ended
+	may     []fault // its possible faults
+	patient bool    // time may pass before it, as before a call that AWS makes at any time
 	next    chan fault
 	ended   bool
 	born    int // children so far
@@ -98,7 +97,7 @@ type clientSocket struct {
 	id     string
 	state  string // opening, open, closed, refused
 	link   int
-	why    int // how often it was told why there is none
+	why    int // how often it got the reason for a failure
 	silent bool
 }
 
@@ -144,14 +143,14 @@ func (w *world) note(format string, a ...any) {
 	w.log = append(w.log, fmt.Sprintf("%9.1f s  ", time.Since(w.begun).Seconds())+fmt.Sprintf(format, a...))
 }
 
-// story is what happened, for a failure's report.
+// story returns what happened, for a failure's report.
 func (w *world) story() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return "\n" + strings.Join(w.log, "\n") + fmt.Sprintf("\nitem: %v\n", w.table.items[arn])
 }
 
-// start lets somebody begin; by is who starts it, or nil.
+// start starts a process; by is the process that starts it, or nil.
 func (w *world) start(by context.Context, name string, do func(ctx context.Context)) {
 	w.mu.Lock()
 	if p, ok := by.Value(processKey{}).(*process); ok {
@@ -171,7 +170,7 @@ func (w *world) start(by context.Context, name string, do func(ctx context.Conte
 	}()
 }
 
-// gate is where everybody stands before a call.
+// gate is where a process stops before a call.
 func (w *world) gate(ctx context.Context, call string, patient bool, may ...fault) fault {
 	p := ctx.Value(processKey{}).(*process)
 	inv, _ := ctx.Value(invocationKey{}).(*invocation)
@@ -200,7 +199,8 @@ func (w *world) gate(ctx context.Context, call string, patient bool, may ...faul
 	return f
 }
 
-// lambda runs a function for at most limit; killed when it was, or took longer.
+// lambda runs a function for at most limit, and reports whether it was killed or took
+// longer.
 func lambda(ctx context.Context, limit time.Duration, do func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -326,7 +326,7 @@ func (w *world) task(ctx context.Context, s *state, parameters map[string]any, t
 			panic(err)
 		}
 		out := map[string]any{}
-		if f == lost { // it runs; nobody hears of it
+		if f == lost { // it runs, and its result is lost
 			w.start(ctx, "deliver", func(ctx context.Context) { w.deliver(ctx, d) })
 			return nil, &mistake{"Sfn.SdkClientException", "connection reset"}
 		}
@@ -342,7 +342,7 @@ func (w *world) task(ctx context.Context, s *state, parameters map[string]any, t
 	panic("resource " + s.Resource + " is not known here")
 }
 
-// await lets somebody work who goes on when the execution is stopped; false when it was.
+// await runs a process that continues when the execution is stopped; false if it was.
 func (w *world) await(ctx context.Context, name string, do func(ctx context.Context)) bool {
 	done := make(chan struct{})
 	w.start(ctx, name, func(ctx context.Context) { defer close(done); do(ctx) })
@@ -354,7 +354,7 @@ func (w *world) await(ctx context.Context, name string, do func(ctx context.Cont
 	}
 }
 
-// integrated makes a call of DynamoDB for a state.
+// integrated calls DynamoDB for a state.
 func (w *world) integrated(ctx context.Context, operation string, parameters map[string]any) (any, *mistake) {
 	p := map[string]any{}
 	for k, v := range parameters {
@@ -381,7 +381,7 @@ func (w *world) integrated(ctx context.Context, operation string, parameters map
 	return out, no
 }
 
-// direct makes an UpdateItem of a state without anybody being asked.
+// direct makes a state's UpdateItem without stopping at the gate.
 func (w *world) direct(parameters map[string]any) (any, *mistake) {
 	parameters["TableName"] = tableName
 	body, err := json.Marshal(parameters)
@@ -402,7 +402,7 @@ func (w *world) ask(operation string, body []byte) (any, *mistake) {
 		code := out["__type"].(string)
 		code = code[strings.LastIndexByte(code, '#')+1:]
 		if code != "ConditionalCheckFailedException" {
-			panic(string(answer)) // an expression that DynamoDB refuses
+			panic(string(answer)) // an expression that DynamoDB rejects
 		}
 		return nil, &mistake{"DynamoDb." + code, ""}
 	}
@@ -516,9 +516,9 @@ func convert(from, to any) {
 	}
 }
 
-// ---- what the use cases call, beside the table and the tokens
+// ---- what the use cases call in addition to the table and the tokens
 
-// TicketHash is for [download.Objects].
+// TicketHash implements [download.Objects].
 func (w *world) TicketHash(context.Context, string) (string, error) {
 	if !w.kept() {
 		return "", errNoFile
@@ -526,7 +526,7 @@ func (w *world) TicketHash(context.Context, string) (string, error) {
 	return "", nil
 }
 
-// Sign is for [download.Objects].
+// Sign implements [download.Objects].
 func (w *world) Sign(context.Context, string) (link.Link, error) {
 	if !w.kept() {
 		return link.Link{}, errNoFile
@@ -545,7 +545,7 @@ func (w *world) discard(ctx context.Context, _ string) error {
 	return nil
 }
 
-// StartExecution is for [download.Executions]: it starts a delivery.
+// StartExecution implements [download.Executions]: it starts a delivery.
 func (w *world) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
 	f := w.gate(ctx, "StartExecution deliver", false, lost, throttled)
 	if f == throttled || f == killed {
@@ -555,17 +555,17 @@ func (w *world) StartExecution(ctx context.Context, in *sfn.StartExecutionInput,
 	if err := json.Unmarshal([]byte(*in.Input), &d); err != nil {
 		panic(err)
 	}
-	for range 1 + int(f) { // without a name, a call that is repeated starts another one
+	for range 1 + int(f) { // without a name, a repeated call starts another one
 		w.start(ctx, "deliver", func(ctx context.Context) { w.deliver(ctx, d) })
 	}
 	return &sfn.StartExecutionOutput{}, nil
 }
 
-// Post is for [download.Socket].
+// Post implements [download.Socket].
 func (w *world) Post(ctx context.Context, c meeting.Connection, e socket.Event) error {
 	text := string(e.In(c.Format))
 	if text == "" {
-		return nil // progress, which isn't said in plain text
+		return nil // progress, which clients with plain text don't get
 	}
 	f := w.gate(ctx, "PostToConnection "+c.ID, false, lost, throttled)
 	if f == killed || f == throttled {
@@ -610,7 +610,7 @@ func (w *world) connect() *clientSocket {
 	w.mu.Unlock()
 	w.start(context.Background(), "on-connect "+s.id, func(ctx context.Context) {
 		err := lambda(ctx, 10*time.Second, func(ctx context.Context) error { return w.onConnect(ctx, s) })
-		// API Gateway opens the socket after that, within a moment.
+		// API Gateway opens the socket shortly after that.
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		w.gate(ctx, "101 Switching Protocols", false)
@@ -630,13 +630,13 @@ func (w *world) onConnect(ctx context.Context, s *clientSocket) error {
 	item, err := w.download.Connect(ctx, arn, "", meeting.Connection{ID: s.id, At: time.Now()})
 	if err == nil && item.ExecutionARN == "" {
 		w.mu.Lock()
-		w.last = s // it is in no item, and has a delivery of its own
+		w.last = s // it is in no item, and has its own delivery
 		w.mu.Unlock()
 	}
 	return err
 }
 
-// drop closes a socket; $disconnect comes some time, or never.
+// drop closes a socket; $disconnect comes later, or never.
 func (w *world) drop(s *clientSocket, never bool) {
 	w.mu.Lock()
 	s.state, s.silent = "closed", never
@@ -649,7 +649,7 @@ func (w *world) drop(s *clientSocket, never bool) {
 		w.gate(ctx, "$disconnect", true)
 		if lambda(ctx, 30*time.Second, func(ctx context.Context) error { return w.m.Disconnect(ctx, s.id) }) != nil {
 			w.mu.Lock()
-			s.silent = true // as if it had never come
+			s.silent = true // as if it had never connected
 			w.mu.Unlock()
 		}
 	})
@@ -732,7 +732,7 @@ func (w *world) cleanUp(ctx context.Context, status string, no *mistake) {
 
 // ---- the director
 
-// standing returns who stands before a call, in an order that is always the same.
+// standing returns the processes that have stopped before a call, in a fixed order.
 func (w *world) standing() (all []*process, hurry bool) {
 	synctest.Wait()
 	w.mu.Lock()
@@ -747,7 +747,7 @@ func (w *world) standing() (all []*process, hurry bool) {
 	return all, hurry
 }
 
-// busy says that somebody has more to do than to wait for an answer to a token.
+// busy reports whether a process has more to do than to wait for the answer to a token.
 func (w *world) busy() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -776,8 +776,8 @@ func (w *world) sleep(d time.Duration) {
 	w.sync()
 }
 
-// sync tells the race detector what synctest.Wait doesn't: the director looks at
-// the world only while everybody else stands still.
+// sync makes an order visible to the race detector that synctest.Wait doesn't: the
+// director reads the world only while all processes are stopped.
 func (w *world) sync() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -790,9 +790,9 @@ func (w *world) say(format string, a ...any) {
 	w.note(format, a...)
 }
 
-// settle lets all that is under way come to its end, without a further fault,
-// in the order that w.choose gives. Who could have gone on is interrupted no
-// more often than interruptions says, if that isn't negative.
+// settle runs everything to its end, without further faults, in the order that w.choose
+// gives. A process that could continue is interrupted at most as often as interruptions
+// allows, unless that is negative.
 func (w *world) settle() {
 	w.Helper()
 	var going *process
@@ -821,10 +821,10 @@ func (w *world) settle() {
 		}
 		w.sleep(500 * time.Millisecond)
 	}
-	w.Fatalf("no rest: something goes on for ever%s", w.story())
+	w.Fatalf("the history doesn't end%s", w.story())
 }
 
-// finally ends whatever still goes on.
+// finally stops what still runs.
 func (w *world) finally() {
 	w.over()
 	for w.busyStill() {
@@ -839,7 +839,7 @@ func (w *world) busyStill() bool {
 	return slices.ContainsFunc(w.processes, func(p *process) bool { return !p.ended })
 }
 
-// judge is called when nothing is under way any more.
+// judge checks the outcome once nothing runs any more.
 func (w *world) judge() {
 	w.Helper()
 	w.mu.Lock()
@@ -853,7 +853,7 @@ func (w *world) judge() {
 
 	wrong := func(format string, a ...any) { w.Helper(); w.Fatalf(format+"%s", append(a, w.story())...) }
 	if last != nil && last.state == "open" && !last.told() {
-		wrong("%s is connected and was told nothing", last.id)
+		wrong("%s is connected and got no answer", last.id)
 	}
 	if end == "" && wait == "" {
 		wrong("the execution neither waits nor has ended")
@@ -910,7 +910,7 @@ func (w *world) judge() {
 	}
 }
 
-// runOut lets the time of the wait run out, as often as it is entered again.
+// runOut lets the wait time out, as often as it is entered again.
 func (w *world) runOut() {
 	w.Helper()
 	for range 6 {

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// A name that is taken is refused before anything is copied.
+func TestNameIsTaken(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	if err := os.WriteFile(c.path("2026.pdf"), []byte("old"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	c.runs(exitLocal, "-o", c.dir, s.url(), "reports/2026.pdf?lang=de")
+	c.says("2026.pdf exists; -f overwrites it, -o gives another name")
+	c.has("2026.pdf")
+	if len(s.asks) != 0 {
+		t.Errorf("got %d questions, want none", len(s.asks))
+	}
+}
+
+// Where only the origin's name is taken, what was copied is kept.
+func TestOriginsNameIsTaken(t *testing.T) {
+	t.Parallel()
+	for name, way := range map[string]struct {
+		args  func(c *client) []string
+		saved string
+	}{
+		"-f":                   {func(c *client) []string { return []string{"-f", "-o", c.dir} }, "report.bin"},
+		"-o file":              {func(c *client) []string { return []string{"-o", c.path("other")} }, "other"},
+		"the old name is free": {func(c *client) []string { os.Remove(c.path("report.bin")); return []string{"-o", c.dir} }, "report.bin"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, c := setUp(t, 1000)
+			if err := os.WriteFile(c.path("report.bin"), []byte("old"), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			c.runs(exitLocal, "-o", c.dir, s.url(), "some/end.csv")
+			c.says("report.bin exists; -f overwrites it, -o gives another name")
+			c.has("end.csv-*.part.json", "report.bin")
+			c.holds("report.bin", []byte("old"))
+			c = c.again()
+			c.runs(exitOK, append(way.args(c), s.url(), "some/end.csv")...)
+			c.holds(way.saved, s.content)
+			if len(s.keys) != 1 {
+				t.Errorf("got %d copies, want one", len(s.keys))
+			}
+			if left, _ := filepath.Glob(c.path("*.part*")); len(left) > 0 {
+				t.Errorf("got %q left", left)
+			}
+		})
+	}
+}
+
+func TestNoRoom(t *testing.T) {
+	t.Parallel()
+	for _, known := range []string{"while it is copied", "with the link"} {
+		t.Run(known, func(t *testing.T) {
+			s, c := setUp(t, 1000)
+			s.size = 38 * MiB
+			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+				ctx = s.hear(ctx, conn)
+				if known == "with the link" {
+					s.say(ctx, conn, ready(s.newLink()))
+				} else {
+					s.say(ctx, conn, progressEvent(1, 38*MiB))
+				}
+				<-ctx.Done()
+			}
+			c.free = func(folder string) (int64, error) {
+				if folder != c.dir {
+					t.Errorf("asked for the space in %s, want %s", folder, c.dir)
+				}
+				return 10 * MiB, nil
+			}
+			c.runs(exitLocal, "-o", c.path("x"), s.url())
+			c.says("the download needs 38 MiB, 10 MiB are free in " + c.dir)
+			c.has("x.part.json")
+			if len(s.stores) != 0 {
+				t.Error("the storage was asked")
+			}
+			s.size, s.onSocket = 1000, nil
+			c = c.again()
+			c.free = func(string) (int64, error) { return 0, errors.New("nobody knows") }
+			c.runs(exitOK, "-o", c.path("x"), s.url())
+			c.holds("x", s.content)
+			if len(s.keys) != 1 {
+				t.Errorf("got %d copies, want one", len(s.keys))
+			}
+		})
+	}
+	if n, err := freeSpace(t.TempDir()); err != nil || n <= 0 {
+		t.Errorf("got %d bytes, %v, want some", n, err)
+	}
+}
+
+func TestFolderCantBeWritten(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	cmd := exec.Command(built, "-o", c.path("x"), s.url())
+	if os.Geteuid() == 0 { // who may write everywhere
+		for dir := range strings.SplitSeq(c.dir+"\n"+filepath.Dir(c.dir)+"\n"+filepath.Dir(built), "\n") {
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	} else if err := os.Chmod(c.dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.CombinedOutput()
+	if want := "download: can't write in " + c.dir + ": permission denied\n"; string(out) != want {
+		t.Errorf("got %q (%v), want %q", out, err, want)
+	}
+	c.has()
+	if len(s.asks) != 0 {
+		t.Error("a copy was started for a file that can't be written")
+	}
+}
+
+// What can't pass is reported once and at once.
+func TestMistakesArentRetried(t *testing.T) {
+	t.Parallel()
+	quiet := log.New(io.Discard, "", 0)
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = quiet
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	garbage, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { garbage.Close() })
+	go func() {
+		for {
+			conn, err := garbage.Accept()
+			if err != nil {
+				return
+			}
+			conn.Read(make([]byte, 1024))
+			conn.Write([]byte("\x15\x03\x01\x00\x02\x02\x16 no HTTP\r\n"))
+			conn.Close()
+		}
+	}()
+	for name, test := range map[string]struct{ url, says string }{
+		"wrong certificate": {secure.URL, "the API's certificate isn't valid: x509: "},
+		"HTTP for HTTPS":    {"https://" + plain.Listener.Addr().String(), "the API speaks HTTP there, not HTTPS; is its URL http://?"},
+		"no HTTP":           {"http://" + garbage.Addr().String(), "the API doesn't speak HTTP there; is its URL https://?"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, c := setUp(t, 0)
+			c.runs(exitNetwork, "-o", c.path("x"), test.url)
+			if got := c.err.String(); !strings.HasPrefix(got, "download: "+test.says) || strings.Count(got, "\n") != 1 {
+				t.Errorf("got %q, want one line: %s", got, test.says)
+			}
+			c.has()
+		})
+	}
+	err = fmt.Errorf("dial: %w", &net.DNSError{Name: "a\x1b.example", IsNotFound: true})
+	if p := mistake(err, "the API"); p == nil || p.message != `the API's name a\x1b.example can't be resolved` {
+		t.Errorf("unknown host: got %v", p)
+	}
+	if p := mistake(tls.RecordHeaderError{}, "the API"); p == nil {
+		t.Error("no TLS: got none")
+	}
+	for _, err := range []error{&net.DNSError{IsTemporary: true}, syscall.ECONNREFUSED, io.ErrUnexpectedEOF} {
+		if p := mistake(err, "the API"); p != nil {
+			t.Errorf("%v: got %v, want another try", err, p)
+		}
+	}
+}
+
+// The patience holds while a call hangs, whichever it is.
+func TestPatienceWhileACallHangs(t *testing.T) {
+	t.Parallel()
+	hang := func(r *http.Request) { <-r.Context().Done() }
+	for name, set := range map[string]func(t *testing.T, s *stack){
+		"the question": func(t *testing.T, s *stack) {
+			s.onAsk = func(w http.ResponseWriter, n int) bool { <-t.Context().Done(); return true }
+		},
+		"the status": func(t *testing.T, s *stack) {
+			s.noSockets = true
+			s.onStatus = func(w http.ResponseWriter, n int) bool { <-t.Context().Done(); return true }
+		},
+		"the storage": func(t *testing.T, s *stack) {
+			s.onStore = func(w *storeReply, r *http.Request, n int) bool { hang(r); return true }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, c := setUp(t, 1000)
+			c.timings.call, c.timings.stall, c.timings.handshake = time.Minute, time.Minute, time.Minute
+			set(t, s)
+			began := time.Now()
+			c.start("-patience", "1s", "-o", c.path("x"), s.url())
+			c.exits(exitNetwork)
+			if took := time.Since(began); took < time.Second || took > 20*time.Second {
+				t.Errorf("gave up after %v, want about 1 s", took)
+			}
+			c.says(" 1s")
+		})
+	}
+}
+
+// A line that is dead is reported, and then a new one is tried.
+func TestDeadLineIsReported(t *testing.T) {
+	t.Parallel()
+	t.Run("API", func(t *testing.T) {
+		s, c := setUp(t, 1000)
+		c.timings.wsPing, c.timings.silence = 50*time.Millisecond, 300*time.Millisecond
+		back := make(chan struct{})
+		s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+			if n == 1 {
+				<-back // no read, so no pong
+				return
+			}
+			s.say(ctx, conn, ready(s.newLink()))
+			conn.Read(ctx)
+		}
+		s.onStatus = func(w http.ResponseWriter, n int) bool { <-back; return false }
+		c.start("-o", c.path("x"), s.url())
+		s.sees("the note", func() bool { return strings.Contains(c.err.String(), "nothing heard from the API for ") })
+		close(back)
+		c.ends(exitOK)
+		if got := strings.Count(c.err.String(), "nothing heard"); got != 1 {
+			t.Errorf("got %d notes, want one:\n%s", got, c.err.String())
+		}
+	})
+	t.Run("storage", func(t *testing.T) {
+		s, c := setUp(t, 3*MiB)
+		c.timings.silence = time.Second
+		release := s.holdAfter(MiB)
+		c.start("-o", c.path("x"), s.url())
+		s.sees("the note", func() bool {
+			return strings.Contains(c.err.String(), "nothing has come from the storage for 1s; still trying")
+		})
+		release()
+		c.ends(exitOK)
+		c.holds("x", s.content)
+	})
+}
