@@ -87,21 +87,42 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 		return page.Client(f.rest, r.Headers)
 	}
 	from := rest.Header(r.Headers, "Origin")
-	if r.HTTPMethod == http.MethodOptions {
+	switch r.HTTPMethod {
+	case http.MethodOptions:
 		return f.rest.Preflight(from)
+	case http.MethodHead: // without starting anything
+		return f.rest.OK(from, http.StatusOK, nil, nil)
+	case http.MethodGet:
+	default:
+		return f.rest.NotAllowed(from, "GET, HEAD, OPTIONS")
 	}
 	started, err := f.downloads.Start(ctx, download.Request{
-		Path: rest.DownloadPath(r), Query: r.MultiValueQueryStringParameters, AskedBy: rest.AskedBy(r.RequestContext),
+		Path: rest.DownloadPath(r), Query: r.MultiValueQueryStringParameters,
+		AskedBy: rest.AskedBy(r.RequestContext), Caller: rest.Principal(r.RequestContext), Key: rest.Header(r.Headers, "Idempotency-Key"),
 	})
 	if err != nil {
 		slog.WarnContext(ctx, "not started", "error", failure.As(err))
 		return f.rest.Error(from, err)
 	}
-	return f.rest.OK(from, http.StatusOK, answer{
+	body := answer{
 		ExecutionARN:      started.ExecutionARN,
 		WebSocketEndpoint: f.webSocket,
 		WebSocketURL:      f.webSocket + "?executionArn=" + url.QueryEscape(started.ExecutionARN),
 		StatusURL:         rest.BaseURL(r, f.local) + "/executions/" + started.Name,
 		Ticket:            started.Ticket,
-	}, nil)
+	}
+	headers := map[string]string{"Location": body.StatusURL}
+	prefer := rest.ParsePrefer(r.MultiValueHeaders)
+	switch {
+	case prefer.Waits:
+		state, waited, err := f.downloads.Wait(ctx, started.Name, started.Ticket, prefer.Wait)
+		if err != nil {
+			slog.WarnContext(ctx, "request failed", "execution", started.Name, "error", failure.As(err))
+			return f.rest.Error(from, err)
+		}
+		return f.rest.Outcome(from, state, waited, prefer, body, headers)
+	case prefer.RespondAsync:
+		return f.rest.Outcome(from, download.State{Status: meeting.Copying}, false, prefer, body, headers)
+	}
+	return f.rest.OK(from, http.StatusOK, body, nil)
 }

@@ -1,5 +1,6 @@
 // Command executions answers GET /executions/{name}, the status of a download and
-// the link once there is one, and DELETE, which cancels it.
+// the link once there is one, GET /executions/{name}/file, the file, and DELETE,
+// which cancels the download or deletes its file.
 package main
 
 import (
@@ -26,6 +27,7 @@ import (
 	"async-download/internal/rest"
 	"async-download/internal/setting"
 	"async-download/internal/ticket"
+	"async-download/internal/transfer"
 )
 
 type function struct {
@@ -57,6 +59,7 @@ func main() {
 	links.S3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = env.Optional("LOCAL_ENDPOINT") != "" })
 	links.Presign = s3.NewPresignClient(links.S3)
 	links.Credentials = link.AssumedRole(sts.NewFromConfig(cfg), signer, links.Expiry)
+	f.download.Discard = (&transfer.Copier{S3: transfer.S3(cfg), Bucket: links.Bucket}).Discard
 	lambda.Start(f.handle)
 }
 
@@ -67,23 +70,37 @@ func (f *function) handle(ctx context.Context, r events.APIGatewayProxyRequest) 
 
 func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) rest.Answer {
 	from, name := rest.Header(r.Headers, "Origin"), r.PathParameters["name"]
-	if r.HTTPMethod == http.MethodOptions {
+	file := r.Resource == "/executions/{name}/file"
+	switch {
+	case r.HTTPMethod == http.MethodOptions:
 		return f.rest.Preflight(from)
+	case file && r.HTTPMethod != http.MethodGet:
+		return f.rest.NotAllowed(from, "GET, OPTIONS")
+	case r.HTTPMethod != http.MethodGet && r.HTTPMethod != http.MethodDelete:
+		return f.rest.NotAllowed(from, "GET, DELETE, OPTIONS")
 	}
 	log := slog.With("execution", name, "method", r.HTTPMethod)
-	ask, status := f.download.Status, http.StatusOK
+	secret := cmp.Or(rest.Header(r.Headers, ticket.Header), r.QueryStringParameters[ticket.Query])
+	prefer, waited := rest.ParsePrefer(r.MultiValueHeaders), false
+	var s download.State
+	var err error
 	if r.HTTPMethod == http.MethodDelete {
-		ask, status = f.download.Cancel, http.StatusAccepted
+		s, err = f.download.Delete(ctx, name, secret)
+	} else {
+		s, waited, err = f.download.Wait(ctx, name, secret, prefer.Wait)
 	}
-	s, err := ask(ctx, name, cmp.Or(rest.Header(r.Headers, ticket.Header), r.QueryStringParameters[ticket.Query]))
 	if err != nil {
-		log.WarnContext(ctx, "not answered", "error", failure.As(err))
+		log.WarnContext(ctx, "request failed", "error", failure.As(err))
 		return f.rest.Error(from, err)
 	}
 	log.InfoContext(ctx, "answered", "status", s.Status)
-	var headers map[string]string
-	if s.Status == meeting.Copying {
-		headers = map[string]string{"Retry-After": "2"}
+	switch {
+	case s.Status == meeting.Deleted:
+		return f.rest.OK(from, http.StatusOK, map[string]meeting.Status{"status": s.Status}, nil)
+	case r.HTTPMethod == http.MethodDelete:
+		return f.rest.OK(from, http.StatusAccepted, s, nil)
+	case file:
+		return f.rest.Outcome(from, s, waited, rest.Preference{Waits: prefer.Waits, Wait: prefer.Wait}, nil, nil)
 	}
-	return f.rest.OK(from, status, s, headers)
+	return f.rest.State(from, s, prefer, waited)
 }

@@ -118,6 +118,9 @@ func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segm
 	if item.TicketHash != "" {
 		job.Metadata[ticket.Meta] = item.TicketHash
 	}
+	if item.RequestHash != "" {
+		job.Metadata[link.MetaRequest] = item.RequestHash
+	}
 	s.job = job
 	p := reporter{worker: w, arn: arn, segment: home, job: job, stop: stop}
 	job.OnSize = p.setTotal

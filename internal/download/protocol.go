@@ -30,9 +30,9 @@ import (
 // Objects are the copied files, found by the name of their execution. A
 // [link.Signer] is one.
 type Objects interface {
-	// TicketHash returns the hash of the ticket that the file was copied for, ""
-	// for none; [failure.Expired] if there is no file.
-	TicketHash(ctx context.Context, name string) (string, error)
+	// Record returns what the file keeps of its download; [failure.Expired] if there
+	// is no file.
+	Record(ctx context.Context, name string) (link.Record, error)
 	// Sign returns a link to the file; [failure.Expired] if there is none.
 	Sign(ctx context.Context, name string) (link.Link, error)
 }
@@ -78,7 +78,9 @@ func (p *Protocol) find(ctx context.Context, name, secret string) (item meeting.
 	hash := item.TicketHash
 	known = err == nil
 	if errors.Is(err, meeting.ErrUnknown) {
-		hash, err = p.Objects.TicketHash(ctx, name)
+		var record link.Record
+		record, err = p.Objects.Record(ctx, name)
+		hash = record.TicketHash
 		if failure.CodeOf(err) == failure.Expired {
 			return meeting.Item{}, false, errNotFound
 		}

@@ -27,6 +27,7 @@ type Starter struct {
 	Origin       *url.URL // base of what may be asked for
 	AllowedPaths []string // prefixes of paths that may be asked for; none: any
 	Input        Input
+	Describer    Describer // for requests with a key
 }
 
 // Input is the execution's input: the two numbers its states read.
@@ -40,18 +41,25 @@ type Request struct {
 	Path    string     // below the origin's base, percent-encoded as the client sent it
 	Query   url.Values // decoded, as API Gateway hands it over
 	AskedBy string     // the caller's address and principal, for the audit line
+	Caller  string     // the principal alone, "" if there is none
+	Key     string     // the caller's Idempotency-Key, "" for none
 }
 
 // Started is a download that has begun.
 type Started struct {
 	Name         string // of the execution
 	ExecutionARN string
-	Ticket       string // returned this once; "" where none is required
+	// Ticket is returned this once, or again for the same Idempotency-Key; "" where
+	// none is required.
+	Ticket string
 }
 
 // Start writes the item of a new download and starts the execution that copies
 // the file. The error is [failure.InvalidPath] for a path that the origin must not
 // be asked for and [failure.Throttled] where AWS is too busy.
+//
+// A request with a key starts at most one download, however often it is repeated;
+// see [Starter.startOnce] for its errors.
 func (s *Starter) Start(ctx context.Context, r Request) (Started, error) {
 	query, err := origin.EncodeQuery(r.Query)
 	if err != nil {
@@ -59,6 +67,9 @@ func (s *Starter) Start(ctx context.Context, r Request) (Started, error) {
 	}
 	if _, err := origin.Join(s.Origin, s.AllowedPaths, r.Path, query); err != nil {
 		return Started{}, err
+	}
+	if r.Key != "" {
+		return s.startOnce(ctx, r, query)
 	}
 	started := Started{Name: execution.NewName()}
 	started.ExecutionARN = execution.ARN(s.StateMachine, started.Name)
@@ -72,14 +83,27 @@ func (s *Starter) Start(ctx context.Context, r Request) (Started, error) {
 	if err := s.startExecution(ctx, started.Name); err != nil {
 		return Started{}, errors.Join(throttled(err), s.Table.Discard(ctx, started.ExecutionARN))
 	}
-	s.Metrics.Record(metric.Line{
-		Message: "started", Execution: started.Name, Values: map[metric.Name]float64{metric.Started: 1},
-		About: map[string]any{"path": r.Path, "askedBy": r.AskedBy},
-	})
+	s.recordStart(started.Name, r)
 	return started, nil
 }
 
+func (s *Starter) recordStart(name string, r Request) {
+	s.Metrics.Record(metric.Line{
+		Message: "started", Execution: name, Values: map[metric.Name]float64{metric.Started: 1},
+		About: map[string]any{"path": r.Path, "askedBy": r.AskedBy},
+	})
+}
+
+// startExecution starts the execution called name. One of that name that runs
+// already is no error.
 func (s *Starter) startExecution(ctx context.Context, name string) error {
+	if err := s.tryExecution(ctx, name); !errors.As(err, new(*sfntypes.ExecutionAlreadyExists)) {
+		return err
+	}
+	return nil
+}
+
+func (s *Starter) tryExecution(ctx context.Context, name string) error {
 	input, err := json.Marshal(s.Input)
 	if err != nil {
 		return fmt.Errorf("encode input: %w", err)
@@ -91,8 +115,7 @@ func (s *Starter) startExecution(ctx context.Context, name string) error {
 	// Functions takes for the same execution while that runs. One that has ended
 	// already, as when the origin answers 404, exists: nobody else has its name.
 	// https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
-	var exists *sfntypes.ExecutionAlreadyExists
-	if err != nil && !errors.As(err, &exists) {
+	if err != nil {
 		return fmt.Errorf("start execution: %w", err)
 	}
 	return nil

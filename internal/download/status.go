@@ -63,37 +63,6 @@ func (p *Protocol) Status(ctx context.Context, name, secret string) (State, erro
 	return State{Status: meeting.Ready, BytesCopied: l.Size, BytesTotal: &l.Size, Link: &l}, nil
 }
 
-// Cancel stops the download called name and returns its status. It needs Table
-// (with Tokens), Objects, StateMachine and RequireTicket. The error is
-// [failure.NotFound] as for Status and [failure.Conflict] after the end.
-func (p *Protocol) Cancel(ctx context.Context, name, secret string) (State, error) {
-	if !execution.IsName(name) {
-		return State{}, failure.New(failure.NotFound, "an execution's name is 32 hexadecimal digits")
-	}
-	item, known, err := p.find(ctx, name, secret)
-	if err != nil {
-		return State{}, err
-	}
-	if !known {
-		return State{}, errTooLate
-	}
-	if err := p.cancel(ctx, item.ExecutionARN); err != nil {
-		return State{}, err
-	}
-	return cancelled(item), nil
-}
-
-// errTooLate is the answer to a cancel after the end.
-var errTooLate = failure.New(failure.Conflict, "the download has ended; there is nothing to cancel")
-
-func (p *Protocol) cancel(ctx context.Context, arn string) error {
-	err := p.Table.Cancel(ctx, arn)
-	if errors.Is(err, meeting.ErrEnded) || errors.Is(err, meeting.ErrUnknown) {
-		return errTooLate
-	}
-	return err
-}
-
 // cancelled is the state of a download whose cancel was accepted: the workflow
 // has yet to end it, and its file, if there is one, goes.
 func cancelled(item meeting.Item) State {

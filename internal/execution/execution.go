@@ -5,6 +5,7 @@ package execution
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"regexp"
 	"strings"
@@ -17,6 +18,14 @@ func NewName() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails: see crypto/rand
 	return hex.EncodeToString(b[:])
+}
+
+// NameFor returns the name of the download that a caller, "" if there is no
+// authorization, asked for with an idempotency key: the same for the same two. It
+// can be guessed by anyone who can guess the key.
+func NameFor(caller, key string) string {
+	sum := sha256.Sum256([]byte("name\x00" + caller + "\x00" + key))
+	return hex.EncodeToString(sum[:16])
 }
 
 // ARN returns the ARN of the execution called name of a state machine:

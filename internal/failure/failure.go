@@ -58,6 +58,12 @@ const (
 	Conflict Code = "CONFLICT"
 	// Throttled: try again later.
 	Throttled Code = "THROTTLED"
+	// NotReady: the file is still being copied.
+	NotReady Code = "NOT_READY"
+	// KeyReused: the Idempotency-Key belongs to another request of this caller.
+	KeyReused Code = "KEY_REUSED"
+	// MethodNotAllowed: the path has other methods.
+	MethodNotAllowed Code = "METHOD_NOT_ALLOWED"
 )
 
 // Error is a failure with its code. It is encoded as {"code", "message"} for

@@ -69,14 +69,23 @@ func AssumedRole(client *sts.Client, roleARN string, expiry time.Duration) aws.C
 	})
 }
 
-// TicketHash returns the hash of the ticket of the execution called name, "" if it
-// has none. The error is [failure.Expired] if the file doesn't exist.
-func (s *Signer) TicketHash(ctx context.Context, name string) (string, error) {
+// MetaRequest is the object's metadata entry for Record.RequestHash.
+const MetaRequest = "request-hash"
+
+// Record is what an object keeps of its download, for when the item is gone.
+type Record struct {
+	TicketHash  string // of the ticket that opens it, "" for none
+	RequestHash string // of the request that an idempotency key belongs to, "" for none
+}
+
+// Record returns what the object of the execution called name keeps. The error is
+// [failure.Expired] if the file doesn't exist.
+func (s *Signer) Record(ctx context.Context, name string) (Record, error) {
 	head, err := s.head(ctx, name)
 	if err != nil {
-		return "", err
+		return Record{}, err
 	}
-	return head.Metadata[ticket.Meta], nil
+	return Record{head.Metadata[ticket.Meta], head.Metadata[MetaRequest]}, nil
 }
 
 func (s *Signer) head(ctx context.Context, name string) (*s3.HeadObjectOutput, error) {

@@ -65,7 +65,7 @@ func TestSign(t *testing.T) {
 	if l.Size != 7 || l.ContentType != "text/csv" || l.FileName != "ä.csv" || l.Checksum["crc64nvme"] != "AAAAAAAAAAA=" || !l.Verified {
 		t.Errorf("got %+v", l)
 	}
-	if hash, err := s.TicketHash(t.Context(), name); hash != "abc" || err != nil {
+	if hash, err := s.Record(t.Context(), name); hash.TicketHash != "abc" || err != nil {
 		t.Errorf("ticket: got %q, %v", hash, err)
 	}
 

@@ -21,6 +21,8 @@ const (
 	Failed Status = "FAILED"
 	// Cancelled: stopped by the client or an operator; there is no object.
 	Cancelled Status = "CANCELLED"
+	// Deleted is the answer to a client that has deleted the file. No item has it.
+	Deleted Status = "DELETED"
 	// Expired: no client connected in time; the object exists as long as the bucket keeps
 	// it.
 	Expired Status = "EXPIRED"
@@ -44,6 +46,10 @@ type Item struct {
 
 	// TicketHash is the hash of the client's ticket; "" if it needs none.
 	TicketHash string `dynamodbav:"ticketHash"`
+
+	// RequestHash identifies the request that an idempotency key belongs to; "" for
+	// a download that was asked for without a key.
+	RequestHash string `dynamodbav:"requestHash"`
 
 	// AskedBy is the caller's address, with the principal if there is one. Only the audit
 	// line uses it.

@@ -64,6 +64,8 @@ const (
 var (
 	// ErrUnknown: no item has this ARN or this connection.
 	ErrUnknown = errors.New("unknown execution")
+	// ErrExists: there is an item with this ARN.
+	ErrExists = errors.New("the execution has an item")
 	// ErrOpening: the client's socket isn't open yet, or another connection took its
 	// place; try again in a second.
 	ErrOpening = errors.New("the connection is still opening")
@@ -99,8 +101,9 @@ func (t *Table) now() time.Time {
 }
 
 // Create writes the item of a download that is about to start; i has ExecutionARN,
-// Path, Query, TicketHash and AskedBy. The execution's name is chosen first, so that
-// the item exists before the workflow's first write.
+// Path, Query, TicketHash, RequestHash and AskedBy. The execution's name is chosen first, so that
+// the item exists before the workflow's first write. The error is [ErrExists]
+// if the ARN has an item.
 func (t *Table) Create(ctx context.Context, i Item) error {
 	item := values{
 		"executionArn": i.ExecutionARN,
@@ -114,11 +117,13 @@ func (t *Table) Create(ctx context.Context, i Item) error {
 	if i.TicketHash != "" {
 		item["ticketHash"] = i.TicketHash
 	}
+	if i.RequestHash != "" {
+		item["requestHash"] = i.RequestHash
+	}
 	put := attributes(item)
 	_, err := t.DynamoDB.PutItem(ctx, &dynamodb.PutItemInput{
-		TableName: &t.Name,
-		Item:      put,
-		// Names are 128 random bits; a second item under one would be a broken generator.
+		TableName:                           &t.Name,
+		Item:                                put,
 		ConditionExpression:                 aws.String("attribute_not_exists(executionArn)"),
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	})
@@ -126,15 +131,19 @@ func (t *Table) Create(ctx context.Context, i Item) error {
 	if errors.As(err, &there) && reflect.DeepEqual(there.Item, put) {
 		return nil // created by this call, which the SDK repeated because its reply was lost
 	}
+	if there != nil {
+		return ErrExists
+	}
 	if err != nil {
 		return fmt.Errorf("create item: %w", err)
 	}
 	return nil
 }
 
-// Discard undoes a Create whose execution could not be started.
+// Discard undoes a Create whose execution could not be started. The error is
+// [ErrUnknown] if there is no such item.
 func (t *Table) Discard(ctx context.Context, arn string) error {
-	return t.remove(ctx, arn, "attribute_exists(executionArn)", nil)
+	return t.remove(ctx, arn, "#status = :copying", values{":copying": Copying})
 }
 
 // Current reads the item, consistently. [ErrUnknown] if there is none.
@@ -377,6 +386,23 @@ func (t *Table) Cancel(ctx context.Context, arn string) error {
 		Cause:     aws.String("cancelled by the client"),
 	})
 	return t.answered(ctx, item, err)
+}
+
+// Revoke notes that the file of a download that has ended is deleted. The error is
+// [ErrEnded] if it has no file any more, or has not ended, and [ErrUnknown] if there
+// is no item.
+func (t *Table) Revoke(ctx context.Context, arn string) error {
+	why := failure.New(failure.Cancelled, "the file was deleted")
+	_, err := t.update(ctx, arn, "SET #status = :cancelled, cancelled = :true, failure = :why REMOVE taskToken",
+		"#status IN (:delivered, :expired)",
+		values{":cancelled": Cancelled, ":true": true, ":why": why, ":delivered": Delivered, ":expired": Expired})
+	if errors.Is(err, ErrUnknown) {
+		if _, err := t.Current(ctx, arn); err != nil {
+			return err
+		}
+		return ErrEnded
+	}
+	return err
 }
 
 // Deliver posts the answer to the connected client. If on-connect started the delivery,

@@ -60,6 +60,7 @@ type world struct {
 	last      *clientSocket // the connection written last, which must get the answer
 	links     int           // how often a client got a link
 	accepted  bool          // a cancel was answered with 202
+	deleted   bool          // a DELETE was answered with 200
 	served    int           // requests that have their answer
 	asked     int
 
@@ -518,12 +519,12 @@ func convert(from, to any) {
 
 // ---- what the use cases call in addition to the table and the tokens
 
-// TicketHash implements [download.Objects].
-func (w *world) TicketHash(context.Context, string) (string, error) {
+// Record implements [download.Objects].
+func (w *world) Record(context.Context, string) (link.Record, error) {
 	if !w.kept() {
-		return "", errNoFile
+		return link.Record{}, errNoFile
 	}
-	return "", nil
+	return link.Record{}, nil
 }
 
 // Sign implements [download.Objects].
@@ -697,12 +698,17 @@ func (w *world) cancel() {
 	w.start(context.Background(), "executions DELETE", func(ctx context.Context) {
 		for {
 			err := lambda(ctx, 29*time.Second, func(ctx context.Context) error {
-				_, err := w.download.Cancel(ctx, name, "")
+				state, err := w.download.Delete(ctx, name, "")
+				if err == nil && state.Status == meeting.Deleted {
+					w.mu.Lock()
+					w.deleted = true
+					w.mu.Unlock()
+				}
 				return err
 			})
 			w.mu.Lock()
 			w.note("executions: DELETE: %v", err)
-			w.accepted = w.accepted || err == nil
+			w.accepted = w.accepted || err == nil && !w.deleted
 			w.mu.Unlock()
 			if code := failure.CodeOf(err); ctx.Err() != nil || err == nil || code == failure.Conflict || code == failure.NotFound {
 				return
@@ -843,7 +849,7 @@ func (w *world) busyStill() bool {
 func (w *world) judge() {
 	w.Helper()
 	w.mu.Lock()
-	last, end, wait, object, accepted := w.last, w.end, w.wait, w.object, w.accepted
+	last, end, wait, object, accepted, deleted := w.last, w.end, w.wait, w.object, w.accepted, w.deleted
 	links, served, asked, faulty := w.links, w.served, w.asked, w.faulty
 	w.mu.Unlock()
 	i := w.table.get(arn)
@@ -884,6 +890,9 @@ func (w *world) judge() {
 	}
 	if accepted && end == "" {
 		wrong("cancelled, and still waiting")
+	}
+	if deleted && (object || end == "" || status == meeting.Delivered) {
+		wrong("deleted, and a file is left: %v, or somebody waits for one: %q, %s", object, end, status)
 	}
 	if served != asked {
 		wrong("%d of %d requests were answered", served, asked)

@@ -68,6 +68,10 @@ func status(code failure.Code) int {
 		return http.StatusConflict
 	case failure.Throttled:
 		return http.StatusTooManyRequests
+	case failure.KeyReused:
+		return http.StatusUnprocessableEntity
+	case failure.MethodNotAllowed:
+		return http.StatusMethodNotAllowed
 	}
 	return http.StatusInternalServerError
 }

@@ -11,8 +11,14 @@ import (
 // AskedBy returns the address that API Gateway saw and, after a space, the principal
 // that it authorized: of IAM, of a token, or of an API key by its id.
 func AskedBy(c events.APIGatewayProxyRequestContext) string {
+	return strings.TrimSpace(c.Identity.SourceIP + " " + Principal(c))
+}
+
+// Principal returns the caller that API Gateway authorized: the ARN of IAM, the
+// subject of a token, or the id of an API key; "" without authorization.
+func Principal(c events.APIGatewayProxyRequestContext) string {
 	principal, _ := c.Authorizer["principalId"].(string)
-	return strings.TrimSpace(c.Identity.SourceIP + " " + cmp.Or(c.Identity.UserArn, principal, c.Identity.APIKeyID))
+	return cmp.Or(c.Identity.UserArn, principal, c.Identity.APIKeyID)
 }
 
 // DownloadPath returns what follows /download/ in a request's path,

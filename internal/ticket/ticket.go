@@ -27,6 +27,14 @@ func New() (secret, hash string) {
 	return secret, Hash(secret)
 }
 
+// For returns the ticket, and its hash, of the download that a caller asked for with
+// an idempotency key, so that a repeated request gets the ticket of the first one.
+func For(caller, key string) (secret, hash string) {
+	sum := sha256.Sum256([]byte("ticket\x00" + caller + "\x00" + key))
+	secret = hex.EncodeToString(sum[:16])
+	return secret, Hash(secret)
+}
+
 // Hash returns the SHA-256 of a ticket in hexadecimal. 128 random bits need neither
 // salt nor stretching.
 func Hash(secret string) string {

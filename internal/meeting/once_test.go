@@ -1,0 +1,270 @@
+package meeting_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
+
+	"async-download/internal/download"
+	names "async-download/internal/execution"
+	"async-download/internal/failure"
+	"async-download/internal/link"
+	"async-download/internal/meeting"
+	"async-download/internal/metric"
+)
+
+// A stack is what requests with an Idempotency-Key meet: the real use case and
+// table, and Step Functions, which knows each name for 90 days.
+type stack struct {
+	t *testing.T
+	download.Starter
+	table table
+
+	mu         sync.Mutex
+	executions map[string]sfntypes.ExecutionStatus // by ARN
+	started    int
+	refuse     error // of the next StartExecution
+	lose       bool  // the reply of the next StartExecution, which has its effect
+	objects    map[string]link.Record
+}
+
+
+func newStack(t *testing.T) *stack {
+	s := &stack{t: t, executions: map[string]sfntypes.ExecutionStatus{}, objects: map[string]link.Record{}}
+	s.table.items = map[string]item{}
+	s.Table = &meeting.Table{Name: tableName, DynamoDB: client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+		status, answer := s.table.do(operation, body)
+		return status, answer, nil
+	})}
+	s.Objects, s.Executions, s.Describer = s, s, s
+	s.StateMachine, s.RequireTicket = machineARN, true
+	s.Metrics = &metric.Recorder{Out: io.Discard}
+	s.Origin = &url.URL{Scheme: "https", Host: "origin.example", Path: "/"}
+	s.Input = download.Input{ClientTimeoutSeconds: 3600, MaxConcurrentSegments: 40}
+	return s
+}
+
+func (s *stack) StartExecution(_ context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.refuse; err != nil {
+		s.refuse = nil
+		return nil, err
+	}
+	arn := names.ARN(*in.StateMachineArn, *in.Name)
+	switch s.executions[arn] {
+	case "":
+		s.executions[arn] = sfntypes.ExecutionStatusRunning
+		s.started++
+	case sfntypes.ExecutionStatusRunning:
+	default:
+		return nil, &sfntypes.ExecutionAlreadyExists{}
+	}
+	if s.lose {
+		s.lose = false
+		return nil, syscall.ECONNRESET
+	}
+	return &sfn.StartExecutionOutput{ExecutionArn: &arn}, nil
+}
+
+func (s *stack) DescribeExecution(_ context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &sfn.DescribeExecutionOutput{ExecutionArn: in.ExecutionArn, Status: s.executions[*in.ExecutionArn]}, nil
+}
+
+func (s *stack) Record(_ context.Context, name string) (link.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.objects[name]
+	if !ok {
+		return link.Record{}, failure.New(failure.Expired, "no file")
+	}
+	return r, nil
+}
+
+func (s *stack) Sign(context.Context, string) (link.Link, error) { panic("no link is asked for") }
+
+const key = "5f0c3b1e-9a7d-4c62-88e1-f2a3b4c5d6e7"
+
+func (s *stack) ask(caller, key, path, query string) (download.Started, error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.Start(s.t.Context(), download.Request{Path: path, Query: values, Caller: caller, Key: key, AskedBy: "192.0.2.1"})
+}
+
+// mustBe asks again and wants the answer that was had before.
+func (s *stack) mustBe(want download.Started, starts int) {
+	s.t.Helper()
+	got, err := s.ask("ann", key, "a.bin", "x=1")
+	if err != nil || got != want || s.started != starts {
+		s.t.Errorf("got %+v, %v after %d starts, want %+v after %d", got, err, s.started, want, starts)
+	}
+}
+
+func (s *stack) mustAsk() download.Started {
+	s.t.Helper()
+	started, err := s.ask("ann", key, "a.bin", "x=1")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return started
+}
+
+// deliver ends the download as one whose link was delivered, and whose client has
+// closed its socket: the object is the record.
+func (s *stack) deliver(d download.Started) {
+	i := s.table.get(d.ExecutionARN)
+	get := func(name string) string { v, _ := i[name]["S"].(string); return v }
+	s.objects[d.Name] = link.Record{TicketHash: get("ticketHash"), RequestHash: get("requestHash")}
+	s.executions[d.ExecutionARN] = sfntypes.ExecutionStatusSucceeded
+	delete(s.table.items, d.ExecutionARN)
+}
+
+func TestSameKeySameDownload(t *testing.T) {
+	t.Run("answer lost", func(t *testing.T) {
+		s := newStack(t)
+		s.mustBe(s.mustAsk(), 1)
+	})
+	t.Run("function killed before the execution was started", func(t *testing.T) {
+		s := newStack(t)
+		s.refuse = errors.New("killed")
+		if _, err := s.ask("ann", key, "a.bin", "x=1"); err == nil {
+			t.Fatal("want an error")
+		}
+		s.mustBe(s.mustAsk(), 1)
+	})
+	t.Run("reply of StartExecution lost", func(t *testing.T) {
+		s := newStack(t)
+		s.lose = true
+		if _, err := s.ask("ann", key, "a.bin", "x=1"); err == nil {
+			t.Fatal("want an error")
+		}
+		s.mustBe(s.mustAsk(), 1)
+	})
+	t.Run("throttled, while the same request is served", func(t *testing.T) {
+		s := newStack(t)
+		d := s.mustAsk()
+		s.refuse = &sfntypes.ExecutionLimitExceeded{}
+		if _, err := s.ask("ann", key, "a.bin", "x=1"); failure.CodeOf(err) != failure.Throttled {
+			t.Errorf("got %v, want THROTTLED", err)
+		}
+		s.mustBe(d, 1) // its item is still there
+	})
+	t.Run("many at once", func(t *testing.T) {
+		s := newStack(t)
+		var all sync.WaitGroup
+		answers := make([]download.Started, 20)
+		for n := range answers {
+			all.Go(func() { answers[n], _ = s.ask("ann", key, "a.bin", "x=1") })
+		}
+		all.Wait()
+		for _, a := range answers {
+			if a != answers[0] || a.Name == "" {
+				t.Errorf("got %+v, want %+v", a, answers[0])
+			}
+		}
+		s.mustBe(answers[0], 1)
+	})
+	t.Run("ended at once", func(t *testing.T) {
+		s := newStack(t)
+		d := s.mustAsk()
+		if _, err := s.Table.End(t.Context(), d.ExecutionARN, failure.New(failure.OriginStatus, "404")); err != nil {
+			t.Fatal(err)
+		}
+		s.executions[d.ExecutionARN] = sfntypes.ExecutionStatusFailed
+		s.mustBe(d, 1)
+	})
+	t.Run("stack updated meanwhile", func(t *testing.T) {
+		s := newStack(t)
+		d := s.mustAsk()
+		s.refuse = &sfntypes.ExecutionAlreadyExists{} // a running one with another input
+		s.mustBe(d, 1)
+	})
+	t.Run("after delivery and close", func(t *testing.T) {
+		s := newStack(t)
+		d := s.mustAsk()
+		s.deliver(d)
+		s.mustBe(d, 1)
+		if len(s.table.items) != 0 {
+			t.Error("an item was written for a download that is over")
+		}
+	})
+}
+
+func TestKeyOfAnotherRequest(t *testing.T) {
+	s := newStack(t)
+	d := s.mustAsk()
+	tests := []struct{ caller, key, path, query string }{
+		{"ann", key, "b.bin", "x=1"},
+		{"ann", key, "a.bin", "x=2"},
+		{"ann", key, "a.bin", ""},
+	}
+	for _, round := range []string{"while it is copied", "after delivery"} {
+		for _, test := range tests {
+			if _, err := s.ask(test.caller, test.key, test.path, test.query); failure.CodeOf(err) != failure.KeyReused {
+				t.Errorf("%s, %+v: got %v, want KEY_REUSED", round, test, err)
+			}
+		}
+		s.deliver(d)
+	}
+	for _, caller := range []string{"bob", "", "an", "ann\x00"} {
+		other, err := s.ask(caller, key, "a.bin", "x=1")
+		if err != nil || other.Name == d.Name || other.Ticket == d.Ticket {
+			t.Errorf("caller %q: got %+v, %v, want a download of its own", caller, other, err)
+		}
+	}
+}
+
+func TestKeyWhoseFileIsGone(t *testing.T) {
+	s := newStack(t)
+	d := s.mustAsk()
+	s.deliver(d)
+	delete(s.objects, d.Name)
+	for range 2 {
+		if _, err := s.ask("ann", key, "a.bin", "x=1"); failure.CodeOf(err) != failure.Expired {
+			t.Errorf("got %v, want EXPIRED", err)
+		}
+	}
+	if s.started != 1 || len(s.table.items) != 0 {
+		t.Errorf("got %d starts and %d items, want 1 and none", s.started, len(s.table.items))
+	}
+}
+
+func TestMalformedKey(t *testing.T) {
+	s := newStack(t)
+	for _, key := range []string{"short", strings.Repeat("x", 15), strings.Repeat("x", 256), key + " ", key + "é", key + "\x7f", key + "\n"} {
+		if _, err := s.ask("ann", key, "a.bin", ""); failure.CodeOf(err) != failure.InvalidPath {
+			t.Errorf("%q: got %v, want a refusal", key, err)
+		}
+	}
+	for _, key := range []string{strings.Repeat("x", 16), strings.Repeat("~", 255)} {
+		if _, err := s.ask("ann", key, "a.bin", ""); err != nil {
+			t.Errorf("%d characters: got %v", len(key), err)
+		}
+	}
+}
+
+func TestAdmitWait(t *testing.T) {
+	s := newStack(t)
+	admitted := 0
+	for range 200 {
+		if s.Table.AdmitWait(t.Context()) {
+			admitted++
+		}
+	}
+	if admitted < 125 || admitted > 150 { // the period may end meanwhile
+		t.Errorf("got %d waits, want 125 in a period", admitted)
+	}
+}
