@@ -663,7 +663,10 @@ class Callers(unittest.TestCase):
             self.assertGreaterEqual(len(methods), 7)
             for path, verb, method in methods:
                 self.assertIn("x-amazon-apigateway-integration", method)
-                if verb == "options" or path in ("/", "/client.js"):  # a preflight has no credentials; the page is no secret
+                if (verb == "options" or path in ("/", "/client.js")  # a preflight has no credentials; the page is no secret
+                        or (path.split("/")[1], verb) not in (("download", "get"), ("executions", "get"), ("executions", "delete"))  # 405
+                        or path.endswith("/file") and verb == "delete"):
+                    self.assertNotIn("security", method, f"{auth}: {verb} {path}")
                     continue
                 self.assertEqual(method.get("security"), want, f"{auth}: {verb} {path}")
             schemes = body["components"]["securitySchemes"]
@@ -676,7 +679,9 @@ class Callers(unittest.TestCase):
     def test_refusals_of_api_gateway_itself(self):
         """A page of another host may read them, and they look like the functions' own."""
         responses = OWN["DownloadApi"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
-        self.assertEqual(set(responses), {"DEFAULT_4XX", "DEFAULT_5XX"})
+        self.assertEqual(set(responses), {"DEFAULT_4XX", "DEFAULT_5XX", "UNAUTHORIZED", "THROTTLED"})
+        self.assertEqual(responses["UNAUTHORIZED"]["responseParameters"]["gatewayresponse.header.WWW-Authenticate"], "'Bearer'")
+        self.assertEqual(responses["THROTTLED"]["responseParameters"]["gatewayresponse.header.Retry-After"], "'1'")
         for response in responses.values():
             self.assertEqual(response["responseParameters"]["gatewayresponse.header.Access-Control-Allow-Origin"], "'*'")
             # API Gateway puts messageString in with its quotes.

@@ -19,6 +19,7 @@ import (
 
 	"async-download/internal/download"
 	"async-download/internal/failure"
+	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
 	"async-download/internal/origin"
@@ -61,6 +62,7 @@ func main() {
 		local:     env.Optional("LOCAL_ENDPOINT"),
 		auth:      env.Optional("API_AUTH"),
 	}
+	bucket, role, expiry := env.String("BUCKET"), env.String("SIGNER_ROLE_ARN"), env.Seconds("LINK_EXPIRY_SECONDS")
 	var err error
 	f.downloads.Origin, err = origin.ParseBase(env.String("ORIGIN_URL"))
 	env.Add("ORIGIN_URL", err)
@@ -70,7 +72,10 @@ func main() {
 		slog.Error("can't start", "error", err)
 		os.Exit(1)
 	}
-	table.DynamoDB, f.downloads.Executions = dynamodb.NewFromConfig(cfg), sfn.NewFromConfig(cfg)
+	executions := sfn.NewFromConfig(cfg)
+	table.DynamoDB, table.Tokens = dynamodb.NewFromConfig(cfg), executions
+	f.downloads.Executions, f.downloads.Describer = executions, executions
+	f.downloads.Objects = link.NewSigner(cfg, bucket, role, expiry, f.local != "")
 	lambda.Start(f.handle)
 }
 
@@ -91,7 +96,7 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	case http.MethodOptions:
 		return f.rest.Preflight(from)
 	case http.MethodHead: // without starting anything
-		return f.rest.OK(from, http.StatusOK, nil, nil)
+		return rest.Answer{Status: http.StatusOK, Headers: f.rest.OK(from, http.StatusOK, nil, nil).Headers}
 	case http.MethodGet:
 	default:
 		return f.rest.NotAllowed(from, "GET, HEAD, OPTIONS")

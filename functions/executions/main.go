@@ -15,9 +15,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"async-download/internal/download"
 	"async-download/internal/failure"
@@ -39,16 +37,14 @@ func main() {
 	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
 	env := setting.Reader{Lookup: os.LookupEnv}
 	table := &meeting.Table{Name: env.String("CONNECTIONS_TABLE")}
-	links := &link.Signer{Bucket: env.String("BUCKET"), Expiry: env.Seconds("LINK_EXPIRY_SECONDS")}
 	f := function{
 		download: download.Protocol{
-			Table: table, Objects: links,
-			StateMachine: env.String("STATE_MACHINE_ARN"), RequireTicket: env.Bool("REQUIRE_TICKET"),
+			Table: table, StateMachine: env.String("STATE_MACHINE_ARN"), RequireTicket: env.Bool("REQUIRE_TICKET"),
 			Metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 		},
 		rest: rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
 	}
-	signer := env.String("SIGNER_ROLE_ARN")
+	bucket, role, expiry := env.String("BUCKET"), env.String("SIGNER_ROLE_ARN"), env.Seconds("LINK_EXPIRY_SECONDS")
 	cfg, err := config.LoadDefaultConfig(context.Background())
 	env.Add("AWS", err)
 	if err := env.Err(); err != nil {
@@ -56,10 +52,8 @@ func main() {
 		os.Exit(1)
 	}
 	table.DynamoDB, table.Tokens = dynamodb.NewFromConfig(cfg), sfn.NewFromConfig(cfg)
-	links.S3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = env.Optional("LOCAL_ENDPOINT") != "" })
-	links.Presign = s3.NewPresignClient(links.S3)
-	links.Credentials = link.AssumedRole(sts.NewFromConfig(cfg), signer, links.Expiry)
-	f.download.Discard = (&transfer.Copier{S3: transfer.S3(cfg), Bucket: links.Bucket}).Discard
+	f.download.Objects = link.NewSigner(cfg, bucket, role, expiry, env.Optional("LOCAL_ENDPOINT") != "")
+	f.download.Discard = (&transfer.Copier{S3: transfer.S3(cfg), Bucket: bucket}).Discard
 	lambda.Start(f.handle)
 }
 

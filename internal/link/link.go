@@ -54,6 +54,20 @@ type Signer struct {
 	Credentials aws.CredentialsProvider
 }
 
+// NewSigner returns a signer that assumes role. Without a role it can only read what
+// the objects keep. pathStyle is for the local stack, which has no host per bucket.
+func NewSigner(cfg aws.Config, bucket, role string, expiry time.Duration, pathStyle bool) *Signer {
+	s := &Signer{
+		S3:     s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = pathStyle }),
+		Bucket: bucket, Expiry: expiry,
+	}
+	if role != "" {
+		s.Presign = s3.NewPresignClient(s.S3)
+		s.Credentials = AssumedRole(sts.NewFromConfig(cfg), role, expiry)
+	}
+	return s
+}
+
 // AssumedRole returns credentials of an assumed role for signing. A session is
 // reused as long as it outlives a link of the given expiry.
 func AssumedRole(client *sts.Client, roleARN string, expiry time.Duration) aws.CredentialsProvider {

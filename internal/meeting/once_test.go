@@ -37,7 +37,6 @@ type stack struct {
 	objects    map[string]link.Record
 }
 
-
 func newStack(t *testing.T) *stack {
 	s := &stack{t: t, executions: map[string]sfntypes.ExecutionStatus{}, objects: map[string]link.Record{}}
 	s.table.items = map[string]item{}
