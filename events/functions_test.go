@@ -537,18 +537,6 @@ func TestExecutions(t *testing.T) {
 			check: both(refusal(http.StatusInternalServerError, "INTERNAL"), logged("AccessDeniedException"))},
 		{title: "cancel", sample: "executions-delete", calls: []call{copying, cancel(item("Attributes", stored(map[string]any{"cancelled": true})))},
 			check: status(http.StatusAccepted, `"status":"CANCELLED"`)},
-		{title: "cancel a wait", sample: "executions-delete", calls: []call{
-			get(item("Item", stored(map[string]any{"status": "READY", "taskToken": taskToken}))), cancel(item("Attributes", stored(map[string]any{"status": "READY", "cancelled": true, "taskToken": taskToken}))),
-			{op: "StepFunctions.SendTaskFailure", with: map[string]string{"taskToken": taskToken, "error": "CANCELLED"}, answer: empty},
-			{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "REMOVE taskToken", "ConditionExpression": "taskToken = :token", "ExpressionAttributeValues.:token.S": taskToken}),
-				answer: item("Attributes", stored(nil))},
-		}, check: status(http.StatusAccepted, `"status":"CANCELLED"`)},
-		{title: "cancel after the end", sample: "executions-delete", calls: []call{get(delivered), cancel(conditionFailed), get(delivered)},
-			check: refusal(http.StatusConflict, "CONFLICT")},
-		{title: "cancel as the item goes", sample: "executions-delete", calls: []call{get(delivered), cancel(conditionFailed), get(empty)},
-			check: refusal(http.StatusConflict, "CONFLICT")},
-		{title: "cancel when the item has gone", sample: "executions-delete", calls: []call{get(empty), head(object)},
-			check: refusal(http.StatusConflict, "CONFLICT")},
 		{title: "cancel nothing", sample: "executions-delete", calls: []call{get(empty), head(notFound)},
 			check: refusal(http.StatusNotFound, "NOT_FOUND")},
 		{title: "preflight", sample: "executions-preflight", check: func(t *testing.T, got invocation) {

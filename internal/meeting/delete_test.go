@@ -1,0 +1,65 @@
+package meeting_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"async-download/internal/failure"
+	"async-download/internal/link"
+	"async-download/internal/meeting"
+)
+
+func TestDelete(t *testing.T) {
+	tests := []struct {
+		status    meeting.Status // "" for no item
+		object    bool
+		want      meeting.Status
+		wantError failure.Code
+		left      meeting.Status // in the item
+	}{
+		{status: meeting.Copying, want: meeting.Cancelled, left: meeting.Copying},
+		{status: meeting.Ready, object: true, want: meeting.Deleted, left: meeting.Ready},
+		{status: meeting.Delivered, object: true, want: meeting.Deleted, left: meeting.Cancelled},
+		{status: meeting.Expired, object: true, want: meeting.Deleted, left: meeting.Cancelled},
+		{status: meeting.Failed, wantError: failure.Conflict, left: meeting.Failed},
+		{status: meeting.Cancelled, wantError: failure.Conflict, left: meeting.Cancelled},
+		{status: meeting.Cancelled, object: true, want: meeting.Deleted, left: meeting.Cancelled}, // revoked, and no more
+		{object: true, want: meeting.Deleted},
+		{wantError: failure.NotFound},
+	}
+	for _, test := range tests {
+		s := newStack(t)
+		s.RequireTicket = false
+		item := item{"executionArn": {"S": arn}, "status": {"S": string(test.status)}, "bytesCopied": {"N": "0"}, "path": {"S": ""}, "query": {"S": ""}, "askedBy": {"S": ""}, "expiresAt": {"N": "4000000000"}}
+		if test.status != "" {
+			s.table.items[arn] = item
+		}
+		if test.object {
+			s.objects[name] = link.Record{}
+		}
+		refuse := true
+		s.Discard = func(context.Context, string) error {
+			if refuse {
+				refuse = false
+				return errors.New("SlowDown")
+			}
+			delete(s.objects, name)
+			return nil
+		}
+		got, err := s.Delete(t.Context(), name, "")
+		if test.want == meeting.Deleted { // the first try could not delete the file
+			if err == nil {
+				t.Errorf("%s: got %+v though the file is kept", test.status, got)
+			}
+			got, err = s.Delete(t.Context(), name, "")
+		}
+		left, _ := s.table.get(arn)["status"]["S"].(string)
+		if got.Status != test.want || failure.CodeOf(err) != test.wantError || meeting.Status(left) != test.left {
+			t.Errorf("%s, file %v: got %s, %v and left %s, want %s, %s and %s", test.status, test.object, got.Status, err, left, test.want, test.wantError, test.left)
+		}
+		if test.want == meeting.Deleted && len(s.objects) > 0 {
+			t.Errorf("%s: the file is kept", test.status)
+		}
+	}
+}
