@@ -75,6 +75,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"ORIGIN_SECRET_ARN":         "",
 		"ALLOWED_PATHS":             "",
 		"ORIGIN_REDIRECT_HOSTS":     "",
+		"ORIGIN_CONNECTIONS":        "8",
 		"JWT_ISSUER":                "https://issuer.example",
 		"JWT_AUDIENCE":              "files",
 	}

@@ -42,6 +42,8 @@ func main() {
 		Metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}
 	webSocket := env.String("WEBSOCKET_API")
+	connections := int(env.Number("ORIGIN_CONNECTIONS"))
+	w.Copier.Concurrency, w.Origin.Connections = connections, connections
 	var err error
 	w.Origin.Base, err = origin.ParseBase(env.String("ORIGIN_URL"))
 	env.Add("ORIGIN_URL", err)

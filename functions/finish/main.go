@@ -56,6 +56,8 @@ func main() {
 		Origin:  &origin.Client{Private: env.Bool("ORIGIN_IS_PRIVATE"), AllowLoopback: local, RedirectHosts: env.List("ORIGIN_REDIRECT_HOSTS"), AllowedPaths: env.List("ALLOWED_PATHS")},
 		Metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}}
+	connections := int(env.Number("ORIGIN_CONNECTIONS"))
+	f.Copier.Concurrency, f.Origin.Connections = connections, connections
 	var err error
 	f.Origin.Base, err = origin.ParseBase(env.String("ORIGIN_URL"))
 	env.Add("ORIGIN_URL", err)

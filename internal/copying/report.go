@@ -26,11 +26,12 @@ const (
 // reporter writes what a worker has copied into the item, and posts what all of
 // them have to the client.
 type reporter struct {
-	worker  *Worker
-	arn     string
-	segment int32 // 0: the whole file
-	job     *transfer.Job
-	stop    context.CancelCauseFunc
+	worker   *Worker
+	arn      string
+	segment  int32 // 0: the whole file
+	segments int   // how many the file has, and so workers at most
+	job      *transfer.Job
+	stop     context.CancelCauseFunc
 
 	total atomic.Pointer[int64] // nil: not known
 }
@@ -46,7 +47,9 @@ func (r *reporter) start(ctx context.Context) (finish func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
-		ticker := time.NewTicker(tick)
+		// DynamoDB takes 1,000 units per second for one item, which has a number for each
+		// segment: 100 writes per second of an item of 400 take 700.
+		ticker := time.NewTicker(tick * time.Duration(1+r.segments/100))
 		defer ticker.Stop()
 		for {
 			select {

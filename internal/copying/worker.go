@@ -107,8 +107,9 @@ func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segm
 	working, run, cancel := inTime(working)
 	defer cancel()
 	var home int32 // the segment that is reported; 0 is the whole file
+	var segments int
 	if plan != nil {
-		home = w.Copier.Home(*plan, segment).First
+		home, segments = w.Copier.Home(*plan, segment).First, len(plan.Segments(w.Copier.SegmentBytes))
 	}
 	job := &transfer.Job{
 		Copier: w.Copier, Source: source, Key: link.Key(execution.NameOf(arn)), Metadata: map[string]string{},
@@ -122,7 +123,7 @@ func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segm
 		job.Metadata[link.MetaRequest] = item.RequestHash
 	}
 	s.job = job
-	p := reporter{worker: w, arn: arn, segment: home, job: job, stop: stop}
+	p := reporter{worker: w, arn: arn, segment: home, segments: segments, job: job, stop: stop}
 	job.OnSize = p.setTotal
 	finish := p.start(working)
 
