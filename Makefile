@@ -37,13 +37,15 @@ bench: ## measure the copier against other tools
 load: ## load test of the stack of API_URL (source .local/env), else of a local stack of its own
 	@bash scripts/load.sh
 
-deploy: ## build and deploy to AWS, asking for the parameters (sam deploy --guided)
-	@bash scripts/deploy.sh
+deploy: ## build and deploy to AWS; asks for the parameters that people set, unless ORIGIN_URL=… or samconfig.toml has them
+	@bash scripts/setup.sh deploy
+	@.local/deploy/bin/python scripts/cloud deploy
 
-destroy: ## empty the stack's bucket and delete the stack; STACK_NAME=… YES=1
-	@bash scripts/destroy.sh
+destroy: ## stop the stack's executions, empty its bucket, delete it; STACK_NAME=… YES=1
+	@bash scripts/setup.sh deploy
+	@.local/deploy/bin/python scripts/cloud destroy
 
 clean: down ## stop the local stack and remove all that was built or installed
-	rm -rf .local .aws-sam bin scripts/__pycache__ scripts/local/__pycache__
+	rm -rf .local .aws-sam bin scripts/__pycache__ scripts/local/__pycache__ scripts/cloud/__pycache__
 
 .PHONY: help demo test check unit docs build up down bench load deploy destroy clean

@@ -68,6 +68,15 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// TestSmoke runs the first test of a deployed stack, which the emulator's X-Ray is
+// no part of.
+func TestSmoke(t *testing.T) {
+	out := command(t, []string{"STACK_NAME=e2e", "DEMO_ORIGIN=" + stack.originURL, "LARGE_PATH=file/20MB/large.bin"}, "bash", "scripts/smoke.sh", stack.env["API_URL"])
+	if !regexp.MustCompile(`smoke: 1[34] ok, 0 FAILED, [01] left out\n`).MatchString(out) {
+		t.Error("a check failed, or was left out")
+	}
+}
+
 // TestDeployAndDestroy deploys the unchanged template as a second stack, with make
 // deploy and a samconfig.toml, and destroys it with its contents. Its origin
 // requires the headers of OriginSecretArn, which must not be found in any history
@@ -81,7 +90,13 @@ func TestDeployAndDestroy(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		file.ServeHTTP(w, r)
+		if r.URL.Path != "/endless" {
+			file.ServeHTTP(w, r)
+			return
+		}
+		for ticks := time.NewTicker(50 * time.Millisecond); r.Context().Err() == nil; <-ticks.C {
+			w.Write(data[:1024])
+		}
 	}))
 	defer server.Close()
 	secret := strings.TrimSpace(command(t, nil, ".local/venv/bin/aws", "secretsmanager", "create-secret", "--name", "origin",
@@ -145,9 +160,17 @@ capabilities = "CAPABILITY_IAM"
 		t.Error("the credential is in", leak)
 	}
 
+	// One execution waits for its client by now, another one still copies.
+	resp, err = http.Get(strings.TrimSpace(api) + "/download/endless")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
 	out = command(t, []string{"YES=1"}, "make", "--no-print-directory", "destroy", "STACK_NAME=deployed")
-	if !strings.Contains(out, "destroy: deployed is gone") {
-		t.Errorf("got %q", out)
+	for _, want := range []string{"destroy: 2 executions stopped\n", "destroy: deployed is deleted\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("got no %q", want)
+		}
 	}
 	if _, err := stack.s3.HeadBucket(t.Context(), &s3.HeadBucketInput{Bucket: &bucket}); err == nil {
 		t.Error("the stack's bucket is still there")

@@ -12,8 +12,7 @@ for kind in "$@"; do
       done
       ;;
     python)
-      python3 -m venv ../.local/uv
-      ../.local/uv/bin/python -m pip install --quiet uv
+      bash setup.sh uv
       for list in requirements*.in; do
         # ministack pins botocore, so sam and aws have to fit; cfn-lint has versions that don't know this template.
         [ "$list" = requirements-check.in ] || sed -i.old 's/==.*//' "$list"

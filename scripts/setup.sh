@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs into .local/ what the local stack needs, once: setup.sh [venv|check|checkov|deploy|wscat]…. Nothing outside this
+# Installs into .local/ what the local stack needs, once: setup.sh [venv|check|checkov|deploy|uv|wscat]…. Nothing outside this
 # folder is touched, except the caches that pip, npm and go keep in the home folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,17 +15,27 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || die "Python 3.1
 # installed FOLDER LIST says whether the folder holds exactly what the list names. It has a copy of the list, which comes last.
 installed() { cmp -s "$2" ".local/$1/installed"; }
 
+# uv makes the environment that makes the others, in a tenth of pip's time.
+uv() {
+  installed uv scripts/requirements-uv.txt && return
+  rm -rf .local/uv
+  python3 -m venv .local/uv 2>.local/uv.log || die "python3 can't make a virtual environment: $(tail -n 1 .local/uv.log)"
+  progress "installing uv into .local/uv (once)" .local/uv/bin/python -m pip install --quiet --disable-pip-version-check \
+    --require-hashes --no-deps --only-binary :all: -r scripts/requirements-uv.txt || die "pip could not install uv; is there a network?"
+  cp scripts/requirements-uv.txt .local/uv/installed
+}
+
 # venv FOLDER NAME makes a virtual environment of scripts/NAME.txt, which names each file by its hash. Nothing is built
-# from source, so no package's code runs here; compiling to bytecode is left to the first import.
+# from source, so no package's code runs here.
 venv() {
-  local list=scripts/$2.txt log=.local/$1.log
+  local list=scripts/$2.txt
   installed "$1" "$list" && return
+  uv
   rm -rf ".local/$1"
-  python3 -m venv ".local/$1" 2>"$log" || die "python3 can't make a virtual environment: $(tail -n 1 "$log")"
+  .local/uv/bin/uv venv --quiet --no-python-downloads --python "$(command -v python3)" ".local/$1"
   progress "installing $(grep -oE '^[a-z][^=[]*' "scripts/$2.in" | paste -sd, | sed 's/,/, /g') into .local/$1 (once)" \
-    ".local/$1/bin/python" -m pip install --disable-pip-version-check --progress-bar off --log "$log" --quiet \
-    --require-hashes --no-deps --only-binary :all: --no-compile -r "$list" ||
-    die "pip could not install $list; is there a network? See $log"
+    .local/uv/bin/uv pip install --quiet --python ".local/$1/bin/python" --require-hashes --no-deps --only-binary :all: -r "$list" ||
+    die "uv could not install $list; is there a network?"
   cp "$list" ".local/$1/installed"
 }
 
@@ -48,6 +58,7 @@ for name in "${@:-venv}"; do
     venv) venv venv requirements ;;
     check) venv check requirements-check ;;
     checkov) venv checkov requirements-checkov ;;
+    uv) uv ;;
     deploy) venv deploy requirements-deploy ;;
     wscat) npm_packages ;;
     *) die "there is no $name to set up" ;;

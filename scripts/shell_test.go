@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,126 +25,6 @@ func TestWithoutMoreTools(t *testing.T) {
 				t.Errorf("%s:%d uses %s", script, n+1, tool)
 			}
 		}
-	}
-}
-
-// refused runs a script of top with more in its environment, and nothing to read, and
-// returns what it says as it fails.
-func refused(t *testing.T, top, script string, env ...string) string {
-	t.Helper()
-	c := exec.Command("bash", "scripts/"+script)
-	c.Dir = top
-	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); !slices.Contains([]string{"STATE", "PORT", "PARAMETERS", "STACK_NAME", "YES", "ENVIRONMENT", "CONFIG", "AWS_ENDPOINT_URL"}, name) {
-			c.Env = append(c.Env, variable)
-		}
-	}
-	c.Env = append(c.Env, env...)
-	out, err := c.CombinedOutput()
-	if err == nil {
-		t.Errorf("%s %q: went on: %s", script, env, out)
-	}
-	return string(out)
-}
-
-func TestRefused(t *testing.T) {
-	for _, test := range []struct {
-		script, env, want string
-	}{
-		{"destroy.sh", "", "destroy: say which stack: make destroy STACK_NAME=…\n"},
-		{"debug.sh", "", "debug: usage: debug.sh FUNCTION [EVENT.json]\n"},
-		{"deploy.sh", "CONFIG=samconfig.example.toml ENVIRONMENT=prd", "deploy: samconfig.example.toml has no section [prd]\n"},
-	} {
-		env := []string{"STATE=" + t.TempDir(), test.env}
-		if test.script == "deploy.sh" {
-			env = strings.Fields(test.env)
-		}
-		if got := refused(t, "..", test.script, env...); got != test.want {
-			t.Errorf("%s, %s: got %q, want %q", test.script, test.env, got, test.want)
-		}
-	}
-}
-
-// folder is one with scripts of this and others that stand for what they would need.
-func folder(t *testing.T, files map[string]string, scripts ...string) string {
-	t.Helper()
-	top := t.TempDir()
-	for _, name := range scripts {
-		text, err := os.ReadFile(filepath.Join("..", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name] = string(text)
-	}
-	for name, text := range files {
-		name = filepath.Join(top, name)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return top
-}
-
-func TestDestroyWithNobodyToAsk(t *testing.T) {
-	top := folder(t, map[string]string{
-		"scripts/setup.sh":    "",
-		".local/venv/bin/aws": "#!/usr/bin/env bash\n[ \"$2\" = describe-stack-resources ] || touch deleted\n",
-	}, "scripts/destroy.sh")
-	want := "destroy: nothing was deleted: there is nobody to ask; YES=1 answers it\n"
-	if got := refused(t, top, "destroy.sh", "STACK_NAME=it"); got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	if _, err := os.Stat(filepath.Join(top, "deleted")); err == nil {
-		t.Error("it was deleted")
-	}
-}
-
-// Functions are built for the processor they are deployed to, also where that is chosen after the build.
-func TestDeployBuildsForTheArchitecture(t *testing.T) {
-	python, err := filepath.Abs("../.local/venv/bin/python")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("bash", "setup.sh", "venv").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	const again = "deploy: you chose x86_64, but the functions were built for arm64: building and deploying again\n"
-	const toAWS = "build\ndeploy --guided --stack-name download\n"
-	const elsewhere = "[default.deploy.parameters]\nparameter_overrides = [\"OriginUrl=https://x\"]\n"
-	for name, test := range map[string]struct{ config, chosen, want string }{
-		"first, as built":  {"", "arm64", toAWS},
-		"first, another":   {"", "x86_64", toAWS + again + "build --parameter-overrides Architecture=x86_64\ndeploy\n"},
-		"not saved":        {"", "", toAWS},
-		"later, a list":    {"[default.deploy.parameters]\nparameter_overrides = [\"A=b\", \"Architecture=x86_64\"]\n", "", "build --parameter-overrides Architecture=x86_64\ndeploy\n"},
-		"later, for all":   {"[default.global.parameters]\nparameter_overrides = [\"Architecture=x86_64\"]\n", "", "build --parameter-overrides Architecture=x86_64\ndeploy\n"},
-		"later, a comment": {strings.Replace(elsewhere, "[\"", "[ # \"Architecture=x86_64\"\n\"", 1), "", "build\ndeploy\n"},
-		"of another":       {elsewhere + "[prod.deploy.parameters]\nparameter_overrides = \"Architecture=x86_64\"\n", "", "build\ndeploy\n"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			files := map[string]string{
-				"scripts/setup.sh":       "",
-				".local/venv/bin/python": "#!/bin/sh\nexec " + python + ` "$@"`,
-				"bin/sam": `#!/usr/bin/env bash
-said=$(grep -oE -- '^(build|deploy)|--guided|--stack-name \w+|--parameter-overrides .*' <<<"$*" | paste -sd ' ')
-echo "$said"
-case $said in *--guided*) [ -z "$CHOSEN" ] || printf '[default.deploy.parameters]\nparameter_overrides = "OriginUrl=\\"x\\" Architecture=\\"%s\\""\n' "$CHOSEN" >samconfig.toml ;; esac
-`,
-			}
-			if test.config != "" {
-				files["samconfig.toml"] = test.config
-			}
-			c := exec.Command("bash", "scripts/deploy.sh")
-			c.Dir = folder(t, files, "scripts/deploy.sh", "template.yaml")
-			c.Env = append(os.Environ(), "PATH="+c.Dir+"/bin:"+os.Getenv("PATH"), "CHOSEN="+test.chosen,
-				"CONFIG=", "ENVIRONMENT=", "STACK_NAME=", "AWS_ENDPOINT_URL=")
-			out, err := c.CombinedOutput()
-			if err != nil || string(out) != test.want {
-				t.Errorf("got %v and %q, want %q", err, out, test.want)
-			}
-		})
 	}
 }
 

@@ -12,7 +12,6 @@ test_go() {
   go vet ./...
   go tool staticcheck ./...
   echo "== Go tests"
-  bash scripts/setup.sh deploy # for the tests of make deploy and make destroy
   # The tests in events/ run the functions' binaries: the race detector sees nothing there.
   go test ./asl ./events ./functions/... ./scripts/bench
   local race=(-race -coverprofile=.local/coverage.out -coverpkg=./internal/...)
@@ -25,9 +24,10 @@ test_go() {
 }
 
 test_template() {
-  bash scripts/setup.sh venv check wscat
-  echo "== the local stack's own program"
+  bash scripts/setup.sh venv check deploy wscat
+  echo "== make up, make deploy, make destroy"
   .local/venv/bin/python scripts/local/local_test.py
+  .local/deploy/bin/python scripts/cloud/cloud_test.py
   echo "== types of the page's modules"
   .local/npm/node_modules/.bin/tsc -p internal/page
   echo "== template and state machines"
