@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -193,7 +196,7 @@ func TestFailures(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"http://o.example/"}, {"http://o.example/", "bucket/key"}, {"http://o.example/", "s3://bucket"}, {"http://o.example/", "s3://bucket/"},
+		{}, {"http://o.example/"}, {"http://o.example/", "bucket/key"}, {"http://o.example/", "s3://bucket"}, {"-checksum", "sha-256=bad", "http://o.example/", "s3://b/k"}, {"-checksum", "crc=00", "http://o.example/", "s3://b/k"},
 		{"http://o.example/", "s3:///key"}, {"ftp://o.example/", "s3://b/k"}, {"http://u:p@o.example/", "s3://b/k"},
 		{"-part-size", "1MiB", "http://o.example/", "s3://b/k"}, {"-part-size", "6GiB", "http://o.example/", "s3://b/k"}, {"-part-size", "x", "http://o.example/", "s3://b/k"},
 		{"-concurrency", "0", "http://o.example/", "s3://b/k"}, {"-concurrency", "65", "http://o.example/", "s3://b/k"}, {"-H", "planted", "http://o.example/", "s3://b/k"},
@@ -211,7 +214,7 @@ func TestUsage(t *testing.T) {
 	if code := run(t.Context(), []string{"-h"}, &help, &complaint); code != 0 || complaint.Len() > 0 {
 		t.Errorf("-h: got code %d and %q on stderr, want 0 and nothing", code, &complaint)
 	}
-	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-H", "-public-only", "AWS_ENDPOINT_URL_S3", "\n  pinned "} {
+	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-H", "-public-only", "-checksum", "HTTP_PROXY", "AWS_ENDPOINT_URL_S3", "\n  pinned "} {
 		if !strings.Contains(help.String(), want) {
 			t.Errorf("-h doesn't mention %q", want)
 		}
@@ -316,6 +319,64 @@ func TestHeaderIsSent(t *testing.T) {
 	}
 	if r := h.Requests()[0]; r.Header.Get("Authorization") != "planted" || r.Header.Get("X-A") != "1" {
 		t.Errorf("got headers %v", r.Header)
+	}
+}
+
+func TestNameOfTheServer(t *testing.T) {
+	s := newS3(t)
+	for _, size := range []int{10, 12 * mib} {
+		data := origintest.Bytes(5, size)
+		h := origintest.New(data, `"v1"`)
+		url := serve(t, h)
+		for _, tt := range []struct{ disposition, target, want string }{
+			{"", "in/", "in/file.bin"},
+			{`attachment; filename="../a b.pdf"`, "in/", "in/a b.pdf"},
+			{"", "", "file.bin"},
+			{`attachment; filename="a.pdf"`, "in/b", "in/b"},
+		} {
+			if h.Header = nil; tt.disposition != "" {
+				h.Header = http.Header{"Content-Disposition": {tt.disposition}}
+			}
+			code, out, stderr := program(t, url, target(tt.target))
+			if code != 0 || out.Object != target(tt.want) || s.Object(tt.want) == nil {
+				t.Errorf("%q to %q: got code %d, object %s, %q, want %s", tt.disposition, tt.target, code, out.Object, stderr, tt.want)
+			}
+		}
+	}
+}
+
+func TestChecksum(t *testing.T) {
+	for _, size := range []int{10, 12 * mib} {
+		for _, ranges := range []bool{true, false} {
+			s := newS3(t)
+			data := origintest.Bytes(6, size)
+			sum := sha256.Sum256(data)
+			h := origintest.New(data, `"v1"`)
+			h.NoRanges = !ranges
+			url := serve(t, h)
+			for _, good := range []string{"sha-256=" + hex.EncodeToString(sum[:]), "SHA-256=" + base64.StdEncoding.EncodeToString(sum[:])} {
+				if code, out, stderr := program(t, "-checksum", good, url, target("key")); code != 0 || out.Digest != "sha-256" {
+					t.Errorf("%d bytes: got code %d, digest %q, %q", size, code, out.Digest, stderr)
+				}
+			}
+			sum[5] ^= 1
+			code, out, _ := program(t, "-checksum", "sha-256="+hex.EncodeToString(sum[:]), url, target("other"))
+			if code != 1 || out.Error == nil || out.Error.Code != failure.DigestMismatch {
+				t.Errorf("%d bytes with another digest: got code %d, %+v, want %s", size, code, out.Error, failure.DigestMismatch)
+			}
+			wantNothing(t, s, "other")
+		}
+	}
+}
+
+// A proxy for the web isn't used for the server.
+func TestNoProxy(t *testing.T) {
+	newS3(t)
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	t.Setenv("NO_PROXY", "")
+	url := strings.Replace(serve(t, origintest.New([]byte("x"), `"v1"`)), "127.0.0.1", "localhost", 1)
+	if code, _, stderr := program(t, url, target("key")); code != 0 {
+		t.Errorf("got code %d, %q, want a direct connection", code, stderr)
 	}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -28,11 +30,15 @@ import (
 const usage = `Usage: copyurl [flags] URL s3://BUCKET/KEY
 
 Copies the file at URL to KEY in BUCKET: by ranges in parallel where the server
-supports them, otherwise as one stream. If it is interrupted or fails, it leaves
+supports them, otherwise as one stream. A KEY that ends in / (or s3://BUCKET/) is
+completed with the server's name for the file. If it is interrupted or fails, it leaves
 no object and no open upload; after a kill, the same command continues.
 
 Credentials, region and endpoint are those of the AWS tools: AWS_PROFILE,
 AWS_REGION, AWS_ENDPOINT_URL_S3 and so on.
+
+The server is always connected to directly. HTTP_PROXY and HTTPS_PROXY are used for
+S3 only: addresses are checked when they are dialed, and a proxy would hide them.
 
 Flags:
 `
@@ -45,8 +51,10 @@ Prints one line of JSON:
   parts     that the object was uploaded in; 0: in one piece
   verified  whether the end of the file was proven: by a length, by chunks or by
             a digest
-  pinned    whether all of it is of one version, by the server's ETag
-  digest    the server's digest that the bytes have, where it gave one
+  pinned    whether all of it is of one version, by the server's ETag or its
+            Last-Modified
+  digest    the algorithm of the digest that the bytes were found to have: the one
+            given with -checksum, or the server's
   object    s3://BUCKET/KEY
   error     code and message, where there is no object
 
@@ -65,6 +73,7 @@ type options struct {
 	partSize    size
 	concurrency int
 	header      http.Header
+	digest      origin.Digest
 	publicOnly  bool
 	quiet       bool
 }
@@ -141,6 +150,10 @@ func parse(args []string, stdout io.Writer) (options, error) {
 		o.header.Add(name, value)
 		return nil
 	})
+	flags.Func("checksum", "`sha-256=DIGEST` that the file must have, in hexadecimal or base64; also sha-512 and md5", func(text string) (err error) {
+		o.digest, err = parseDigest(text)
+		return err
+	})
 	flags.BoolVar(&o.publicOnly, "public-only", false, "refuse addresses that aren't public, as the deployed app does")
 	flags.BoolVar(&o.quiet, "q", false, "say nothing but errors")
 	// Flags may come before, between, and after the arguments.
@@ -173,7 +186,8 @@ func parse(args []string, stdout io.Writer) (options, error) {
 		return o, err
 	}
 	rest, ok := strings.CutPrefix(arguments[1], "s3://")
-	if o.bucket, o.key, _ = strings.Cut(rest, "/"); !ok || o.bucket == "" || o.key == "" {
+	var slash bool
+	if o.bucket, o.key, slash = strings.Cut(rest, "/"); !ok || o.bucket == "" || !slash {
 		return o, errors.New("the target has to be s3://BUCKET/KEY")
 	}
 	if o.partSize < transfer.MinPartSize || o.partSize > transfer.MaxPartSize {
@@ -185,7 +199,20 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	return o, nil
 }
 
-func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, error) {
+// parseDigest reads sha-256=DIGEST.
+func parseDigest(text string) (origin.Digest, error) {
+	name, value, _ := strings.Cut(text, "=")
+	if raw, err := hex.DecodeString(value); err == nil {
+		value = base64.StdEncoding.EncodeToString(raw)
+	}
+	d := origin.ParseDigest(name + "=:" + value + ":")
+	if d.IsZero() {
+		return d, errors.New("not like sha-256=DIGEST")
+	}
+	return d, nil
+}
+
+func (o *options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, error) {
 	// The SDK's warnings, such as of a machine that isn't EC2, help nobody here.
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
@@ -217,9 +244,10 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 		Waiting: func(why *failure.Error, pause time.Duration) { show.again(why.Message, pause) },
 	}}
 	for n := 0; ; n++ {
-		job := &transfer.Job{Copier: copier, Source: src, Key: o.key}
+		job := &transfer.Job{Copier: copier, Source: src, Key: o.key, Digest: o.digest}
 		job.OnSize = func(size int64) { show.start(job, size) }
 		outcome, err := job.Start(ctx)
+		o.key = job.Key
 		var later *origin.Later
 		if errors.As(err, &later) && n < waits {
 			show.again(later.Err.Message, later.After)
@@ -234,6 +262,9 @@ func (o options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, e
 		// The context's end may be the reason: the clean-up needs one that lives.
 		living, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
 		defer cancel()
+		if o.key == "" || strings.HasSuffix(o.key, "/") {
+			return transfer.Result{}, err // nothing was begun
+		}
 		if left := copier.Abort(living, o.key); left != nil {
 			show.note("copyurl: an upload may be left open: " + left.Error())
 		}

@@ -152,6 +152,33 @@ func TestDribble(t *testing.T) {
 	})
 }
 
+// A stream may pause for as long as proxies allow, and drip: a database is
+// exported row by row.
+func TestSlowStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
+			w.(http.Flusher).Flush()
+			for i := range 20 {
+				time.Sleep(35 * time.Second)
+				if i == 10 {
+					time.Sleep(25 * time.Second)
+				}
+				_, _ = w.Write([]byte("r"))
+				w.(http.Flusher).Flush()
+			}
+		})
+		f, err := c.Open(t.Context(), u, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream := f.Stream()
+		defer stream.Close()
+		if b, err := io.ReadAll(stream); len(b) != 20 || err != nil {
+			t.Errorf("got %d rows, %v, want 20", len(b), err)
+		}
+	})
+}
+
 // A reader that is slow to ask for more is no stall of the origin's.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -30,7 +30,7 @@ func newHash(d origin.Digest) hash.Hash {
 }
 
 func mismatch(d origin.Digest) *failure.Error {
-	return failure.New(failure.DigestMismatch, "the bytes don't have the %s digest that the origin gave", d.Algorithm)
+	return failure.New(failure.DigestMismatch, "the bytes don't have the %s digest that was given for the file", d.Algorithm)
 }
 
 // checkDigest reads the object from S3 and compares its digest with the

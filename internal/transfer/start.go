@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 
 	"async-download/internal/failure"
 	"async-download/internal/origin"
@@ -107,6 +108,15 @@ func (j *Job) start(ctx context.Context, w way) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer f.Close()
+	if j.Key == "" || strings.HasSuffix(j.Key, "/") {
+		j.Key += FileName(f.Name)
+	}
+	if f.Size > cmp.Or(j.digestReadBack, digestReadBack) && f.Ranged {
+		f.Digest = origin.Digest{}
+	}
+	if !j.Digest.IsZero() {
+		f.Digest = j.Digest
+	}
 	f.Pin.Unsent = f.Pin.Unsent || w == compared
 	if limit := cmp.Or(j.MaxBytes, MaxBytes); f.Size > limit {
 		return Outcome{}, failure.New(failure.TooLarge, "the file has %d bytes; at most %d are taken", f.Size, limit)
@@ -119,9 +129,6 @@ func (j *Job) start(ctx context.Context, w way) (Outcome, error) {
 	case f.Size >= 0 && f.Size <= min(wholeBytes, j.partSize()):
 		r, err = j.whole(ctx, f, describe(f, j.Key, j.Metadata))
 	case f.Ranged:
-		if f.Size > cmp.Or(j.digestReadBack, digestReadBack) {
-			f.Digest = origin.Digest{}
-		}
 		return j.ranges(ctx, f, describe(f, j.Key, j.Metadata))
 	default:
 		r, err = j.stream(ctx, f, describe(f, j.Key, j.Metadata))
