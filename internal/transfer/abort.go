@@ -8,10 +8,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// Abort ends every multipart upload that is open for key, known or not, and
-// returns when none is left. An object under key stays.
+// Abort aborts all open multipart uploads of key, and returns when none is left. An
+// object with this key stays.
 //
-// Don't call it with the context whose end is the reason.
+// Don't call it with a context that has ended.
 func (c *Copier) Abort(ctx context.Context, key string) error {
 	uploads, err := c.uploads(ctx, key)
 	if err != nil {
@@ -25,8 +25,8 @@ func (c *Copier) Abort(ctx context.Context, key string) error {
 	return nil
 }
 
-// Discard leaves nothing under key: no open upload and no object. Don't call it
-// with the context whose end is the reason.
+// Discard removes the object with this key and its open uploads. Don't call it with a
+// context that has ended.
 func (c *Copier) Discard(ctx context.Context, key string) error {
 	if err := c.Abort(ctx, key); err != nil {
 		return err

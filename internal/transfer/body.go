@@ -19,24 +19,24 @@ import (
 	"async-download/internal/failure"
 )
 
-// body is a request body of known length that is read from the origin while it
-// is sent, with its checksum behind it: no part is held in memory, however
-// large, and S3 still refuses one that was damaged on the way.
+// body is a request body of known length that is read from the origin while it is sent,
+// with its checksum as a trailer. No part is held in memory, however large, and S3 still
+// rejects a damaged one.
 //
-// The wire form is aws-chunked with one chunk and one trailer. The SDK does
-// this only over HTTPS, and with a CRC-64 that costs more than the transfer;
-// over HTTP it wants to read the body twice, for its SHA-256.
+// The encoding is aws-chunked with one chunk and one trailer. The SDK uses it only over
+// HTTPS, and with a CRC-64 that costs more than the transfer; over HTTP it reads the body
+// twice, for its SHA-256.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
 //
-// The payload is not part of the signature, as with every HTTPS upload of the
-// SDK. Over plain HTTP that leaves the bytes to whoever is on the wire, as plain
-// HTTP does with everything it returns; it is meant for a stack on loopback.
+// The payload is not part of the signature, as in every HTTPS upload of the SDK. Over
+// plain HTTP, the bytes are unprotected, as is everything else; that is meant for a stack
+// on loopback.
 //
-// Other stores may not know this form; they get the bytes as they are, and the
-// checksum of the whole object at the end has to do.
+// Other stores may not support this encoding. They get the plain bytes, and only the
+// checksum of the whole object is compared.
 //
-// Transports may go on reading a body after the request has failed, so Read and
-// end exclude each other.
+// A transport may keep reading a body after the request has failed, so Read and end
+// exclude each other.
 type body struct {
 	size  int64
 	plain bool
@@ -48,13 +48,13 @@ type body struct {
 	mu    sync.Mutex
 	read  int64
 	sums  sums
-	frame []byte // what goes before, then after the bytes
+	frame []byte // the encoding before, then after the bytes
 	state int
 	err   error
 }
 
-// Whether the last byte goes out is decided once: a part whose sender has turned
-// away must not arrive.
+// Whether the last byte is sent is decided once: a part whose request has ended must not
+// arrive.
 const (
 	undecided = iota
 	sent      // all of it was given to the transport
@@ -70,7 +70,7 @@ const (
 
 var errEnded = errors.New("the request is over")
 
-// newBody has a CRC-64 behind the bytes, or a CRC-32 for a composite upload.
+// newBody returns a body with a CRC-64 as trailer, or a CRC-32 for a composite upload.
 func newBody(size int64, plan Plan) *body {
 	b := &body{size: size, plain: plan.Plain, sums: sums{both: plan.Composite}}
 	if !b.plain {
@@ -79,7 +79,7 @@ func newBody(size int64, plan Plan) *body {
 	return b
 }
 
-// Read gives the encoded body.
+// Read reads the encoded body.
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -129,7 +129,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return total, nil
 }
 
-// decide reports whether f is what becomes of the body.
+// decide sets the body's fate to f, unless it is decided, and reports whether it is f.
 func (b *body) decide(f int32) bool {
 	return b.fate.CompareAndSwap(undecided, f) || b.fate.Load() == f
 }
@@ -148,7 +148,7 @@ func (b *body) sum() string {
 	return b.sums.base64CRC64()
 }
 
-// settling is how long a part that was sent is waited for when a copy ends.
+// settling is how long the answer to a completely sent part is awaited when a copy ends.
 const settling = time.Second
 
 // context returns the context of a request with this body.
@@ -156,10 +156,10 @@ func (b *body) context(ctx context.Context) (context.Context, context.CancelCaus
 	return outlasting(ctx, func() bool { return !b.decide(stopped) })
 }
 
-// outlasting returns the context of a request that stores a part. It ends with
-// ctx, except for a part that was sent completely: S3 will most likely store that,
-// so its answer is awaited a little. The part then counts, and an upload that is
-// aborted next doesn't get a part afterwards, which would bring it back.
+// outlasting returns the context of a request that stores a part. It ends with ctx,
+// except for a part that was sent completely: S3 will most likely store that, so its
+// answer is awaited for a short time. Then the part counts, and an upload that is aborted
+// next doesn't get a part afterwards, which would reopen it.
 func outlasting(ctx context.Context, sent func() bool) (context.Context, context.CancelCauseFunc) {
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
@@ -177,7 +177,7 @@ func outlasting(ctx context.Context, sent func() bool) (context.Context, context
 	}
 }
 
-// encodedLength is how many bytes Read gives.
+// encodedLength returns the number of bytes that Read returns.
 func (b *body) encodedLength() int64 {
 	if b.plain {
 		return b.size
@@ -186,8 +186,8 @@ func (b *body) encodedLength() int64 {
 		int64(len("\r\n0\r\n:\r\n\r\n")+len(b.trailer())+len(b.sum()))
 }
 
-// end stops further reads and returns the checksums of what was sent and the
-// error of its source, if that is what ended it.
+// end stops further reads. It returns the checksums of what was sent, and the source's
+// error if there was one.
 func (b *body) end() (sums, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -199,8 +199,8 @@ func (b *body) end() (sums, error) {
 	return b.sums, err
 }
 
-// attach makes an S3 call send b: give it as the call's option, and the size as
-// the input's ContentLength. The call is tried once, as b can't be read twice.
+// attach is an option that makes an S3 call send b. The input's ContentLength must be b's
+// size. The call is tried once, since b can't be read twice.
 func (b *body) attach(o *s3.Options) {
 	withoutRetries(o)
 	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
@@ -208,8 +208,8 @@ func (b *body) attach(o *s3.Options) {
 	})
 }
 
-// withoutRetries turns off what the SDK adds to a call that we do ourselves: tries and
-// checksums.
+// withoutRetries turns off the SDK's retries and checksums, which this package implements
+// itself.
 func withoutRetries(o *s3.Options) {
 	o.RetryMaxAttempts = 1
 	o.Retryer = aws.NopRetryer{}
@@ -219,8 +219,8 @@ func withoutRetries(o *s3.Options) {
 // ID names the middleware.
 func (b *body) ID() string { return "TrailingChecksum" }
 
-// HandleFinalize puts the encoded body in the place of the plain one, before the
-// request is signed.
+// HandleFinalize replaces the plain body with the encoded one, before the request is
+// signed.
 func (b *body) HandleFinalize(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
 	req, ok := in.Request.(*smithyhttp.Request)
 	if !ok {

@@ -9,11 +9,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// This file has what stores do differently that speak S3's protocol and aren't
-// Amazon S3: MinIO, moto, gofakes3 and others. Amazon S3 runs none of it.
+// This file handles differences of S3-compatible stores: MinIO, moto, gofakes3 and
+// others. With Amazon S3, none of it runs.
 
-// otherStore reports whether the copier may be talking to such a store: one that
-// is reached by an endpoint that was configured.
+// otherStore reports whether the store may not be Amazon S3: its endpoint is configured.
 func (c *Copier) otherStore() bool { return c.S3.Options().BaseEndpoint != nil }
 
 // createComposite replaces an upload for which a store keeps only a checksum of
@@ -28,12 +27,12 @@ func (c *Copier) createComposite(ctx context.Context, in *s3.CreateMultipartUplo
 	return out, storage(ctx, err, "creating the upload")
 }
 
-// notUnderstood are the answers of stores that refuse the form of a streamed body.
+// notUnderstood are the errors of stores that reject the encoding of a streamed body.
 var notUnderstood = []string{"NotImplemented", "InvalidArgument", "InvalidRequest", "MalformedTrailerError", "XAmzContentSHA256Mismatch", "SignatureDoesNotMatch"}
 
-// markAsPart stores the marker as the parts will be, to learn whether the store
-// understands their form: some store the framing with the bytes. Where it
-// doesn't, the plan's Plain is set and the marker isn't stored.
+// markAsPart stores the marker in the same encoding as the parts, to find out whether the
+// store supports it: some store the framing with the bytes. If it doesn't, the plan's
+// Plain is set and the marker isn't stored.
 func (c *Copier) markAsPart(ctx context.Context, plan Plan, m []byte) (Plan, error) {
 	size := int64(len(m))
 	b := newBody(size, plan)
@@ -54,8 +53,8 @@ func (c *Copier) markAsPart(ctx context.Context, plan Plan, m []byte) (Plan, err
 	return plan, nil
 }
 
-// checksums returns what the store keeps. A store may call something else a
-// CRC-64 (moto 5.2 gives 32 bits of a multipart object), which is ignored.
+// checksums returns the checksums that the store keeps. A CRC-64 of another length is
+// ignored (moto 5.2 returns 32 bits for a multipart object).
 func checksums(head *s3.HeadObjectOutput) Checksum {
 	c := Checksum{CRC64NVME: aws.ToString(head.ChecksumCRC64NVME), CRC32: aws.ToString(head.ChecksumCRC32)}
 	if _, ok := parseCRC64(c.CRC64NVME); !ok {

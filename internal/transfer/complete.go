@@ -12,10 +12,10 @@ import (
 	"async-download/internal/failure"
 )
 
-// complete makes the object of the plan's parts and returns what S3 then holds,
-// after comparing it with what was read. have must have every part.
+// complete creates the object from the plan's parts, and returns the stored object after
+// comparing it with what was read. have must have all parts.
 //
-// o is what the object was made with, as far as it is known here.
+// o has the object's properties, as far as they are known here.
 func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part, o object) (Result, error) {
 	n := plan.Parts()
 	var whole uint64
@@ -77,9 +77,9 @@ func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part, o
 	return r, nil
 }
 
-// settle finds out what came of a completion (or a put) that answered with an
-// error: its reply may be lost though the object is there, the SDK's own second
-// try then meets NoSuchUpload, and another worker may have been first.
+// settle finds out what a completion (or a put) did that returned an error: its reply may
+// be lost although the object exists, the SDK's second try then gets NoSuchUpload, or
+// another worker may have been first.
 func (c *Copier) settle(ctx context.Context, o object, size int64, want Checksum, cause error) (Result, error) {
 	living, cancel := detached(ctx)
 	defer cancel()
@@ -96,14 +96,14 @@ func (c *Copier) settle(ctx context.Context, o object, size int64, want Checksum
 	case c.Replace:
 		return Result{}, storage(ctx, cause, "completing the object")
 	}
-	// An object of another version of the file: another worker of this download
-	// finished it, as whole as ours would have been.
+	// An object of another version of the file: another worker of this download has
+	// completed it.
 	return FromHead(head), nil
 }
 
-// head returns what S3 says of the object, nil if there is none. Without leave to
-// list the bucket S3 answers 403 for that (and a HEAD has no body to say more);
-// where it does mean "you may not", the next call says so too.
+// head returns the object's head, nil if there is no object. Without permission to list
+// the bucket, S3 answers 403 for that, without a body. If the 403 is about the permission
+// to read, the next call fails, too.
 func (c *Copier) head(ctx context.Context, key string) (*s3.HeadObjectOutput, error) {
 	out, err := c.S3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &c.Bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled})
 	if err == nil {
@@ -129,15 +129,14 @@ func matches(head *s3.HeadObjectOutput, size int64, want Checksum) bool {
 	return got.CRC32 == "" || want.CRC32 == "" || got.CRC32 == want.CRC32
 }
 
-// proves reports whether a checksum was there to be compared: an older object of
-// the same length must not pass for the new one.
+// proves reports whether a checksum was compared: an older object of the same length must
+// not be regarded as the new one.
 func proves(head *s3.HeadObjectOutput, want Checksum) bool {
 	got := checksums(head)
 	return want.CRC64NVME != "" && got.CRC64NVME != "" || want.CRC32 != "" && got.CRC32 != ""
 }
 
-// readBack compares the new object with what was read, and removes one that
-// differs: nothing wrong may be left under a key.
+// readBack compares the new object with what was read, and removes it if it differs.
 func (c *Copier) readBack(ctx context.Context, o object, size int64, want Checksum) (Result, error) {
 	head, err := c.head(ctx, o.key)
 	if err != nil {
@@ -162,10 +161,9 @@ func (c *Copier) remove(ctx context.Context, key string, why *failure.Error) err
 	return why
 }
 
-// sweep aborts what is still open for a key whose object is complete: the upload
-// of a worker that was killed, or of one whose request for it lost its reply.
-//
-// A sweep that fails doesn't undo the object: a lifecycle rule follows it.
+// sweep aborts the uploads of a key whose object is complete: those of a worker that was
+// killed, or whose reply was lost. A failed sweep is ignored, since a lifecycle rule
+// aborts them later.
 func (c *Copier) sweep(ctx context.Context, key string) {
 	ctx, cancel := detached(ctx)
 	defer cancel()

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// PartSize is the least size of a part.
+	// PartSize is the minimum size of a part.
 	PartSize = 8 << 20
 	// LargePartSize is the size up to which parts grow with the file, to save
 	// requests. At 64 MiB a file of 625 GiB fits into S3's 10,000 parts; parts of a
@@ -19,8 +19,8 @@ const (
 	LargePartSize = 64 << 20
 	// Concurrency is how many ranges are read at once.
 	Concurrency = 8
-	// SegmentBytes is the least size of a segment: some 40 s of work for a
-	// Lambda, long enough for its start not to matter.
+	// SegmentBytes is the minimum size of a segment: about 40 s of work for a Lambda, so
+	// that its start doesn't matter.
 	SegmentBytes = 4 << 30
 	// MaxBytes is the largest object S3 takes: 10,000 parts of 5 GiB.
 	MaxBytes = MaxParts * MaxPartSize
@@ -32,18 +32,17 @@ type Copier struct {
 	S3     *s3.Client
 	Bucket string
 
-	// PartSize is the least size of a part, at least 5 MiB; default [PartSize].
+	// PartSize is the minimum size of a part, at least 5 MiB; default [PartSize].
 	PartSize int64
 	// Concurrency is how many ranges are read at once; default [Concurrency].
 	Concurrency int
-	// MaxBytes is the largest file taken; 0 is S3's own limit.
+	// MaxBytes is the largest file that is copied; 0 is S3's limit.
 	MaxBytes int64
-	// SegmentBytes is the least size of a segment. A file of one segment is
-	// copied by Start itself; 0 makes every file that.
+	// SegmentBytes is the minimum size of a segment. Start itself copies a file of one
+	// segment; 0 makes every file one segment.
 	SegmentBytes int64
-	// Replace lets a copy take the place of an existing object. Without it
-	// an object under the key is taken for the finished copy, so a key must be
-	// used for one download only.
+	// Replace lets a copy replace an existing object. Without it, an object with the key
+	// is regarded as the finished copy, so a key must be used for one download only.
 	Replace bool
 
 	// These replace the constants of the same name in tests.
@@ -58,23 +57,22 @@ func (c *Copier) largePartSize() int64 { return cmp.Or(c.largeParts, LargePartSi
 
 func (c *Copier) concurrency() int { return cmp.Or(c.Concurrency, Concurrency) }
 
-// Result is a copy that is complete. It has no secret in it.
+// Result describes a complete copy. It has no secrets.
 type Result struct {
 	Bytes    int64    `json:"bytes"`
 	Checksum Checksum `json:"checksum"`
-	// Verified: the end of the file was proven, by a length, by chunks or by a
-	// digest.
+	// Verified reports whether the end of the file was proven: by a length, by chunks or
+	// by a digest.
 	Verified bool `json:"verified"`
 	// Pinned: every byte is of one version of the file, by its ETag or by a date
 	// that counts as strong; see [origin.Pin].
 	Pinned bool `json:"pinned"`
-	// Digest is the origin's digest that the bytes were found to have
-	// ("sha-256"), "" if it offered none, or one of ranges too large to be read
-	// back.
+	// Digest is the algorithm of the origin's digest that was verified, such as
+	// "sha-256"; "" if it sent none, or the ranges were too large to be read back.
 	Digest      string `json:"digest,omitempty"`
 	ContentType string `json:"contentType,omitempty"`
-	// Parts is how many parts the object was made of, 0 if it came in one
-	// piece; Ranges is how many requests were made to the origin by this run.
+	// Parts is the number of parts of the object, 0 for PutObject; Ranges is the number of
+	// requests of this run to the origin.
 	Parts  int `json:"parts"`
 	Ranges int `json:"ranges"`
 }
@@ -88,7 +86,7 @@ type Checksum struct {
 	CRC32 string `json:"crc32,omitempty"`
 }
 
-// Outcome is what Start and Finish come to: one of the two is set.
+// Outcome is the result of Start and Finish; one of the two is set.
 type Outcome struct {
 	Result *Result `json:"result,omitempty"`
 	Work   *Work   `json:"work,omitempty"`
@@ -98,8 +96,8 @@ type Outcome struct {
 type Work struct {
 	Plan     Plan      `json:"plan"`
 	Segments []Segment `json:"segments"`
-	// Missing counts the parts that weren't there when this was made. A round
-	// that doesn't lower it made no progress; Idle counts those in a row.
+	// Missing is the number of parts that were missing at that time. A round that doesn't
+	// lower it made no progress; Idle counts such rounds in a row.
 	Missing int `json:"missing"`
 	Idle    int `json:"idle,omitempty"`
 }
@@ -107,8 +105,8 @@ type Work struct {
 // Metadata of the object, without S3's x-amz-meta- prefix.
 const (
 	MetaVerified = "verified"
-	// MetaValidator is what the bytes were pinned by, and MetaPin is its kind. None
-	// of them is set where nothing pinned them.
+	// MetaValidator is the pin's value, and MetaPin its kind. Neither is set if the bytes
+	// were not pinned.
 	MetaValidator = "origin-validator"
 	MetaPin       = "origin-pin"
 	// MetaETag and MetaLastModified are what the origin sent, weak or strong.

@@ -473,8 +473,8 @@ func TestOneConnection(t *testing.T) {
 	mustCopy(t, c, s, src, "key", data)
 }
 
-// timeouts answers what it is told to with the error of a dialer's time-out,
-// which errors.Is takes for the end of a context.
+// timeouts fails the chosen requests with the error of a dialer's time-out, which
+// errors.Is regards as the end of a context.
 type timeouts struct {
 	http.RoundTripper
 	hit func(*http.Request) bool
@@ -719,7 +719,7 @@ func TestCallerMetadataAndUploadHook(t *testing.T) {
 	j := job(c, newSource(t, origintest.New(origintest.Bytes(14, 3*small), `"v1"`)), "key")
 	j.OnUpload = func(_ context.Context, id string) error {
 		if len(s.Open()) != 1 || s.Open()[0] != id {
-			t.Errorf("told of upload %q, open are %v", id, s.Open())
+			t.Errorf("got upload %q, want the open one, %v", id, s.Open())
 		}
 		return refused
 	}
@@ -730,8 +730,7 @@ func TestCallerMetadataAndUploadHook(t *testing.T) {
 	wantFailure(t, c, s, "key", err, failure.Cancelled)
 }
 
-// A long Retry-After in the middle leaves what was copied, and the next Start
-// goes on from there.
+// After a long Retry-After in the middle, the next Start continues with what was copied.
 func TestLater(t *testing.T) {
 	s := newS3(t)
 	c := newCopier(t, s)
@@ -753,7 +752,7 @@ func TestLater(t *testing.T) {
 	_, err := job(c, src, "key").Start(t.Context())
 	var later *origin.Later
 	if !errors.As(err, &later) || later.After < 90*time.Second || later.After > 108*time.Second {
-		t.Fatalf("got %v, want to be told to come back in 90 s to 108 s", err)
+		t.Fatalf("got %v, want another try in 90 s to 108 s", err)
 	}
 	if failure.CodeOf(err) != failure.OriginStatus {
 		t.Errorf("got code %s, want %s", failure.CodeOf(err), failure.OriginStatus)

@@ -33,9 +33,9 @@ func mismatch(d origin.Digest) *failure.Error {
 	return failure.New(failure.DigestMismatch, "the bytes don't have the %s digest that was given for the file", d.Algorithm)
 }
 
-// checkDigest reads the object from S3 and compares its digest with the
-// origin's. Such a digest needs the bytes in their order, which ranges in
-// parallel don't have; only when the origin offered one is this paid for.
+// checkDigest reads the object from S3 and compares its digest with the origin's. A
+// digest needs the bytes in order, which parallel ranges don't have. This happens only if
+// the origin sent a digest.
 func (c *Copier) checkDigest(ctx context.Context, key string, d origin.Digest) error {
 	h := newHash(d)
 	if h == nil {
@@ -77,7 +77,7 @@ func (c *Copier) hashFrom(ctx context.Context, key string, off int64, h hash.Has
 	})
 	if err != nil {
 		if isCode(err, "InvalidRange") {
-			return 0, nil // all of it was read, and then the connection broke
+			return 0, nil // the connection broke after the last byte
 		}
 		return 0, err
 	}

@@ -1,5 +1,5 @@
-// Package transfer copies a file of an origin into S3. It knows neither Lambda
-// nor the workflow; what crosses from one run to the next is [Work], small JSON
+// Package transfer copies a file from an origin into S3. It is independent of Lambda and
+// of the workflow; [Work], which is passed from one run to the next, is small JSON
 // without a URL, a query or a secret.
 //
 // # Use
@@ -9,7 +9,7 @@
 // for [Copier.CopySegment], which any number of workers run at once, as often as
 // needed. [Copier.Finish] reads back what is there and completes the object, or
 // returns the segments that have gaps. [Copier.Abort] ends whatever is open for
-// a key; the owner of a download calls it when he gives up.
+// a key; the owner of a download calls it to give up.
 //
 //	outcome, err := copier.Start(ctx, src, key, meta)
 //	for err == nil && outcome.Work != nil {
@@ -39,8 +39,8 @@
 //   - Content-Disposition: attachment with the file's name, fit for a header
 //     (see [Disposition]);
 //   - the checksum: CRC-64/NVME of the whole object (ChecksumType FULL_OBJECT).
-//     It isn't known when an upload is made and S3 takes metadata at no other
-//     time, so it stands where S3 itself keeps it and nowhere else;
+//     It isn't known when an upload is created, which is the only time when S3 accepts
+//     metadata, so it is stored only as S3's checksum;
 //   - metadata [MetaVerified], "true" if the end of the file was proven, and
 //     [MetaValidator], the origin's ETag, if it had one; beside these the
 //     metadata given to Start. [FromHead] reads all of it.

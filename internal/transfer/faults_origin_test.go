@@ -419,8 +419,8 @@ func sha256Header(data []byte) string {
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
 }
 
-// A body that neither a length nor chunks frame can be cut without a trace:
-// verified says so, and a digest settles it.
+// The cut of a body without a length and without chunks can't be detected: it isn't
+// verified, unless there is a digest.
 func TestCloseDelimitedBody(t *testing.T) {
 	data := origintest.Bytes(29, 6*mib)
 	t.Run("whole", func(t *testing.T) {
@@ -550,8 +550,8 @@ func TestDigests(t *testing.T) {
 	})
 }
 
-// What an origin asks for is kept to, and a long wait isn't slept here. (The
-// exact times are tested in package origin, on a clock of its own.)
+// A Retry-After is honored, and a long one isn't slept here. (Package origin tests the
+// exact times, in virtual time.)
 func TestRetryAfter(t *testing.T) {
 	data := origintest.Bytes(33, 100)
 	for name, tt := range map[string]struct {

@@ -38,7 +38,8 @@ func TestBitFlipOnTheWayToS3(t *testing.T) {
 	}
 }
 
-// S3 refuses, breaks, or says so inside of a 200: each call, twice in a row.
+// S3 refuses each call, breaks the connection, or reports an error inside of a 200, twice
+// in a row.
 func TestS3Fails(t *testing.T) {
 	ops := []string{"HeadObject", "ListMultipartUploads", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject"}
 	for _, op := range ops {
@@ -105,7 +106,7 @@ func TestS3Fails(t *testing.T) {
 	}
 }
 
-// A role that may not list the bucket is told 403 of an object that isn't there.
+// A role that may not list the bucket gets 403 for an object that doesn't exist.
 func TestMissingObjectIsForbidden(t *testing.T) {
 	s := newS3(t)
 	c := newCopier(t, s)

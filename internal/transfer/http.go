@@ -40,7 +40,7 @@ func S3(cfg aws.Config) *s3.Client {
 	}
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.HTTPClient = httpClient(roots)
-		// An endpoint of its own: a store that stands in for S3 has no name for each bucket.
+		// A configured endpoint belongs to another store, which has no host name per bucket.
 		o.UsePathStyle = o.BaseEndpoint != nil
 	})
 }

@@ -20,7 +20,7 @@ import (
 // part under the last number, whose checksum can be listed and compared. It is
 // never named at completion, so it isn't in the object, and its number is left
 // free by the plan. (Without it, at 10,000 parts, an upload is continued by
-// those who were told of it in [Work], and not found by others.)
+// workers that have it in their [Work], and not found by others.)
 const markerPart = MaxParts
 
 func marker(u *url.URL, p Plan) []byte {
@@ -45,8 +45,8 @@ func marker(u *url.URL, p Plan) []byte {
 var errOvertaken = failure.New(failure.Storage, "another worker's object came, and went")
 
 // resume finds an upload of key that was made for this plan, and its parts. Where
-// there is none the object is looked for once more: an upload that was completed
-// since the first look is in no list, and its parts need no second copy.
+// there is none, it looks for the object again: an upload that was completed since the
+// first look is not listed, and its parts need not be copied again.
 func (j *Job) resume(ctx context.Context, plan Plan) (Plan, map[int32]part, bool, error) {
 	if plan.Parts() >= markerPart {
 		return plan, nil, false, j.overtaken(ctx, plan)

@@ -228,8 +228,8 @@ func unsigned(o *s3.Options) {
 	o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 }
 
-// withPartRetries tries a call as often and with the same waits as a part, not three
-// times with the SDK's, and tries too what arrived otherwise than it was sent.
+// withPartRetries retries a call as often and with the same waits as a part, instead of
+// the SDK's three tries, and also if the store received other bytes than were sent.
 func (c *Copier) withPartRetries(o *s3.Options) {
 	o.RetryMaxAttempts = storeTries
 	o.Retryer = retry.AddWithErrorCodes(retry.NewStandard(func(r *retry.StandardOptions) {

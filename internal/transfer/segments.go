@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// idleRounds is how many rounds in a row may bring no part before a copy is
-	// given up: a large one must not be lost to a bad minute of S3 or the origin.
+	// idleRounds is the number of rounds in a row without a part after which a copy is
+	// given up: a large copy must survive a bad minute of S3 or the origin.
 	idleRounds = 3
 	// workerRun is how long a worker runs at most, where [Job.Run] isn't set.
 	workerRun = 14 * time.Minute
@@ -112,13 +112,13 @@ func (j *Job) otherwise(ctx context.Context, plan Plan, cause error) (Outcome, e
 	}
 	out, err := j.from(ctx, way)
 	if failure.CodeOf(err) == failure.OriginTooSlow {
-		err = cause // it isn't that the origin is slow, but that the segments are lost
+		err = cause // the origin isn't slow; the segments are lost
 	}
 	return out, err
 }
 
-// diagnose asks the origin for a part that no worker brought and returns what is
-// wrong with it. The workers' own errors are lost: the Map tolerates them.
+// diagnose requests a missing part from the origin and returns what is wrong with it. The
+// workers' errors are lost, since the Map tolerates them.
 func (j *Job) diagnose(ctx context.Context, plan Plan, n int32) error {
 	start, end := plan.Span(n)
 	end = min(end, start+1<<20)
@@ -150,9 +150,8 @@ func (c *Copier) work(plan Plan, left []int32) *Work {
 	return w
 }
 
-// isFast refuses a file whose parts are so large that a worker couldn't move
-// one in its time. The speed is that of the second half of the first range: a
-// connection starts slowly.
+// isFast refuses a file with parts that are too large for a worker to copy one in its
+// time. It measures the second half of the first range, since a connection starts slowly.
 func (j *Job) isFast(ctx context.Context, f *origin.File, plan Plan) error {
 	if j.Run == 0 || plan.PartSize <= max(j.partSize(), j.largePartSize()) {
 		return nil

@@ -10,8 +10,8 @@ import (
 	"async-download/internal/transfer/s3test"
 )
 
-// Stores that stand in for S3 know less than it does: the same bytes come into
-// them, by ranges and as a stream, at once and by a second run.
+// Other stores support less than S3. The copier stores the same bytes there, by ranges and
+// as a stream, in one run and in two.
 func TestStoresThatKnowLess(t *testing.T) {
 	for name, set := range map[string]func(s *s3test.Server){
 		"no checksum behind a body":  func(s *s3test.Server) { s.NoTrailers = true },

@@ -11,8 +11,7 @@ import (
 )
 
 const (
-	// restarts is how often a copy begins again: a stream broke, or somebody aborted
-	// the upload.
+	// restarts is how often a copy begins again: a stream broke, or the upload was aborted.
 	restarts = 3
 	// digestReadBack is the largest file made of ranges whose digest is checked.
 	// It has to be read back from S3 in one stream, in one run: at 20 MB/s.
@@ -28,18 +27,18 @@ const (
 // An error leaves an upload open for that; see [Copier.Abort].
 func (j *Job) Start(ctx context.Context) (Outcome, error) { return j.from(ctx, pinned) }
 
-// way is how a file is copied. When one way fails for a reason that lies in it, the
-// next is tried: servers exist that answer a condition with an error, have another
-// ETag on each node or in each reply, or serve ranges only now and then. None of
-// the ways can mix two versions of a file.
+// way is how a file is copied. If one way fails because of how it works, the next is
+// tried: some servers answer a condition with an error, have different ETags on each node
+// or in each reply, or serve ranges only sometimes. No way can mix two versions of a
+// file.
 type way int
 
 const (
-	// pinned is by ranges that are asked for with a condition.
+	// pinned uses ranges with a condition in the request.
 	pinned way = iota
-	// compared is by ranges without a condition: only the replies are compared.
+	// compared uses ranges without a condition: only the replies are compared.
 	compared
-	// streamed is by one reply, which is of one version by its nature.
+	// streamed uses one reply, which always has one version.
 	streamed
 )
 

@@ -22,18 +22,17 @@ const (
 	// StreamPartSize lets 10,000 parts hold 156 GiB, more than a Lambda carries
 	// in one run.
 	StreamPartSize = 16 << 20
-	// streamConcurrency is how many parts of a stream are sent at once: with the
-	// one that is filled they are what a stream needs of memory, 64 MiB.
+	// streamConcurrency is how many parts of a stream are sent at once. With the part that
+	// is being filled, they need 64 MiB of memory.
 	streamConcurrency = 3
-	// speedAfter is how long a stream is watched before it is said to be too
-	// slow: a connection starts slowly, and so does an origin that makes a file.
+	// speedAfter is how long a stream is measured before it can be too slow: a connection
+	// starts slowly, and so does an origin that generates a file.
 	speedAfter = 20 * time.Second
 )
 
-// stream copies a file that comes as one body, by the SDK's upload manager. The
-// manager cuts it into parts and retries them; it makes its calls through this
-// package, so that a stream's object is completed, compared and aborted like
-// any other.
+// stream copies a file that is one body, with the SDK's upload manager. The manager
+// divides it into parts and retries them. It makes its calls through this package, so
+// that a stream's object is completed, compared and aborted like any other.
 func (j *Job) stream(ctx context.Context, f *origin.File, o object) (Result, error) {
 	src := f.Stream()
 	defer src.Close()
@@ -57,7 +56,7 @@ func (j *Job) stream(ctx context.Context, f *origin.File, o object) (Result, err
 	switch {
 	case err == nil:
 		return s.result, nil
-	case r.err != nil: // first: the manager's error is only its echo
+	case r.err != nil: // first, since the manager's error only wraps it
 		err = r.err
 	}
 	return Result{}, storage(ctx, err, "storing the file")
@@ -97,8 +96,8 @@ func (r *streamReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// fastEnough gives up early on a file that can't be here before the deadline. It
-// can't be continued by another run, so its bytes would be moved for nothing.
+// fastEnough gives up early on a file that can't be copied before the deadline. Another
+// run couldn't continue it.
 func (r *streamReader) fastEnough() error {
 	deadline, ok := r.ctx.Deadline()
 	elapsed := time.Since(r.began)

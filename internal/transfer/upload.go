@@ -10,13 +10,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// part is a part that is in S3.
+// part is a stored part.
 type part struct {
 	etag string
 	size int64
 	sums sums
-	// Which of the sums are known: a part that an earlier run stored has those
-	// that S3 lists.
+	// Which of the sums are known: for a part of an earlier run, those that S3 lists.
 	has64, has32 bool
 }
 
@@ -74,8 +73,8 @@ func (c *Copier) putPart(ctx context.Context, plan Plan, n int32, r io.ReadSeeke
 	return part{etag: aws.ToString(out.ETag), size: size, sums: s, has64: true, has32: plan.Composite}, nil
 }
 
-// rewound writes all of r to w and goes back to where r was. A bytes.Reader
-// hands over its bytes without a copy.
+// rewound writes all of r to w and seeks back to r's position. A bytes.Reader writes its
+// bytes without a copy.
 func rewound(r io.ReadSeeker, w io.Writer) (int64, error) {
 	n, err := io.Copy(w, r)
 	if err != nil {
@@ -111,7 +110,7 @@ func (c *Copier) parts(ctx context.Context, plan Plan, s Segment) (map[int32]par
 			p.sums.crc32, p.has32 = parseCRC32(aws.ToString(listed.ChecksumCRC32))
 			if n != markerPart || plan.Parts() == markerPart {
 				if start, end := plan.Span(n); p.size != end-start {
-					continue // of another plan; it is stored again
+					continue // belongs to another plan; it is stored again
 				}
 			}
 			have[n] = p

@@ -62,8 +62,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// Parts of another version of the file, of another file or of other sizes are
-// left alone, however alike the uploads are.
+// Parts of another version of the file, of another file, or of other sizes are not used,
+// however similar the uploads are.
 func TestResumeOnlyTheSame(t *testing.T) {
 	const size = 40 * small
 	old, fresh := origintest.Bytes(49, size), origintest.Bytes(50, size)

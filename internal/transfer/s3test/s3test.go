@@ -1,7 +1,6 @@
-// Package s3test is an S3 in memory for tests that doesn't let mistakes pass: it
-// checks what the service checks (part sizes, order, ETags, checksums, lengths,
-// If-None-Match, the framing of a streamed body) and can fail in the ways the
-// service fails, after having done the work too.
+// Package s3test is a strict in-memory S3 for tests. It checks what the service checks
+// (part sizes, order, ETags, checksums, lengths, If-None-Match, the framing of a streamed
+// body), and can fail as the service does, also after having applied a call.
 package s3test
 
 import (
@@ -28,27 +27,27 @@ import (
 	"github.com/minio/crc64nvme"
 )
 
-// Bucket is the one bucket there is.
+// Bucket is the name of the only bucket.
 const Bucket = "bucket"
 
 // Server is the S3. Set its fields before the first request.
 type Server struct {
 	*httptest.Server
 
-	// MinPart is the least size of a part but the last: S3's 5 MiB, or less for
-	// tests that want many parts.
+	// MinPart is the minimum size of a part except the last: S3's 5 MiB, or less for tests
+	// with many parts.
 	MinPart int
-	// Composite makes it keep, like some that stand in for S3, no checksum of a
-	// whole multipart object, whatever it is asked for.
+	// Composite makes it keep no checksum of a whole multipart object, like some other
+	// stores.
 	Composite bool
-	// NoTrailers makes it keep, like some that stand in for S3, the framing of a
-	// streamed body with its bytes, and take bodies without a checksum.
+	// NoTrailers makes it store the framing of a streamed body with its bytes, and accept
+	// bodies without a checksum, like some other stores.
 	NoTrailers bool
-	// Wrong64 makes it call 32 bits a CRC-64 of a multipart object, as moto does.
+	// Wrong64 makes it return 32 bits as the CRC-64 of a multipart object, as moto does.
 	Wrong64 bool
 	// Page is the size of a list's page; S3's is 1,000.
 	Page int
-	// Fault is asked before each call and may be nil. n counts the calls of this
+	// Fault decides the fault of each call; it may be nil. n counts the calls of this
 	// operation from 1.
 	Fault func(op string, n int, r *http.Request) Fault
 
@@ -68,7 +67,7 @@ type Fault struct {
 	// Drop does nothing and closes the connection, after Read bytes of the body.
 	Drop bool
 	Read int64
-	// Lose does what was asked and closes the connection without an answer.
+	// Lose applies the call and closes the connection without an answer.
 	Lose bool
 	// Inside answers 200 with an error in the body, and does nothing.
 	Inside bool
@@ -80,7 +79,7 @@ type Fault struct {
 	During func()
 }
 
-// Object is what is stored under a key.
+// Object is a stored object.
 type Object struct {
 	Data   []byte
 	Header http.Header // Content-* and x-amz-meta-*
@@ -123,14 +122,14 @@ func start(t testing.TB, h *httptest.Server, tls bool) *Server {
 	return s
 }
 
-// Object returns what is under key, nil if nothing is.
+// Object returns the object with this key, nil if there is none.
 func (s *Server) Object(key string) *Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.objects[key]
 }
 
-// Put places an object under key, as an earlier writer would have.
+// Put stores an object, as an earlier writer would have.
 func (s *Server) Put(key string, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +159,7 @@ func (s *Server) Parts(id string) []int {
 	return nil
 }
 
-// Calls returns how often an operation was asked for.
+// Calls returns the number of calls of an operation.
 func (s *Server) Calls(op string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -261,7 +260,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// lost is an answer that nobody gets.
+// lost is an answer that is not sent.
 type lost struct{ header http.Header }
 
 func (l *lost) Header() http.Header         { return l.header }
@@ -487,8 +486,8 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *http.Request, key string, 
 	defer s.mu.Unlock()
 	p := &stored{data: data, etag: etag(data), crc64: crc64(data), crc32: crc(data)}
 	u.parts[n] = p
-	// What S3 warns of: a part that was under way when its upload was aborted
-	// may be stored all the same, and the upload is there again.
+	// As S3's documentation warns, a part in flight during an abort may still be stored,
+	// and the upload then exists again.
 	u.aborted = false
 	w.Header().Set("ETag", p.etag)
 	w.WriteHeader(200)
