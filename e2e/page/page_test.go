@@ -508,6 +508,9 @@ func TestPage(t *testing.T) {
 			p.Accessible(line)
 		}
 		p.JS(`show({line: "live", note: "Not cancelled: the API can’t be reached"})`)
+		if !browser.Eval[bool](p, `(({top, bottom}) => 0 <= top && bottom <= innerHeight)(page.note.getBoundingClientRect())`) {
+			t.Error("what wasn't cancelled is not on the screen")
+		}
 		p.Accessible("not cancelled")
 		p.JS(`show({phase: "cancelling", note: ""})`)
 		p.Accessible("cancelling")
@@ -619,70 +622,44 @@ func TestPage(t *testing.T) {
 }
 
 // screenshots draws docs/page.png: the page while it copies, light and wide, and
-// when the file is there, dark and narrow. Pictures of more states, widths and
-// colors are left in SCREENSHOTS, where that names a folder.
+// when the file is there, dark and narrow.
 func screenshots(t *testing.T, chromium context.Context) {
-	shoot := func(scheme string, width, height int64, state string) image.Image {
-		auth := "NONE"
-		if state == "JWT" || state == "IAM" {
-			auth = state
-		}
-		a := newAPI(t, auth)
+	shoot := func(scheme string, width int64, use func(*fakeAPI, *browser.Tab)) image.Image {
+		a := newAPI(t, "NONE")
 		p := browser.Open(t, chromium, a.url+"/")
 		p.Emulate("prefers-color-scheme", scheme)
-		if scheme == "forced" {
-			p.Emulate("forced-colors", "active")
-		}
-		p.Do(chromedp.EmulateViewport(width, height, chromedp.EmulateScale(2)))
-		switch state {
-		case "copying", "lost":
-			p.JS(`{ window.time = Date.now(); Date.now = () => time }`)
-			a.say(progress(0, 67108864))
-			p.Enter("reports/report-2026.pdf?lang=en")
-			for second := range 7 {
-				p.JS(`time += 1000`)
-				a.say(progress((second+1)*5_400_000, 67108864))
-				p.Until(soon, "progress", fmt.Sprintf(`view.copied === %d`, (second+1)*5_400_000))
-			}
-			if state == "lost" {
-				p.JS(`show({line: "lost", note: "Not cancelled: the API can’t be reached"})`)
-			}
-		case "ready":
-			a.ready("report-2026.pdf")
-			p.Enter("reports/report-2026.pdf")
-			p.Saved("report-2026.pdf", contentSum())
-		case "failed":
-			a.say(failed("ORIGIN_STATUS", "the origin answered 404 Not Found"))
-			p.Enter("reports/report-2027.pdf")
-			p.Until(soon, "the failure", `view.phase === "failed"`)
-		}
+		p.Do(chromedp.EmulateViewport(width, 720, chromedp.EmulateScale(2)))
+		use(a, p)
 		time.Sleep(time.Second) // the bar moves
 		return p.Screenshot()
 	}
-	write := func(name string, i image.Image) {
-		out, err := os.Create(name)
-		if err != nil {
-			t.Fatal(err)
+	wide := shoot("light", 700, func(a *fakeAPI, p *browser.Tab) {
+		p.JS(`{ window.time = Date.now(); Date.now = () => time }`)
+		a.say(progress(0, 67108864))
+		p.Enter("reports/report-2026.pdf?lang=en")
+		p.Until(soon, "the socket", `view.total !== null`)
+		for second := 1; second <= 7; second++ {
+			p.JS(`time += 1000`)
+			a.say(progress(second*5_400_000, 67108864))
+			p.Until(soon, "progress", fmt.Sprintf(`view.copied === %d`, second*5_400_000))
 		}
-		defer out.Close()
-		if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(out, i); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if folder := os.Getenv("SCREENSHOTS"); folder != "" {
-		for _, state := range []string{"idle", "copying", "lost", "ready", "failed", "JWT", "IAM"} {
-			for _, scheme := range []string{"light", "dark", "forced"} {
-				for _, width := range []int64{360, 1280} {
-					write(fmt.Sprintf("%s/%s-%s-%d.png", folder, state, scheme, width), shoot(scheme, width, 760, state))
-				}
-			}
-		}
-	}
-	wide, narrow := shoot("light", 700, 680, "copying"), shoot("dark", 360, 680, "ready")
+	})
+	narrow := shoot("dark", 360, func(a *fakeAPI, p *browser.Tab) {
+		a.ready("report-2026.pdf")
+		p.Enter("reports/report-2026.pdf")
+		p.Saved("report-2026.pdf", contentSum())
+	})
 	const gap = 32
 	picture := image.NewRGBA(image.Rect(0, 0, wide.Bounds().Dx()+gap+narrow.Bounds().Dx(), wide.Bounds().Dy()))
 	draw.Draw(picture, picture.Bounds(), image.NewUniform(color.White), image.Point{}, draw.Src)
 	draw.Draw(picture, wide.Bounds(), wide, image.Point{}, draw.Src)
 	draw.Draw(picture, narrow.Bounds().Add(image.Pt(wide.Bounds().Dx()+gap, 0)), narrow, image.Point{}, draw.Src)
-	write("../../docs/page.png", picture)
+	out, err := os.Create("../../docs/page.png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(out, picture); err != nil {
+		t.Fatal(err)
+	}
 }

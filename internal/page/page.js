@@ -305,7 +305,8 @@ function show(change) {
 
   announce(before, part);
   // At a high zoom the form fills the screen.
-  if (phase !== before.phase && phase !== "idle") page.job.scrollIntoView({ block: "nearest" });
+  if (phase !== before.phase && phase !== "idle") for (const element of [page.job, page.title]) element.scrollIntoView({ block: "nearest" });
+  if (view.note && view.note !== before.note) page.note.scrollIntoView({ block: "nearest" });
   // A control that had the focus and is gone would send it back to the top of the page.
   if (focused instanceof HTMLElement && focused.hidden) page.title.focus();
 }
