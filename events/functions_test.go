@@ -68,6 +68,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"MAX_FILE_BYTES":            "1099511627776",
 		"CLIENT_TIMEOUT_SECONDS":    "3600",
 		"MAX_CONCURRENT_SEGMENTS":   "40",
+		"FETCH_CONCURRENCY":         "1000000",
 		"ALLOWED_WEB_ORIGINS":       "*",
 		"SEGMENT_BYTES":             "4294967296",
 		"REQUIRE_TICKET":            "false",

@@ -379,6 +379,15 @@ class Kept(unittest.TestCase):
                          ["LifecycleConfiguration"]["Rules"][0]["ExpirationInDays"], "7")
         self.assertEqual(uploads["AbortIncompleteMultipartUpload"], {"DaysAfterInitiation": 1})
 
+    def test_no_file_expires_while_its_execution_waits(self):
+        """S3 keeps an object for at least ExpirationInDays from the start of its upload."""
+        day = json.loads((TOP / "asl/download.asl.json").read_text())["TimeoutSeconds"]
+        parameters = SOURCE["Parameters"]
+        self.assertLessEqual(day, parameters["ObjectExpiryDays"]["MinValue"] * 86400)
+        self.assertLessEqual(2 * parameters["ClientTimeoutSeconds"]["MaxValue"], day, "time for the copy")
+        uploads = OWN["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"][1]
+        self.assertLessEqual(day, uploads["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] * 86400)
+
     def test_tls_only(self):
         s, _ = OWN["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
         self.assertEqual((s["Effect"], s["Principal"], s["Action"], s["Condition"]),
@@ -632,6 +641,12 @@ class YourOwn(unittest.TestCase):
         for resources, want in ((OWN, {}), (HARDENED, {"FetchFunction": "40"})):
             got = {name: p["ReservedConcurrentExecutions"] for name, p in of_type(resources, "AWS::Lambda::Function").items() if "ReservedConcurrentExecutions" in p}
             self.assertEqual(got, want)
+
+    def test_one_file_leaves_a_slot_of_the_reservation(self):
+        """Rules of CloudFormation compare no numbers; internal/download does, with this variable."""
+        variables = lambda resources: resources["DownloadFunction"]["Properties"]["Environment"]["Variables"]
+        self.assertEqual(variables(HARDENED)["FETCH_CONCURRENCY"], "40")
+        self.assertGreater(variables(OWN)["FETCH_CONCURRENCY"], SOURCE["Parameters"]["MaxConcurrentSegments"]["MaxValue"])
 
     def test_vpc(self):
         """What reaches the origin is in the VPC, and nothing else."""

@@ -55,7 +55,7 @@ func main() {
 				Metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 			},
 			AllowedPaths: env.List("ALLOWED_PATHS"),
-			Input:        download.Input{ClientTimeoutSeconds: env.Number("CLIENT_TIMEOUT_SECONDS"), MaxConcurrentSegments: env.Number("MAX_CONCURRENT_SEGMENTS")},
+			Input:        download.Input{ClientTimeoutSeconds: env.Number("CLIENT_TIMEOUT_SECONDS"), MaxConcurrentSegments: download.ConcurrentSegments(env.Number("MAX_CONCURRENT_SEGMENTS"), env.Number("FETCH_CONCURRENCY"))},
 		},
 		rest:      rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
 		webSocket: "ws" + strings.TrimPrefix(env.String("WEBSOCKET_API"), "http"), // http to ws, https to wss

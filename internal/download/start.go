@@ -36,6 +36,13 @@ type Input struct {
 	MaxConcurrentSegments int64 `json:"maxConcurrentSegments"`
 }
 
+// ConcurrentSegments returns how many segments of one file are copied at once:
+// limit, or fewer if the copying function's concurrency is not larger than that.
+// Then one large file would hold every slot, and other downloads would wait for it.
+func ConcurrentSegments(limit, concurrency int64) int64 {
+	return max(1, min(limit, concurrency-1))
+}
+
 // Request is what a caller asks for.
 type Request struct {
 	Path    string     // below the origin's base, percent-encoded as the client sent it

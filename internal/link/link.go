@@ -107,7 +107,9 @@ func (s *Signer) head(ctx context.Context, name string) (*s3.HeadObjectOutput, e
 		Bucket: &s.Bucket, Key: aws.String(Key(name)), ChecksumMode: types.ChecksumModeEnabled,
 	})
 	var response *smithyhttp.ResponseError
-	if errors.As(err, &response) && response.HTTPStatusCode() == http.StatusNotFound {
+	// S3 answers 403 for an object that doesn't exist if the caller may not list the bucket. That
+	// s3:ListBucket with a condition on the prefix is enough for HeadObject is documented nowhere.
+	if errors.As(err, &response) && (response.HTTPStatusCode() == http.StatusNotFound || response.HTTPStatusCode() == http.StatusForbidden) {
 		return nil, failure.Wrap(err, failure.Expired, "the file is no longer kept; ask for it again")
 	}
 	if err != nil {

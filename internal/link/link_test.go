@@ -73,13 +73,18 @@ func TestSign(t *testing.T) {
 	if l, err := s.Sign(t.Context(), name); err != nil || len(l.Checksum) != 0 || l.Verified {
 		t.Errorf("composite, not proven: got %+v, %v, want no checksum and not verified", l, err)
 	}
-	*status = 404
-	if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Expired {
-		t.Errorf("no object: got %v, want EXPIRED", err)
+	for _, missing := range []int{404, 403} { // 403 if S3 doesn't accept the permission to list
+		*status = missing
+		if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Expired {
+			t.Errorf("no object, status %d: got %v, want EXPIRED", missing, err)
+		}
+		if _, err := s.Record(t.Context(), name); failure.CodeOf(err) != failure.Expired {
+			t.Errorf("no object, status %d: record: got %v, want EXPIRED", missing, err)
+		}
 	}
-	*status = 403 // without s3:ListBucket, S3 doesn't report whether it exists
+	*status = 400
 	if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Internal {
-		t.Errorf("forbidden: got %v, want INTERNAL", err)
+		t.Errorf("bad request: got %v, want INTERNAL", err)
 	}
 }
 
