@@ -12,12 +12,11 @@ import (
 
 	"async-download/internal/execution"
 	"async-download/internal/failure"
-	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
+	"async-download/internal/object"
 	"async-download/internal/origin"
 	"async-download/internal/socket"
-	"async-download/internal/ticket"
 	"async-download/internal/transfer"
 )
 
@@ -112,15 +111,15 @@ func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segm
 		home, segments = w.Copier.Home(*plan, segment).First, len(plan.Segments(w.Copier.SegmentBytes))
 	}
 	job := &transfer.Job{
-		Copier: w.Copier, Source: source, Key: link.Key(execution.NameOf(arn)), Metadata: map[string]string{},
+		Copier: w.Copier, Source: source, Key: object.Key(execution.NameOf(arn)), Metadata: map[string]string{},
 		Run: run, Reported: item.CopiedOf(home),
 		OnUpload: func(ctx context.Context, id string) error { return cancelledIfEnded(w.Table.Uploading(ctx, arn, id)) },
 	}
 	if item.TicketHash != "" {
-		job.Metadata[ticket.Meta] = item.TicketHash
+		job.Metadata[object.MetaTicketHash] = item.TicketHash
 	}
 	if item.RequestHash != "" {
-		job.Metadata[link.MetaRequest] = item.RequestHash
+		job.Metadata[object.MetaRequestHash] = item.RequestHash
 	}
 	s.job = job
 	p := reporter{worker: w, arn: arn, segment: home, segments: segments, job: job, stop: stop}
@@ -197,7 +196,7 @@ func (w *Worker) markCopied(ctx context.Context, arn string, r *transfer.Result)
 	err := w.Table.Copied(ctx, arn, r.Bytes)
 	if errors.Is(err, meeting.ErrEnded) {
 		// The download was ended during the last bytes; nobody needs the file.
-		return errors.Join(failure.ErrCancelled, w.Copier.Discard(ctx, link.Key(execution.NameOf(arn))))
+		return errors.Join(failure.ErrCancelled, w.Copier.Discard(ctx, object.Key(execution.NameOf(arn))))
 	}
 	return err
 }

@@ -7,9 +7,9 @@ import (
 
 	"async-download/internal/execution"
 	"async-download/internal/failure"
-	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
+	"async-download/internal/object"
 )
 
 // settle is how long a worker may take to notice, by its next write after a second, that
@@ -70,7 +70,7 @@ func (p *Protocol) cleanUp(ctx context.Context, b Broken) (meeting.Item, error) 
 	}
 	// Twice, since a worker may still be copying, even after FAILED: a Lambda whose state
 	// timed out or whose reply was lost continues.
-	key := link.Key(execution.NameOf(b.ExecutionARN))
+	key := object.Key(execution.NameOf(b.ExecutionARN))
 	if err := p.Discard(ctx, key); err != nil {
 		return item, err
 	}

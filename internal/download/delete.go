@@ -6,8 +6,8 @@ import (
 
 	"async-download/internal/execution"
 	"async-download/internal/failure"
-	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/object"
 )
 
 // Delete cancels the download called name while its file is being copied, with the
@@ -61,7 +61,7 @@ func (p *Protocol) Delete(ctx context.Context, name, secret string) (State, erro
 
 // discarded deletes the file of the download called name.
 func (p *Protocol) discarded(ctx context.Context, name string) (State, error) {
-	if err := p.Discard(ctx, link.Key(name)); err != nil {
+	if err := p.Discard(ctx, object.Key(name)); err != nil {
 		return State{}, err
 	}
 	return State{Status: meeting.Deleted}, nil

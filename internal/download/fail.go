@@ -8,9 +8,9 @@ import (
 
 	"async-download/internal/execution"
 	"async-download/internal/failure"
-	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
+	"async-download/internal/object"
 )
 
 // discardTimeout is how long NoteFailure may take to remove what the copy stored, well
@@ -40,7 +40,7 @@ func (p *Protocol) NoteFailure(ctx context.Context, arn string, why *failure.Err
 	}
 	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
 	defer cancel()
-	if err := p.Discard(ctx, link.Key(execution.NameOf(arn))); err != nil {
+	if err := p.Discard(ctx, object.Key(execution.NameOf(arn))); err != nil {
 		// The client is notified all the same; clean-up tries again when the execution
 		// has ended.
 		slog.ErrorContext(ctx, "not discarded", "execution", execution.NameOf(arn), "error", failure.As(err))

@@ -23,6 +23,7 @@ import (
 	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
+	"async-download/internal/object"
 	"async-download/internal/socket"
 	"async-download/internal/ticket"
 )
@@ -32,7 +33,7 @@ import (
 type Objects interface {
 	// Record returns what the file keeps of its download; [failure.Expired] if there
 	// is no file.
-	Record(ctx context.Context, name string) (link.Record, error)
+	Record(ctx context.Context, name string) (object.Record, error)
 	// Sign returns a link to the file; [failure.Expired] if there is none.
 	Sign(ctx context.Context, name string) (link.Link, error)
 }
@@ -78,7 +79,7 @@ func (p *Protocol) find(ctx context.Context, name, secret string) (item meeting.
 	hash := item.TicketHash
 	known = err == nil
 	if errors.Is(err, meeting.ErrUnknown) {
-		var record link.Record
+		var record object.Record
 		record, err = p.Objects.Record(ctx, name)
 		hash = record.TicketHash
 		if failure.CodeOf(err) == failure.Expired {

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 	"time"
 
@@ -21,21 +20,14 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"async-download/internal/failure"
-	"async-download/internal/ticket"
+	"async-download/internal/object"
 )
-
-// Key returns the object key of the execution called name.
-func Key(name string) string { return "downloads/" + name }
 
 // Link is a signed URL and a description of its file.
 type Link struct {
-	URL         string            `json:"url"`
-	ExpiresAt   time.Time         `json:"expiresAt"`
-	Size        int64             `json:"size"` // bytes
-	ContentType string            `json:"contentType"`
-	FileName    string            `json:"fileName"`
-	Checksum    map[string]string `json:"checksum"` // by algorithm, in base64, of the whole object
-	Verified    bool              `json:"verified"` // whether the end of the origin's file was proven
+	URL       string    `json:"url"`
+	ExpiresAt time.Time `json:"expiresAt"`
+	object.File
 }
 
 // SessionLife is the duration of a session of the signing role: the maximum for
@@ -83,28 +75,19 @@ func AssumedRole(client *sts.Client, roleARN string, expiry time.Duration) aws.C
 	})
 }
 
-// MetaRequest is the object's metadata entry for Record.RequestHash.
-const MetaRequest = "request-hash"
-
-// Record is what an object keeps of its download, for when the item is gone.
-type Record struct {
-	TicketHash  string // of the ticket that opens it, "" for none
-	RequestHash string // of the request that an idempotency key belongs to, "" for none
-}
-
 // Record returns what the object of the execution called name keeps. The error is
 // [failure.Expired] if the file doesn't exist.
-func (s *Signer) Record(ctx context.Context, name string) (Record, error) {
+func (s *Signer) Record(ctx context.Context, name string) (object.Record, error) {
 	head, err := s.head(ctx, name)
 	if err != nil {
-		return Record{}, err
+		return object.Record{}, err
 	}
-	return Record{head.Metadata[ticket.Meta], head.Metadata[MetaRequest]}, nil
+	return object.RecordOf(head), nil
 }
 
 func (s *Signer) head(ctx context.Context, name string) (*s3.HeadObjectOutput, error) {
 	head, err := s.S3.HeadObject(ctx, &s3.HeadObjectInput{
-		Bucket: &s.Bucket, Key: aws.String(Key(name)), ChecksumMode: types.ChecksumModeEnabled,
+		Bucket: &s.Bucket, Key: aws.String(object.Key(name)), ChecksumMode: types.ChecksumModeEnabled,
 	})
 	var response *smithyhttp.ResponseError
 	// S3 answers 403 for an object that doesn't exist if the caller may not list the bucket. That
@@ -140,7 +123,7 @@ func (s *Signer) Sign(ctx context.Context, name string) (Link, error) {
 		return Link{}, fmt.Errorf("sign link: credentials end in %s, a link takes %s", life, s.Expiry)
 	}
 	request, err := s.Presign.PresignGetObject(ctx, &s3.GetObjectInput{
-		Bucket: &s.Bucket, Key: aws.String(Key(name)),
+		Bucket: &s.Bucket, Key: aws.String(object.Key(name)),
 	}, s3.WithPresignExpires(life), func(o *s3.PresignOptions) {
 		o.ClientOptions = append(o.ClientOptions, func(o *s3.Options) {
 			o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return credentials, nil })
@@ -149,19 +132,5 @@ func (s *Signer) Sign(ctx context.Context, name string) (Link, error) {
 	if err != nil {
 		return Link{}, fmt.Errorf("sign link: %w", err)
 	}
-	link := Link{
-		URL:         request.URL,
-		ExpiresAt:   now.Add(life).UTC().Truncate(time.Second),
-		Size:        aws.ToInt64(head.ContentLength),
-		ContentType: aws.ToString(head.ContentType),
-		Checksum:    map[string]string{},
-		Verified:    head.Metadata["verified"] == "true",
-	}
-	if _, parameters, err := mime.ParseMediaType(aws.ToString(head.ContentDisposition)); err == nil {
-		link.FileName = parameters["filename"]
-	}
-	if head.ChecksumCRC64NVME != nil && head.ChecksumType == types.ChecksumTypeFullObject {
-		link.Checksum["crc64nvme"] = *head.ChecksumCRC64NVME
-	}
-	return link, nil
+	return Link{URL: request.URL, ExpiresAt: now.Add(life).UTC().Truncate(time.Second), File: object.Describe(head)}, nil
 }

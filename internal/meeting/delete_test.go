@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"async-download/internal/failure"
-	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/object"
 )
 
 func TestDelete(t *testing.T) {
@@ -36,7 +36,7 @@ func TestDelete(t *testing.T) {
 			s.table.items[arn] = item
 		}
 		if test.object {
-			s.objects[name] = link.Record{}
+			s.objects[name] = object.Record{}
 		}
 		refuse := true
 		s.Discard = func(context.Context, string) error {

@@ -20,6 +20,7 @@ import (
 	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
+	"async-download/internal/object"
 )
 
 // A stack is what requests with an Idempotency-Key meet: the real use case and
@@ -34,11 +35,11 @@ type stack struct {
 	started    int
 	refuse     error // of the next StartExecution
 	lose       bool  // the reply of the next StartExecution, which has its effect
-	objects    map[string]link.Record
+	objects    map[string]object.Record
 }
 
 func newStack(t *testing.T) *stack {
-	s := &stack{t: t, executions: map[string]sfntypes.ExecutionStatus{}, objects: map[string]link.Record{}}
+	s := &stack{t: t, executions: map[string]sfntypes.ExecutionStatus{}, objects: map[string]object.Record{}}
 	s.table.items = map[string]item{}
 	s.Table = &meeting.Table{Name: tableName, DynamoDB: client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
 		status, answer := s.table.do(operation, body)
@@ -81,12 +82,12 @@ func (s *stack) DescribeExecution(_ context.Context, in *sfn.DescribeExecutionIn
 	return &sfn.DescribeExecutionOutput{ExecutionArn: in.ExecutionArn, Status: s.executions[*in.ExecutionArn]}, nil
 }
 
-func (s *stack) Record(_ context.Context, name string) (link.Record, error) {
+func (s *stack) Record(_ context.Context, name string) (object.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.objects[name]
 	if !ok {
-		return link.Record{}, failure.New(failure.Expired, "no file")
+		return object.Record{}, failure.New(failure.Expired, "no file")
 	}
 	return r, nil
 }
@@ -126,7 +127,7 @@ func (s *stack) mustAsk() download.Started {
 func (s *stack) deliver(d download.Started) {
 	i := s.table.get(d.ExecutionARN)
 	get := func(name string) string { v, _ := i[name]["S"].(string); return v }
-	s.objects[d.Name] = link.Record{TicketHash: get("ticketHash"), RequestHash: get("requestHash")}
+	s.objects[d.Name] = object.Record{TicketHash: get("ticketHash"), RequestHash: get("requestHash")}
 	s.executions[d.ExecutionARN] = sfntypes.ExecutionStatusSucceeded
 	delete(s.table.items, d.ExecutionARN)
 }

@@ -22,6 +22,7 @@ import (
 	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
+	"async-download/internal/object"
 	"async-download/internal/socket"
 )
 
@@ -520,11 +521,11 @@ func convert(from, to any) {
 // ---- what the use cases call in addition to the table and the tokens
 
 // Record implements [download.Objects].
-func (w *world) Record(context.Context, string) (link.Record, error) {
+func (w *world) Record(context.Context, string) (object.Record, error) {
 	if !w.kept() {
-		return link.Record{}, errNoFile
+		return object.Record{}, errNoFile
 	}
-	return link.Record{}, nil
+	return object.Record{}, nil
 }
 
 // Sign implements [download.Objects].
@@ -532,7 +533,7 @@ func (w *world) Sign(context.Context, string) (link.Link, error) {
 	if !w.kept() {
 		return link.Link{}, errNoFile
 	}
-	return link.Link{URL: "https://link", Size: 2}, nil
+	return link.Link{URL: "https://link", File: object.File{Size: 2}}, nil
 }
 
 var errNoFile = failure.New(failure.Expired, "no file")

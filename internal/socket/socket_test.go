@@ -17,12 +17,13 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/object"
 )
 
 func TestIn(t *testing.T) {
 	total := int64(9)
-	l := link.Link{URL: "https://s3/x?a=1&b=2", ExpiresAt: time.Date(2026, 11, 24, 11, 0, 0, 0, time.UTC), Size: 9,
-		ContentType: "text/csv", FileName: "ä.csv", Checksum: map[string]string{"crc64nvme": "AA=="}, Verified: true}
+	l := link.Link{URL: "https://s3/x?a=1&b=2", ExpiresAt: time.Date(2026, 11, 24, 11, 0, 0, 0, time.UTC), File: object.File{Size: 9,
+		ContentType: "text/csv", FileName: "ä.csv", Checksum: map[string]string{"crc64nvme": "AA=="}, Verified: true}}
 	e := failure.New(failure.OriginStatus, "the origin answered 404 Not Found")
 	tests := []struct {
 		name       string
@@ -31,7 +32,7 @@ func TestIn(t *testing.T) {
 	}{
 		{"progress", Progress(3, &total), "", `{"type":"progress","bytesCopied":3,"bytesTotal":9}`},
 		{"progress of no length", Progress(3, nil), "", `{"type":"progress","bytesCopied":3,"bytesTotal":null}`},
-		{"ready", Ready(l), "https://s3/x?a=1&b=2", `{"type":"ready","url":"https://s3/x?a=1&b=2","expiresAt":"2026-11-24T11:00:00Z","size":9,"contentType":"text/csv","fileName":"ä.csv","checksum":{"crc64nvme":"AA=="},"verified":true}`},
+		{"ready", Ready(l), "https://s3/x?a=1&b=2", `{"type":"ready","url":"https://s3/x?a=1&b=2","expiresAt":"2026-11-24T11:00:00Z","size":9,"contentType":"text/csv","fileName":"ä.csv","checksum":{"crc64nvme":"AA=="},"verified":true,"pinned":false}`},
 		{"failed", Failed(e), "error: ORIGIN_STATUS the origin answered 404 Not Found", `{"type":"failed","code":"ORIGIN_STATUS","message":"the origin answered 404 Not Found"}`},
 		{"refused", Refused(e), "error: ORIGIN_STATUS the origin answered 404 Not Found", `{"type":"error","code":"ORIGIN_STATUS","message":"the origin answered 404 Not Found"}`},
 	}

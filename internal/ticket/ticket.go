@@ -15,8 +15,6 @@ const (
 	Header = "X-Download-Ticket"
 	// Query carries it for the others, such as a browser that opens a socket.
 	Query = "ticket"
-	// Meta is the object's metadata entry for the hash.
-	Meta = "ticket-hash"
 )
 
 // New returns a ticket, 128 random bits in hexadecimal, and its hash.

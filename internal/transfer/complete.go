@@ -16,7 +16,7 @@ import (
 // comparing it with what was read. have must have all parts.
 //
 // o has the object's properties, as far as they are known here.
-func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part, o object) (Result, error) {
+func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part, o description) (Result, error) {
 	n := plan.Parts()
 	var whole uint64
 	var total int64
@@ -80,7 +80,7 @@ func (c *Copier) complete(ctx context.Context, plan Plan, have map[int32]part, o
 // settle finds out what a completion (or a put) did that returned an error: its reply may
 // be lost although the object exists, the SDK's second try then gets NoSuchUpload, or
 // another worker may have been first.
-func (c *Copier) settle(ctx context.Context, o object, size int64, want Checksum, cause error) (Result, error) {
+func (c *Copier) settle(ctx context.Context, o description, size int64, want Checksum, cause error) (Result, error) {
 	living, cancel := detached(ctx)
 	defer cancel()
 	head, err := c.head(living, o.key)
@@ -137,7 +137,7 @@ func proves(head *s3.HeadObjectOutput, want Checksum) bool {
 }
 
 // readBack compares the new object with what was read, and removes it if it differs.
-func (c *Copier) readBack(ctx context.Context, o object, size int64, want Checksum) (Result, error) {
+func (c *Copier) readBack(ctx context.Context, o description, size int64, want Checksum) (Result, error) {
 	head, err := c.head(ctx, o.key)
 	if err != nil {
 		return Result{}, err

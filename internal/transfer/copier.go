@@ -4,10 +4,9 @@ import (
 	"cmp"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"async-download/internal/origin"
+	"async-download/internal/object"
 )
 
 const (
@@ -102,31 +101,13 @@ type Work struct {
 	Idle    int `json:"idle,omitempty"`
 }
 
-// Metadata of the object, without S3's x-amz-meta- prefix.
-const (
-	MetaVerified = "verified"
-	// MetaValidator is the pin's value, and MetaPin its kind. Neither is set if the bytes
-	// were not pinned.
-	MetaValidator = "origin-validator"
-	MetaPin       = "origin-pin"
-	// MetaETag and MetaLastModified are what the origin sent, weak or strong.
-	MetaETag         = "origin-etag"
-	MetaLastModified = "origin-last-modified"
-	MetaDigest       = "origin-digest"
-)
-
 // FromHead reads back what is known of a finished copy from a HeadObject with
 // ChecksumMode ENABLED.
 func FromHead(head *s3.HeadObjectOutput) Result {
-	r := Result{
-		Bytes:       aws.ToInt64(head.ContentLength),
-		Checksum:    checksums(head),
-		Verified:    head.Metadata[MetaVerified] == "true",
-		Pinned:      head.Metadata[MetaValidator] != "",
-		ContentType: aws.ToString(head.ContentType),
-	}
-	if d := origin.ParseDigest(head.Metadata[MetaDigest]); !d.IsZero() {
-		r.Digest = d.Algorithm
+	f := object.Describe(head)
+	r := Result{Bytes: f.Size, Checksum: checksums(head), Verified: f.Verified, Pinned: f.Pinned, ContentType: f.ContentType}
+	for algorithm := range f.Digest {
+		r.Digest = algorithm
 	}
 	return r
 }

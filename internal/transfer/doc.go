@@ -41,7 +41,7 @@
 //   - the checksum: CRC-64/NVME of the whole object (ChecksumType FULL_OBJECT).
 //     It isn't known when an upload is created, which is the only time when S3 accepts
 //     metadata, so it is stored only as S3's checksum;
-//   - metadata [MetaVerified], "true" if the end of the file was proven, and
-//     [MetaValidator], the origin's ETag, if it had one; beside these the
+//   - metadata [object.MetaVerified], "true" if the end of the file was proven, and
+//     [object.MetaValidator], the origin's ETag, if it had one; beside these the
 //     metadata given to Start. [FromHead] reads all of it.
 package transfer

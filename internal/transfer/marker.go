@@ -104,7 +104,7 @@ func (c *Copier) overtaken(ctx context.Context, plan Plan) error {
 }
 
 // begin makes the upload for plan and stores its marker.
-func (j *Job) begin(ctx context.Context, plan Plan, o object) (Plan, error) {
+func (j *Job) begin(ctx context.Context, plan Plan, o description) (Plan, error) {
 	var err error
 	if plan.UploadID, plan.Composite, err = j.create(ctx, o); err != nil {
 		return plan, err

@@ -9,11 +9,12 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"async-download/internal/object"
 	"async-download/internal/origin"
 )
 
-// object is what the finished object says of itself beside its bytes.
-type object struct {
+// description is what the finished object says of itself beside its bytes.
+type description struct {
 	key         string
 	contentType string
 	encoding    string
@@ -21,24 +22,24 @@ type object struct {
 	metadata    map[string]string
 }
 
-func describe(f *origin.File, key string, meta map[string]string) object {
-	m := map[string]string{MetaVerified: strconv.FormatBool(f.Framed || !f.Digest.IsZero())}
+func describe(f *origin.File, key string, meta map[string]string) description {
+	m := map[string]string{object.MetaVerified: strconv.FormatBool(f.Framed || !f.Digest.IsZero())}
 	if !f.Pin.IsZero() {
-		m[MetaPin], m[MetaValidator] = string(f.Pin.Kind), header(f.Pin.Value)
+		m[object.MetaPin], m[object.MetaValidator] = string(f.Pin.Kind), header(f.Pin.Value)
 	}
 	if f.ETag != "" {
-		m[MetaETag] = header(f.ETag)
+		m[object.MetaETag] = header(f.ETag)
 	}
 	if f.LastModified != "" {
-		m[MetaLastModified] = header(f.LastModified)
+		m[object.MetaLastModified] = header(f.LastModified)
 	}
 	if !f.Digest.IsZero() {
-		m[MetaDigest] = f.Digest.String()
+		m[object.MetaDigest] = f.Digest.String()
 	}
 	for k, v := range meta {
 		m[k] = v
 	}
-	return object{key: key, contentType: contentType(f.ContentType), encoding: contentEncoding(f.ContentEncoding), disposition: Disposition(f.Name), metadata: m}
+	return description{key: key, contentType: contentType(f.ContentType), encoding: contentEncoding(f.ContentEncoding), disposition: Disposition(f.Name), metadata: m}
 }
 
 // contentType returns the origin's content type, without its parameters if they
@@ -96,7 +97,7 @@ func optional(s string) *string {
 
 // result is what S3 says of the object, filled up with what is known here: a
 // store may keep no metadata, and none of the whole object's checksum.
-func (o object) result(head *s3.HeadObjectOutput, want Checksum) Result {
+func (o description) result(head *s3.HeadObjectOutput, want Checksum) Result {
 	if len(head.Metadata) == 0 {
 		head.Metadata = o.metadata
 	}

@@ -9,7 +9,7 @@ import (
 
 // ranges copies a file by ranges in parallel: all of it or, when it has more
 // than one segment, only as far as is needed to describe the work that is left.
-func (j *Job) ranges(ctx context.Context, f *origin.File, o object) (Outcome, error) {
+func (j *Job) ranges(ctx context.Context, f *origin.File, o description) (Outcome, error) {
 	plan, err := NewPlan(f.Size, j.partSize(), j.largePartSize())
 	if err != nil {
 		return Outcome{}, err

@@ -91,7 +91,7 @@ func (j *Job) Finish(ctx context.Context, work Work) (Outcome, error) {
 			}
 			return Outcome{Work: next}, nil
 		}
-		r, err := j.complete(ctx, plan, have, object{key: plan.Key})
+		r, err := j.complete(ctx, plan, have, description{key: plan.Key})
 		if isCode(err, "InvalidPart") && try < restarts {
 			continue // a late worker stored a part again: list them again
 		}

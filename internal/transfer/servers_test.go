@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"async-download/internal/failure"
+	"async-download/internal/object"
 	"async-download/internal/origin"
 	"async-download/internal/origin/origintest"
 )
@@ -134,7 +135,7 @@ func TestServers(t *testing.T) {
 			if r.Ranges < tt.ranges || r.Pinned != tt.pinned || !r.Verified {
 				t.Errorf("got %d requests, pinned %v, verified %v, want at least %d, %v, true", r.Ranges, r.Pinned, r.Verified, tt.ranges, tt.pinned)
 			}
-			if got := s.Object("key").Header.Get("X-Amz-Meta-" + MetaPin); got != string(tt.kind) {
+			if got := s.Object("key").Header.Get("X-Amz-Meta-" + object.MetaPin); got != string(tt.kind) {
 				t.Errorf("got pin kind %q, want %q", got, tt.kind)
 			}
 			if most := max(tt.requests, 1); tt.requests == 0 && requests.Load() > parts+1 || tt.requests > 0 && requests.Load() > int64(most) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"async-download/internal/failure"
+	"async-download/internal/object"
 	"async-download/internal/origin"
 )
 
@@ -87,7 +88,7 @@ func (c *Copier) finished(ctx context.Context, key string) (*Result, error) {
 		return nil, err
 	}
 	r := FromHead(head)
-	if err := c.checkDigest(ctx, key, origin.ParseDigest(head.Metadata[MetaDigest])); err != nil {
+	if err := c.checkDigest(ctx, key, origin.ParseDigest(head.Metadata[object.MetaDigest])); err != nil {
 		return nil, err
 	}
 	c.sweep(ctx, key)

@@ -33,7 +33,7 @@ const (
 // stream copies a file that is one body, with the SDK's upload manager. The manager
 // divides it into parts and retries them. It makes its calls through this package, so
 // that a stream's object is completed, compared and aborted like any other.
-func (j *Job) stream(ctx context.Context, f *origin.File, o object) (Result, error) {
+func (j *Job) stream(ctx context.Context, f *origin.File, o description) (Result, error) {
 	src := f.Stream()
 	defer src.Close()
 	r := &streamReader{ctx: ctx, src: &passing{Reader: src, progress: &j.progress, furthest: new(int64)}, size: f.Size, limit: cmp.Or(j.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
@@ -116,7 +116,7 @@ func (r *streamReader) fastEnough() error {
 type store struct {
 	*s3.Client
 	j *Job
-	o object
+	o description
 
 	mu     sync.Mutex
 	plan   Plan

@@ -30,7 +30,7 @@ func totalSize(parts map[int32]part) int64 {
 
 // create makes a multipart upload and reports whether the store keeps only a
 // checksum of checksums of it.
-func (c *Copier) create(ctx context.Context, o object) (id string, composite bool, err error) {
+func (c *Copier) create(ctx context.Context, o description) (id string, composite bool, err error) {
 	in := &s3.CreateMultipartUploadInput{
 		Bucket: &c.Bucket, Key: &o.key,
 		ContentType: &o.contentType, ContentEncoding: optional(o.encoding), ContentDisposition: &o.disposition,

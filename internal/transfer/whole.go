@@ -16,7 +16,7 @@ import (
 const wholeBytes = PartSize
 
 // whole copies a small file in one request, from memory.
-func (j *Job) whole(ctx context.Context, f *origin.File, o object) (Result, error) {
+func (j *Job) whole(ctx context.Context, f *origin.File, o description) (Result, error) {
 	b := make([]byte, f.Size)
 	src := io.ReadCloser(f.Range(ctx, 0, f.Size))
 	if !f.Ranged {
@@ -40,7 +40,7 @@ func (j *Job) whole(ctx context.Context, f *origin.File, o object) (Result, erro
 }
 
 // put stores an object that is in memory.
-func (c *Copier) put(ctx context.Context, o object, r io.ReadSeeker) (Result, error) {
+func (c *Copier) put(ctx context.Context, o description, r io.ReadSeeker) (Result, error) {
 	var s sums
 	size, err := rewound(r, &s)
 	if err != nil {
