@@ -17,6 +17,8 @@ import (
 	"async-download/internal/origin"
 	"async-download/internal/origin/origintest"
 	"async-download/internal/transfer/s3test"
+
+	"async-download/internal/object"
 )
 
 // installed is a server that many sites run, started with a folder to serve on a
@@ -152,7 +154,7 @@ func TestInstalledServers(t *testing.T) {
 		if !r.Pinned || !r.Verified || r.Ranges < ranges || requests > 0 && r.Ranges > requests || ranges > 0 != (r.Ranges >= 3 && r.Parts == 5) {
 			t.Errorf("got %+v, want it pinned and verified, by at least %d ranges", r, ranges)
 		}
-		if got := s.Object("key").Header.Get("X-Amz-Meta-" + MetaPin); got != string(kind) {
+		if got := s.Object("key").Header.Get("X-Amz-Meta-" + object.MetaPin); got != string(kind) {
 			t.Errorf("got a pin of kind %q, want %q", got, kind)
 		}
 	}
