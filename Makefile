@@ -17,9 +17,10 @@ check: ## the quick part of the tests: format, vet, lint, template, state machin
 unit: ## Go tests that need nothing but Go
 	go test ./asl ./events ./functions/... ./internal/... ./cmd/...
 
-docs: ## generate the reference tables, docs/parameters.md and docs/states.md
+docs: ## generate docs/parameters.md, docs/states.md, and the prices in docs/capacity.md
 	@bash scripts/setup.sh venv
 	@.local/venv/bin/python scripts/reference.py
+	@.local/venv/bin/python scripts/cost.py
 
 build: ## build the command line tools into bin/
 	@mkdir -p bin
