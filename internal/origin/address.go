@@ -12,17 +12,17 @@ import (
 	"code.dny.dev/ssrf"
 )
 
-// blocked says which rule forbids an address. It is the text the client sees
-// behind BLOCKED_ADDRESS.
+// blocked is the error for a forbidden address. Its text is the rule that forbids
+// it, which the client gets in the message of BLOCKED_ADDRESS.
 type blocked struct{ rule string }
 
 func (b *blocked) Error() string { return b.rule }
 
 func block(format string, args ...any) error { return &blocked{fmt.Sprintf(format, args...)} }
 
-// guard judges every address at the moment it is dialled, after the name was
-// resolved: a check before that is undone by a DNS server which answers twice
-// differently, and by a redirect.
+// guard checks every address when it is dialed, after the name was resolved. An
+// earlier check could be defeated by a DNS server whose second answer differs, and
+// by a redirect.
 type guard struct {
 	private  bool
 	loopback bool
@@ -30,12 +30,12 @@ type guard struct {
 	ports    []uint16
 }
 
-// privatePrefixes are the networks a VPC is made of: RFC 1918, the shared space
+// privatePrefixes are the networks of VPCs: RFC 1918, the shared space
 // of RFC 6598 that AWS allows as a secondary range, and unique local IPv6.
 var privatePrefixes = prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 
-// neverPrefixes are refused even with a private origin: what lives there is the
-// machine's own (metadata, credentials, time) and no backend of anybody.
+// neverPrefixes are refused even with a private origin: they have the machine's
+// own services (metadata, credentials, time) and no backends.
 var neverPrefixes = prefixes(
 	"169.254.0.0/16", // link local: instance metadata, ECS and EKS credentials, Lambda's runtime API
 	"fe80::/10",      // the same in IPv6
@@ -96,7 +96,7 @@ func (g *guard) portAllowed(port uint16) bool {
 	return false
 }
 
-// judge returns an error of type *blocked for an address that must not be called.
+// judge returns an error of type *blocked for a forbidden address.
 func (g *guard) judge(ip netip.Addr) error {
 	if ip.Is4In6() {
 		// The kernel dials the IPv4 address in it.
@@ -104,8 +104,7 @@ func (g *guard) judge(ip netip.Addr) error {
 	}
 	if ssrf.IPv6NAT64Prefix.Contains(ip) {
 		// On a network with DNS64 every IPv4 host has such an address, and the
-		// gateway unwraps it: what counts is the IPv4 address in it. The whole
-		// prefix would let 64:ff9b::169.254.169.254 through.
+		// gateway sends to the IPv4 address in it, which may be 169.254.169.254.
 		b := ip.As16()
 		inner := netip.AddrFrom4([4]byte(b[12:]))
 		if err := g.judgeIPv4InNAT64(inner); err != nil {
@@ -142,8 +141,8 @@ func (g *guard) judge(ip netip.Addr) error {
 	return nil
 }
 
-// judgeIPv4InNAT64 takes public addresses only: a gateway that translates to
-// private or loopback addresses is somebody's mistake, not a backend's address.
+// judgeIPv4InNAT64 allows public addresses only: a gateway that translates to
+// private or loopback addresses is misconfigured.
 func (g *guard) judgeIPv4InNAT64(ip netip.Addr) error {
 	strict := &guard{public: g.public}
 	if err := strict.judge(ip); err != nil {
@@ -152,9 +151,9 @@ func (g *guard) judgeIPv4InNAT64(ip netip.Addr) error {
 	return nil
 }
 
-// checkHost refuses, before any name is resolved, a host that is an address
-// which must not be called, and one that some resolver might read as a number:
-// 2130706433, 0177.0.0.1 and 127.1 are 127.0.0.1 to the C library.
+// checkHost refuses, before any name is resolved, a host that is a forbidden
+// address, and one that some resolver might read as a number: for the C library,
+// 2130706433, 0177.0.0.1 and 127.1 are 127.0.0.1.
 func (g *guard) checkHost(host string) error {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if ip, err := netip.ParseAddr(host); err == nil {

@@ -51,8 +51,5 @@ func (c *cookies) keep(u *url.URL, resp *http.Response) {
 	if len(jar.Cookies(u)) >= maxCookies {
 		return
 	}
-	for _, cookie := range set {
-		cookie.Domain = ""
-	}
 	jar.SetCookies(u, set)
 }

@@ -1,22 +1,23 @@
-// Package origin reads files from the HTTP server behind the stack. It decides which
-// URLs and addresses may be called and which replies are valid, and knows nothing about
-// where the bytes go.
+// Package origin reads files from the stack's origin, an HTTP server. It decides
+// which URLs and addresses may be called and which replies can be believed, and it
+// knows nothing of where the bytes are stored.
 //
-// [Join] builds a file's URL from the configured base and the client's path and query.
-// [Client.Open] requests the file's first bytes with a Range request; the reply shows
-// what kind of origin this is:
+// [Join] makes a file's URL from the configured base and what a client sent.
+// [Client.Open] asks for the file's first bytes with a Range request and learns
+// from the reply what the origin can do:
 //
-//   - 206 with a right Content-Range and a strong ETag: [File.Ranged] is true,
-//     and any part of the file can be read with [File.Range], in parallel, every
-//     request pinned to that ETag by If-Match;
-//   - anything else that is a file: one body, read once with [File.Stream].
+//   - 206 with a correct Content-Range and a validator that pins the version:
+//     [File.Ranged] is true, and any part of the file can be read with
+//     [File.Range], in parallel;
+//   - any other reply that is a file: one body, read once with [File.Stream].
 //
-// The body that came with the first reply is used, never thrown away, unless the
-// reply can't be believed or can't be pinned.
+// The body of the first reply is used unless the reply can't be believed or
+// pinned.
 //
-// Only this package repeats requests to the origin; a range continues at the byte where
-// it broke. Errors are a [failure.Error] or, if the origin asks for a longer wait than a
-// running Lambda should sleep, a [Later].
+// Requests to the origin are retried here and nowhere else; a range continues at
+// the byte where it broke. Errors are a [failure.Error] or, when the origin asks
+// for a longer wait than a running Lambda should sleep, a [Later].
 //
-// No error text of this package holds a URL's path or query, or a header's value.
+// No error text of this package holds a URL's path or query, a header's value, or
+// anything else that the origin sent.
 package origin

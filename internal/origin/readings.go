@@ -122,11 +122,6 @@ func checkSegment(raw string, keepQuery bool) error {
 	if len(raw) > 2 && strings.Trim(raw, ".") == "" {
 		return nil // a name, as long as nothing else is in it
 	}
-	for i := range raw {
-		if raw[i] == '%' && !isEscape(raw[i:]) {
-			return errors.New("the path has a % that isn't followed by two hexadecimal digits")
-		}
-	}
 	all, err := readings(raw)
 	if err != nil {
 		return errors.New("the path is percent-encoded too often")

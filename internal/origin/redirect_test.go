@@ -46,16 +46,14 @@ func read(t *testing.T, c *Client, u *url.URL) (*File, string, error) {
 func TestRedirectsAtHome(t *testing.T) {
 	var location string
 	var got []string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/files/reports/start" {
-			w.Header().Set("Location", location)
-			w.WriteHeader(http.StatusFound)
-			return
+	host := origintest.Raw(t, func(head string) string {
+		target, _, _ := strings.Cut(strings.TrimPrefix(head, "GET "), " HTTP/1.1\r\n")
+		if target == "/files/reports/start?tenant=acme" || target == "/files/reports/start?tenant=acme&sig=1" {
+			return "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location + "\r\n\r\n"
 		}
-		got = append(got, r.RequestURI)
-		_, _ = io.WriteString(w, "file")
-	}))
-	t.Cleanup(server.Close)
+		got = append(got, target)
+		return "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfile"
+	})
 	for _, tt := range []struct {
 		location string
 		want     string // the request that follows, "" for none
@@ -65,6 +63,7 @@ func TestRedirectsAtHome(t *testing.T) {
 		{"a.bin?tenant=acme&sig=1", "/files/reports/a.bin?tenant=acme&sig=1"},
 		{"?tenant=acme&sig=1", ""}, // to the start again
 		{"/files/reports/", "/files/reports/"},
+		{"/files/reports/100%.bin", "/files/reports/100%.bin"},
 		{"/files/reports//a.bin", "/files/reports//a.bin"},
 		{"/files/reports/a;jsessionid=1/b", "/files/reports/a;jsessionid=1/b"},
 		{"/%66iles/reports/a.bin", "/%66iles/reports/a.bin"},
@@ -92,7 +91,7 @@ func TestRedirectsAtHome(t *testing.T) {
 		{"/files/reports/a%3ftenant=other", ""},
 	} {
 		t.Run(tt.location, func(t *testing.T) {
-			c, base := clientOf(t, server.URL+"/files?tenant=acme")
+			c, base := clientOf(t, "http://"+host+"/files?tenant=acme")
 			c.AllowedPaths = []string{"reports"}
 			c.RedirectHosts = []string{"*"} // for other hosts, not for other paths
 			u, err := Join(base, c.AllowedPaths, "reports/start", "")

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// MaxPath is the longest path taken from a client, in bytes as sent. Every
-	// server and proxy worth naming takes 2 KiB; few take much more.
+	// MaxPath is the longest path accepted from a client, in bytes as sent. All
+	// common servers and proxies accept 2 KiB; few accept much more.
 	MaxPath = 2 << 10
-	// MaxQuery is the longest query. API Gateway holds the request line and all
-	// headers to 10,240 bytes, so nothing longer arrives with its headers.
+	// MaxQuery is the longest query in bytes. API Gateway limits the request line
+	// and all headers to 10,240 bytes, so nothing longer arrives.
 	MaxQuery = 8 << 10
 )
 
@@ -36,7 +36,7 @@ func ParseBase(raw string) (*url.URL, error) {
 	case u.User != nil:
 		return nil, errors.New("origin URL: it must not hold a user or password; use headers")
 	case u.Fragment != "" || strings.Contains(raw, "#"):
-		return nil, errors.New("origin URL: a fragment means nothing to a server")
+		return nil, errors.New("origin URL: it must not have a fragment")
 	case strings.HasSuffix(u.Host, ":"):
 		return nil, errors.New("origin URL: a colon without a port")
 	}
