@@ -35,7 +35,7 @@ down: ## stop the local stack
 bench: ## measure the copier against other tools
 	go run ./scripts/bench
 
-load: ## load test of the stack of API_URL (source .local/env), else of a local stack of its own
+load: ## load test of the stack of API_URL (source .local/env), else of a separate local stack
 	@bash scripts/load.sh
 
 deploy: ## build and deploy to AWS; asks for the parameters that people set, unless ORIGIN_URL=… or samconfig.toml has them

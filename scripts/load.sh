@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs scripts/load/load.js by k6: against the stack of API_URL, which after `source .local/env` is the local one; else
-# against a local stack of its own, whose memory is watched. A local stack handles about 50 concurrent downloads, so
+# against a separate local stack, whose memory is measured. A local stack handles about 50 concurrent downloads, so
 # there are 40 users, and a small file.
 #
 #   SCENARIO=ramp|spike|soak|large USERS=40 DURATION=5m P95_MS=10000 make load

@@ -1,4 +1,4 @@
-"""Runs checkov and gosec and compares what they find with what they may: .checkov.yaml and the table below.
+"""Runs checkov and gosec and compares their findings with the accepted ones: .checkov.yaml and the table below.
 
 A finding without a reason fails, and so does a reason without a finding.
 """
@@ -20,7 +20,7 @@ HARDENED = {
     "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/5f0c3b1e-9a7d-4c62-88e1-f2a3b4c5d6e7",
     "AccessLogs": "true",
 }
-GONE = {"CKV_AWS_119", "CKV_AWS_158", "CKV_AWS_76", "CKV_AWS_95"}  # with them
+GONE = {"CKV_AWS_119", "CKV_AWS_158", "CKV_AWS_76", "CKV_AWS_95"}  # solved by these parameters
 
 # (file, rule): why the finding stays.
 GOSEC = {
@@ -45,7 +45,7 @@ def checkov(values):
         file.write_text(json.dumps(expand_template.decide(expand_template.expand(values), values)))
         out = subprocess.run(
             [TOP / ".local/checkov/bin/checkov", "-f", file, "--framework", "cloudformation", "--skip-download", "-o", "json"],
-            capture_output=True, text=True, check=False, cwd=folder)  # elsewhere it would read .checkov.yaml by itself
+            capture_output=True, text=True, check=False, cwd=folder)  # in the top folder it would read .checkov.yaml
     report = json.loads(out.stdout)
     if report["summary"]["passed"] < 100 or report["summary"]["parsing_errors"]:
         sys.exit(f"checkov did not read the template: {report['summary']} {out.stderr}")

@@ -24,7 +24,7 @@ import expand_template
 TOP = pathlib.Path(__file__).resolve().parent.parent
 SOURCE = expand_template.source()
 EXPANDED = expand_template.expand()
-OWN = expand_template.decide(EXPANDED, {})["Resources"]  # with a bucket of the stack's own, on AWS
+OWN = expand_template.decide(EXPANDED, {})["Resources"]  # with the stack's own bucket, on AWS
 GIVEN = expand_template.decide(EXPANDED, {"BucketName": "given"})["Resources"]
 JWT = expand_template.decide(EXPANDED, {
     "ApiAuth": "JWT", "JwtIssuer": "https://issuer.example", "JwtAudience": "files"})["Resources"]  # has every function
@@ -47,7 +47,7 @@ def listed(value):
 
 
 class Contract(unittest.TestCase):
-    """What scripts and people rely on by name."""
+    """Names that scripts and people rely on."""
 
     def test_logical_ids(self):
         want = {
@@ -91,10 +91,10 @@ class Contract(unittest.TestCase):
 
 
 class Deployable(unittest.TestCase):
-    """What CloudFormation would refuse."""
+    """Mistakes that CloudFormation would refuse."""
 
     def test_no_yaml_alias_is_deployed(self):
-        """CloudFormation takes no YAML aliases: sam build and sam package write the template without."""
+        """CloudFormation doesn't support YAML aliases; sam build and sam package resolve them."""
         self.assertIs(sam_build.yaml_dump, yaml_dump)
         self.assertIs(sam_package.yaml_dump, yaml_dump)
 
@@ -125,7 +125,7 @@ class Deployable(unittest.TestCase):
                     del depends[name]
 
     def test_web_socket_api_needs_no_function(self):
-        """on-connect starts the deliver machine, that send-message, and that posts to the API."""
+        """on-connect starts the deliver machine, which calls send-message, which posts to the API."""
         seen, todo = set(), ["WebSocketApi"]
         while todo:
             name = todo.pop()
@@ -208,7 +208,7 @@ class Permissions(unittest.TestCase):
                         if isinstance(resource, str):
                             self.assertEqual(resource, "*")
                             continue
-                        # A * stands at the end, or for what can't be known, and never for a whole service.
+                        # A * is at the end, or replaces what can't be known, and never a whole service.
                         arn = resource.get("Fn::Sub", "")
                         arn = arn if isinstance(arn, str) else arn[0]
                         self.assertNotRegex(arn, r"^arn:[^:]*:\w+:[^:]*:[^:]*:\*$")
@@ -261,8 +261,8 @@ class Permissions(unittest.TestCase):
             self.assertEqual(got, LOGS_AND_TRACES, machine)
 
     def test_functions_may_do_what_their_verbs_do_and_no_more(self):
-        """On the item and on task tokens, followed from main through internal/: a permission that only a
-        rare race needs is not missed on the day of the race."""
+        """Actions on the item and on task tokens, followed from main through internal/, so that a permission that only
+        a rare race needs isn't missing."""
         calls = json.loads(subprocess.run(["go", "run", "./scripts/calls"], cwd=TOP, capture_output=True, text=True, check=True).stdout)
         for name, p in of_type(SOURCE["Resources"], "AWS::Serverless::Function").items():
             granted = {a for _, s in statements(OWN, name + "Role") for a in listed(s["Action"])
@@ -271,7 +271,7 @@ class Permissions(unittest.TestCase):
                 self.assertEqual(granted, set(calls[pathlib.Path(p["CodeUri"]).name] or []))
 
     def test_signer(self):
-        """Only the two functions that sign may take the role, and it reads the copied files and nothing else."""
+        """Only the functions that sign may assume the role, and it can only read the copied files."""
         trust, = OWN["SignerRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
         signers = {name + "Role" for name, p in of_type(OWN, "AWS::Lambda::Function").items()
                    if "SIGNER_ROLE_ARN" in p["Environment"]["Variables"]}
@@ -355,7 +355,7 @@ class Kept(unittest.TestCase):
         self.assertEqual((index["IndexName"], index["KeySchema"][0]["AttributeName"]), ("connectionId", "connectionId"))
 
     def test_workers_leave_the_item_room(self):
-        """Each worker writes to the item once a second (tick in functions/fetch), in two units when it has grown over
+        """Each worker writes to the item once per second (tick in internal/copying), in two units when it has grown over
         1 KB; a key takes 1,000 units a second, and connecting, cancelling and the end need some of them.
         https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html"""
         self.assertLessEqual(2 * SOURCE["Parameters"]["MaxConcurrentSegments"]["MaxValue"], 800)
@@ -395,7 +395,7 @@ class Kept(unittest.TestCase):
         self.assertEqual(s["Resource"], [{"Fn::GetAtt": ["Bucket", "Arn"]}, {"Fn::Sub": "${Bucket.Arn}/*"}])
 
     def test_no_link_outlives_its_time(self):
-        """A signature is as old as the link is, whoever made it; s3:signatureAge is in milliseconds."""
+        """A signature is as old as its link; s3:signatureAge is in milliseconds."""
         policy = expand_template.decide(EXPANDED, {"LinkExpirySeconds": 60})["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"]
         _, s = policy["Statement"]
         self.assertEqual((s["Effect"], s["Principal"], s["Action"], s["Resource"]), ("Deny", "*", "s3:*", {"Fn::Sub": "${Bucket.Arn}/*"}))
@@ -478,7 +478,7 @@ def own_metrics():
 
 
 class Watched(unittest.TestCase):
-    """Alarms and the dashboard. CloudWatch takes a metric that nobody writes without a word."""
+    """Alarms and the dashboard. CloudWatch silently accepts a metric that nobody writes."""
 
     def check(self, where, namespace, name, dimensions):
         if namespace == "AsyncDownload":
@@ -564,7 +564,7 @@ class Watched(unittest.TestCase):
         self.assertEqual(len(places), len(set(places)))
 
     def test_log_searches_name_members_that_are_written(self):
-        """In the dashboard and the runbook."""
+        """Searches of the dashboard and of the runbook."""
         written = {"execution", "message", "level", "timestamp", "requestId", "status", "error", "segment"}
         for file in [*TOP.glob("functions/*/main.go"), *TOP.glob("internal/metric/*.go")]:
             written |= set(re.findall(r'"(\w+)":', file.read_text())) | set(re.findall(r'"(\w+)", ', file.read_text()))
@@ -601,7 +601,7 @@ class Watched(unittest.TestCase):
 
 
 class YourOwn(unittest.TestCase):
-    """What the optional parameters bring, and that nothing of it is there without them."""
+    """What the optional parameters add, and that it is missing without them."""
 
     def test_key(self):
         self.assertEqual(HARDENED["Bucket"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"], [
@@ -613,7 +613,7 @@ class YourOwn(unittest.TestCase):
         self.assertNotIn("KmsKeyId", json.dumps(OWN))
 
     def test_who_may_use_the_key(self):
-        """Whoever may use the table or an object may use the key for it, by that service and no other."""
+        """A role that may use the table or an object may use the key for it, only through that service."""
         self.assertTrue(any("kms:" in a for _, s in statements(HARDENED) for a in listed(s["Action"])))
         for role in of_type(HARDENED, "AWS::IAM::Role"):
             allowed, keys = set(), {}
@@ -649,7 +649,7 @@ class YourOwn(unittest.TestCase):
         self.assertGreater(variables(OWN)["FETCH_CONCURRENCY"], SOURCE["Parameters"]["MaxConcurrentSegments"]["MaxValue"])
 
     def test_vpc(self):
-        """What reaches the origin is in the VPC, and nothing else."""
+        """Only the functions that call the origin are in the VPC."""
         for resources, want in ((OWN, set()), (VPC, {"FetchFunction", "FinishFunction"})):
             self.assertEqual({name for name, p in of_type(resources, "AWS::Lambda::Function").items() if "VpcConfig" in p}, want)
         for name in ("FetchFunction", "FinishFunction"):
@@ -692,19 +692,19 @@ class Callers(unittest.TestCase):
             self.assertEqual("jwt" in schemes, auth == "JWT")
 
     def test_refusals_of_api_gateway_itself(self):
-        """A page of another host may read them, and they look like the functions' own."""
+        """Pages of other hosts may read them, and they have the form of the functions' errors."""
         responses = OWN["DownloadApi"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
         self.assertEqual(set(responses), {"DEFAULT_4XX", "DEFAULT_5XX", "UNAUTHORIZED", "THROTTLED"})
         self.assertEqual(responses["UNAUTHORIZED"]["responseParameters"]["gatewayresponse.header.WWW-Authenticate"], "'Bearer'")
         self.assertEqual(responses["THROTTLED"]["responseParameters"]["gatewayresponse.header.Retry-After"], "'1'")
         for response in responses.values():
             self.assertEqual(response["responseParameters"]["gatewayresponse.header.Access-Control-Allow-Origin"], "'*'")
-            # API Gateway puts messageString in with its quotes.
+            # API Gateway inserts messageString with its quotes.
             text = response["responseTemplates"]["application/json"].replace("$context.error.messageString", '"a message"')
             self.assertEqual(json.loads(text)["error"]["message"], "a message")
 
     def test_a_changed_value_reaches_the_stage(self):
-        # The deployment's name is a hash of the source, in which the value doesn't show.
+        # The deployment's name is a hash of the source, which doesn't contain the value.
         self.assertTrue(SOURCE["Resources"]["DownloadApi"]["Properties"]["AlwaysDeploy"])
 
     def test_api_key_opens_this_stage(self):
@@ -770,7 +770,7 @@ class Functions(unittest.TestCase):
             self.assertEqual(name, "".join(word.capitalize() for word in code.removeprefix("functions/").split("-")) + "Function")
 
     def test_environment(self):
-        """Each function gets the variables its main reads, and no others but those that all get."""
+        """Each function gets the variables that its main reads, and otherwise only those that all functions get."""
         for name, code, p in self.functions():
             reads = {variable: kind for kind, variable in
                      re.findall(r'env\.(String|Number|Seconds|Bool|Optional|List)\("(\w+)"\)', (TOP / code / "main.go").read_text())}
@@ -781,7 +781,7 @@ class Functions(unittest.TestCase):
                     self.assertNotEqual(given[variable], "", f"{name} must have a {variable}")
 
     def test_time_limits(self):
-        """A function ends before the state that called it gives it up, where that would start it twice."""
+        """A function times out before the state that called it, which would otherwise start it twice."""
         states = json.loads((TOP / "asl/download.asl.json").read_text())["States"]
         limits = {"FetchFunction": states["Copy the file"], "FinishFunction": states["Finish the copy"],
                   "SendMessageFunction": json.loads((TOP / "asl/deliver.asl.json").read_text())["States"]["Send the link"]}
