@@ -126,6 +126,7 @@ def rows():
 def fixed():
     """(what, dollars per month) of a stack that nobody uses."""
     metrics = len(re.findall(r"^\s+\w+\s+Name = \"", (TOP / "internal/metric/metric.go").read_text(), re.M))
+    metrics += sum(r["Type"] == "AWS::Logs::MetricFilter" for r in RESOURCES.values())
     alarms = [r["Properties"] for r in RESOURCES.values() if r["Type"] == "AWS::CloudWatch::Alarm"]
     watched = sum(len([m for m in a["Metrics"] if "MetricStat" in m]) if "Metrics" in a else 1 for a in alarms)
     detailed = [s["MetricsEnabled"] for r in RESOURCES.values() for s in r["Properties"].get("MethodSettings", [])]

@@ -78,7 +78,8 @@ def threshold(p):
 
 def watched(p):
     if "MetricName" in p:
-        return f"{code(p['MetricName'])} of {p['Namespace']}"
+        namespace = p["Namespace"] if isinstance(p["Namespace"], str) else p["Namespace"]["Fn::Sub"].replace("${AWS::StackName}", "STACK")
+        return f"{code(p['MetricName'])} of {namespace}"
     names = {f"{code(q['MetricStat']['Metric']['MetricName'])} of {q['MetricStat']['Metric']['Namespace']}": None for q in p["Metrics"] if "MetricStat" in q}
     expression = next(q["Expression"] for q in p["Metrics"] if "Expression" in q)
     expression = expression if isinstance(expression, str) else expression["Fn::Sub"]

@@ -481,7 +481,11 @@ class Watched(unittest.TestCase):
     """Alarms and the dashboard. CloudWatch silently accepts a metric that nobody writes."""
 
     def check(self, where, namespace, name, dimensions):
-        if namespace == "AsyncDownload":
+        filters = [t for p in of_type(OWN, "AWS::Logs::MetricFilter").values() for t in p["MetricTransformations"]]
+        if isinstance(namespace, dict):  # by a filter of the functions' log lines
+            self.assertIn((namespace, name), [(t["MetricNamespace"], t["MetricName"]) for t in filters], where)
+            self.assertEqual(dimensions, {}, where)
+        elif namespace == "AsyncDownload":
             self.assertIn(name, own_metrics(), where)
             self.assertIn(set(dimensions), ({"Stack"}, {"Stack", "Code"}) if name == "Failed" else ({"Stack"},), where)
         else:
@@ -491,7 +495,7 @@ class Watched(unittest.TestCase):
         """(alarm, its properties, its metrics as (namespace, name, dimensions))."""
         for name, p in of_type(OWN, "AWS::CloudWatch::Alarm").items():
             metrics = [q["MetricStat"]["Metric"] for q in p.get("Metrics", []) if "MetricStat" in q] or [p]
-            yield name, p, [(m["Namespace"], m["MetricName"], {d["Name"]: d["Value"] for d in m["Dimensions"]}) for m in metrics]
+            yield name, p, [(m["Namespace"], m["MetricName"], {d["Name"]: d["Value"] for d in m.get("Dimensions", [])}) for m in metrics]
 
     def test_every_alarm_is_in_the_runbook(self):
         headings = set(re.findall(r"^### (\w+Alarm)$", RUNBOOK, re.M))
@@ -504,6 +508,22 @@ class Watched(unittest.TestCase):
             self.assertTrue(metrics)
             for namespace, metric, dimensions in metrics:
                 self.check(name, namespace, metric, dimensions)
+
+    def test_an_answer_that_is_meant_raises_no_alarm(self):
+        """With Prefer: wait, 503 says that a file isn't ready, and 502 and 500 that its copy failed."""
+        for name, _, metrics in self.alarms():
+            self.assertNotIn("5XXError", [metric for _, metric, _ in metrics], name)
+
+    def test_filtered_lines_are_written(self):
+        p = OWN["RequestFaults"]["Properties"]
+        self.assertEqual(p["LogGroupName"], {"Ref": "FunctionLogs"})
+        main = "".join(f.read_text() for f in TOP.glob("functions/*/main.go"))
+        messages = re.findall(r'message = "([^"]+)"', p["FilterPattern"])
+        self.assertEqual(len(messages), 2)
+        for message in messages:
+            self.assertIn(f'WarnContext(ctx, "{message}"', main)
+        codes = re.findall(r'error\.code = "(\w+)"', p["FilterPattern"])
+        self.assertEqual([c for c in codes if f'Code = "{c}"' not in (TOP / "internal/failure/failure.go").read_text()], [])
 
     def test_errors_of_each_function_raise_an_alarm(self):
         functions = set(of_type(OWN, "AWS::Lambda::Function"))
