@@ -666,7 +666,7 @@ class YourOwn(unittest.TestCase):
         """Rules of CloudFormation compare no numbers; internal/download does, with this variable."""
         variables = lambda resources: resources["DownloadFunction"]["Properties"]["Environment"]["Variables"]
         self.assertEqual(variables(HARDENED)["FETCH_CONCURRENCY"], "40")
-        self.assertGreater(variables(OWN)["FETCH_CONCURRENCY"], SOURCE["Parameters"]["MaxConcurrentSegments"]["MaxValue"])
+        self.assertGreater(int(variables(OWN)["FETCH_CONCURRENCY"]), SOURCE["Parameters"]["MaxConcurrentSegments"]["MaxValue"])
 
     def test_vpc(self):
         """Only the functions that call the origin are in the VPC."""
@@ -799,6 +799,13 @@ class Functions(unittest.TestCase):
             for variable, kind in reads.items():
                 if kind not in ("Optional", "List"):
                     self.assertNotEqual(given[variable], "", f"{name} must have a {variable}")
+
+    def test_variables_are_text(self):
+        """The local stack doesn't make text of a number, as CloudFormation does."""
+        for resources in (JWT, HARDENED, LOCAL):
+            for name, p in of_type(resources, "AWS::Lambda::Function").items():
+                numbers = {k: v for k, v in p["Environment"]["Variables"].items() if isinstance(v, (int, float))}
+                self.assertEqual(numbers, {}, name)
 
     def test_time_limits(self):
         """A function times out before the state that called it, which would otherwise start it twice."""
