@@ -219,12 +219,6 @@ func TestUsage(t *testing.T) {
 			t.Errorf("-h doesn't mention %q", want)
 		}
 	}
-	for text, want := range map[string]size{"8MiB": 8 * mib, "8M": 8 * mib, "1GB": 1e9, "5242880": 5 * mib, "6000KB": 6e6} {
-		var s size
-		if err := s.Set(text); err != nil || s != want {
-			t.Errorf("%s: got %d, %v, want %d", text, s, err, want)
-		}
-	}
 }
 
 // Flags may stand anywhere.

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"async-download/internal/bytesize"
 	"async-download/internal/escape"
 	"async-download/internal/failure"
 	"async-download/internal/origin"
@@ -70,7 +70,7 @@ const cleanUp = 30 * time.Second
 type options struct {
 	url         *url.URL
 	bucket, key string
-	partSize    size
+	partSize    bytesize.Size
 	concurrency int
 	header      http.Header
 	digest      origin.Digest
@@ -309,33 +309,4 @@ func wait(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// size is a flag in bytes: 8388608, 8MiB, 8MB.
-type size int64
-
-func (s *size) String() string {
-	if *s >= 1<<20 && *s%(1<<20) == 0 {
-		return strconv.FormatInt(int64(*s)>>20, 10) + "MiB"
-	}
-	return strconv.FormatInt(int64(*s), 10)
-}
-
-func (s *size) Set(text string) error {
-	unit := int64(1)
-	for _, u := range []struct {
-		suffix string
-		bytes  int64
-	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"B", 1}} {
-		if number, ok := strings.CutSuffix(text, u.suffix); ok {
-			text, unit = number, u.bytes
-			break
-		}
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-	if err != nil || n <= 0 || n > (5<<40)/unit {
-		return errors.New("not a size like 8MiB")
-	}
-	*s = size(n * unit)
-	return nil
 }

@@ -23,8 +23,8 @@ func TestSocketRefused(t *testing.T) {
 		}
 		return false
 	}
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
 	if len(s.statuses) < 2 {
 		t.Fatalf("got %d statuses, want 2", len(s.statuses))
 	}
@@ -36,7 +36,7 @@ func TestSocketRefused(t *testing.T) {
 func TestNoSocket(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
-	c.runs(exitOK, "-wait", "-o", c.path("x"), s.url())
+	c.runExpecting(exitOK, "-wait", "-o", c.path("x"), s.url())
 	if len(s.sockets) != 0 || len(s.statuses) != 1 {
 		t.Errorf("got %d sockets, %d statuses, want 0, 1", len(s.sockets), len(s.statuses))
 	}
@@ -47,19 +47,19 @@ func TestServerClosesTheSocket(t *testing.T) {
 	s, c := setUp(t, 1000)
 	s.copyTime = make(chan struct{})
 	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-		ctx = s.hear(ctx, conn)
+		ctx = s.readMessages(ctx, conn)
 		if n < 5 {
-			s.say(ctx, conn, progressEvent(int64(n), 1000))
+			s.sendEvent(ctx, conn, progressEvent(int64(n), 1000))
 			if n%2 == 0 {
 				conn.Close(websocket.StatusGoingAway, "2 hours") // as API Gateway
 			}
 			return // or cut
 		}
-		s.say(ctx, conn, ready(s.newLink()))
+		s.sendEvent(ctx, conn, ready(s.newLink()))
 		<-ctx.Done()
 	}
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
 	if len(s.keys) != 1 || len(s.sockets) != 5 {
 		t.Errorf("got %d questions, %d sockets, want 1, 5", len(s.keys), len(s.sockets))
 	}
@@ -80,15 +80,15 @@ func TestDeadSocket(t *testing.T) {
 			<-dead // no read, so no pong
 			return
 		}
-		ctx = s.hear(ctx, conn)
-		s.say(ctx, conn, ready(s.newLink()))
+		ctx = s.readMessages(ctx, conn)
+		s.sendEvent(ctx, conn, ready(s.newLink()))
 		<-ctx.Done()
 	}
 	c.start("-o", c.path("x"), s.url())
-	s.sees("another way to the link", func() bool { return s.links >= 1 })
+	s.waitFor("another way to the link", func() bool { return s.links >= 1 })
 	close(dead)
-	c.ends(exitOK)
-	c.holds("x", s.content)
+	c.endExpecting(exitOK)
+	c.wantContent("x", s.content)
 }
 
 func TestSocketIsKeptFromBeingIdle(t *testing.T) {
@@ -97,9 +97,9 @@ func TestSocketIsKeptFromBeingIdle(t *testing.T) {
 	s.copyTime = make(chan struct{})
 	c.timings.keepAlive, c.timings.wsPing = time.Second, 5*time.Second // for a pong too
 	c.start("-o", c.path("x"), s.url())
-	s.sees("a message after the first pong", func() bool { return len(s.said) >= 6 })
+	s.waitFor("a message after the first pong", func() bool { return len(s.said) >= 6 })
 	close(s.copyTime)
-	c.ends(exitOK)
+	c.endExpecting(exitOK)
 	if s.said[0] != `{"action":"ping"}` || len(s.sockets) != 1 {
 		t.Errorf("got %q on %d sockets, want pings on one", s.said, len(s.sockets))
 	}

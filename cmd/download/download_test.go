@@ -23,10 +23,10 @@ func TestDownload(t *testing.T) {
 	for _, size := range []int{0, 1, 100_000, 8 * MiB, 8*MiB + 1, 25*MiB + 7} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			s, c := setUp(t, size)
-			c.runs(exitOK, "-o", c.dir, s.url())
-			c.has("report.bin")
-			c.holds("report.bin", s.content)
-			c.says("its CRC64NVME is right")
+			c.runExpecting(exitOK, "-o", c.dir, s.url())
+			c.wantFiles("report.bin")
+			c.wantContent("report.bin", s.content)
+			c.wantStderr("its CRC64NVME is right")
 			if s.sent != int64(size) {
 				t.Errorf("the storage sent %d bytes, want %d", s.sent, size)
 			}
@@ -45,7 +45,7 @@ func TestDownload(t *testing.T) {
 func TestWhatIsAsked(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 10)
-	c.runs(exitOK, "-H", "X-Api-Key: "+secretHeader, "-H", "Two: a", "-H", "Two: b", "-o", c.path("x"),
+	c.runExpecting(exitOK, "-H", "X-Api-Key: "+secretHeader, "-H", "Two: a", "-H", "Two: b", "-o", c.path("x"),
 		s.url(), "a%2Fb//c%20d?token="+secretQuery+"&x=1&x=2&y")
 	want := "/dev/download/a%2Fb//c%20d?token=" + secretQuery + "&x=1&x=2&y"
 	if got := s.asks[0].RequestURI; got != want {
@@ -65,22 +65,22 @@ func TestProgressInLines(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 3*MiB)
 	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-		ctx = s.hear(ctx, conn)
-		s.say(ctx, conn, progressEvent(MiB, nil))
-		s.say(ctx, conn, map[string]string{"type": "something new"})
+		ctx = s.readMessages(ctx, conn)
+		s.sendEvent(ctx, conn, progressEvent(MiB, nil))
+		s.sendEvent(ctx, conn, map[string]string{"type": "something new"})
 		conn.Write(ctx, websocket.MessageText, []byte("no JSON"))
-		s.say(ctx, conn, ready(s.newLink()))
+		s.sendEvent(ctx, conn, ready(s.newLink()))
 		<-ctx.Done()
 	}
-	c.runs(exitOK, "-o", c.path("x"), s.url())
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
 	// A copy that took half a second has a rate.
 	for _, want := range []string{`copying: 1\.0 MiB`, `copying: 3\.0 MiB of 3\.0 MiB \(100 %\)`} {
 		if got := c.err.String(); !regexp.MustCompile(want + `(, .+/s.*)?\n`).MatchString(got) {
 			t.Errorf("got stderr:\n%s\nwant it to match: %s", got, want)
 		}
 	}
-	c.says("downloading: 3.0 MiB of 3.0 MiB (100 %)")
-	c.says("saved " + c.path("x") + ": 3.0 MiB in ")
+	c.wantStderr("downloading: 3.0 MiB of 3.0 MiB (100 %)")
+	c.wantStderr("saved " + c.path("x") + ": 3.0 MiB in ")
 	if c.out.String() != "" {
 		t.Errorf("got %q on stdout, want nothing", c.out.String())
 	}
@@ -89,14 +89,14 @@ func TestProgressInLines(t *testing.T) {
 func TestQuiet(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 3*MiB)
-	c.runs(exitOK, "-q", "-o", c.path("x"), s.url())
+	c.runExpecting(exitOK, "-q", "-o", c.path("x"), s.url())
 	if got := c.err.String() + c.out.String(); got != "" {
 		t.Errorf("got %q, want nothing", got)
 	}
-	c.again().runs(exitOK, "-q", "-f", "-o", c.path("x"), s.url())
-	c = c.again()
-	c.runs(exitLocal, "-q", "-o", c.path("x"), s.url())
-	c.says("exists; -f overwrites it")
+	c.nextStart().runExpecting(exitOK, "-q", "-f", "-o", c.path("x"), s.url())
+	c = c.nextStart()
+	c.runExpecting(exitLocal, "-q", "-o", c.path("x"), s.url())
+	c.wantStderr("exists; -f overwrites it")
 }
 
 // jsonEvents reads what -json printed.
@@ -116,7 +116,7 @@ func TestJSON(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 3*MiB)
 	s.unverified = true
-	c.runs(exitOK, "-json", "-o", c.path("x"), s.url())
+	c.runExpecting(exitOK, "-json", "-o", c.path("x"), s.url())
 	events := jsonEvents(t, c.out.String())
 	phases := make(map[any]float64)
 	for _, e := range events {
@@ -140,7 +140,7 @@ func TestJSON(t *testing.T) {
 		return true
 	}
 	c = newClient(t, s)
-	c.runs(exitRefused, "-json", "-o", c.path("x"), s.url())
+	c.runExpecting(exitRefused, "-json", "-o", c.path("x"), s.url())
 	events = jsonEvents(t, c.out.String())
 	last = events[len(events)-1]
 	if last["type"] != "error" || last["exit"] != 3.0 || last["code"] != "INVALID_PATH" || last["message"] != "no .. please" {
@@ -153,8 +153,8 @@ func TestBadEnds(t *testing.T) {
 	event := func(code, message string) func(*stack) {
 		return func(s *stack) {
 			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-				ctx = s.hear(ctx, conn)
-				s.say(ctx, conn, map[string]string{"type": "failed", "code": code, "message": message})
+				ctx = s.readMessages(ctx, conn)
+				s.sendEvent(ctx, conn, map[string]string{"type": "failed", "code": code, "message": message})
 				<-ctx.Done()
 			}
 		}
@@ -214,10 +214,10 @@ func TestBadEnds(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s, c := setUp(t, 1000)
 			test.set(s)
-			c.runs(test.exit, "-o", c.path("x"), s.url())
-			c.says(test.says)
+			c.runExpecting(test.exit, "-o", c.path("x"), s.url())
+			c.wantStderr(test.says)
 			if test.name != "forbidden, by status" { // the one that new credentials may mend
-				c.has()
+				c.wantFiles()
 			}
 		})
 	}
@@ -238,16 +238,16 @@ func TestThrottledAtFirst(t *testing.T) {
 		}
 		return n == 1
 	}
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.says("THROTTLED: later; trying again\n")
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantStderr("THROTTLED: later; trying again\n")
 }
 
 func TestNobodyThere(t *testing.T) {
 	t.Parallel()
 	_, c := setUp(t, 1000)
-	c.runs(exitNetwork, "-o", c.path("x"), "http://"+nobody+"/dev/", "p?"+secretQuery)
-	c.says("the API can't be reached: dial tcp")
-	c.has()
+	c.runExpecting(exitNetwork, "-o", c.path("x"), "http://"+nobody+"/dev/", "p?"+secretQuery)
+	c.wantStderr("the API can't be reached: dial tcp")
+	c.wantFiles()
 }
 
 func TestStdout(t *testing.T) {
@@ -257,7 +257,7 @@ func TestStdout(t *testing.T) {
 		var got buffer
 		c.stdout = &got
 		s.onStore = cutEach(3, 2*MiB)
-		c.runs(exitOK, "-o", "-", "-json", s.url())
+		c.runExpecting(exitOK, "-o", "-", "-json", s.url())
 		if got.String() != string(s.content) {
 			t.Errorf("got %d bytes, want the file's %d", len(got.String()), size)
 		}
@@ -275,8 +275,8 @@ func TestStdoutIsNamed(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 10)
 	c.stdout = io.Discard
-	c.runs(exitOK, "-o", "-", s.url())
-	c.says("\nsaved to stdout: 10 B in ")
+	c.runExpecting(exitOK, "-o", "-", s.url())
+	c.wantStderr("\nsaved to stdout: 10 B in ")
 }
 
 func TestPipeIsWrittenInOrder(t *testing.T) {
@@ -298,8 +298,8 @@ func TestStdoutBreaks(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 20*MiB)
 	c.stdout = brokenPipe{}
-	c.runs(exitLocal, "-o", "-", s.url())
-	c.says("write: broken pipe")
+	c.runExpecting(exitLocal, "-o", "-", s.url())
+	c.wantStderr("write: broken pipe")
 }
 
 func TestNoFile(t *testing.T) {
@@ -308,8 +308,8 @@ func TestNoFile(t *testing.T) {
 	if err := syscall.Mkfifo(c.path("x"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
-	c.says("isn't a file")
+	c.runExpecting(exitLocal, "-f", "-o", c.path("x"), s.url())
+	c.wantStderr("isn't a file")
 	if info, err := os.Stat(c.path("x")); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
 		t.Errorf("the pipe was replaced: %v, %v", info, err)
 	}
@@ -326,7 +326,7 @@ func TestNamesFromElsewhere(t *testing.T) {
 	} {
 		s, c := setUp(t, 10)
 		s.fileName = name
-		c.runs(exitOK, "-o", c.dir, s.url(), "some/end.csv")
-		c.has(want)
+		c.runExpecting(exitOK, "-o", c.dir, s.url(), "some/end.csv")
+		c.wantFiles(want)
 	}
 }

@@ -113,8 +113,8 @@ func newStack(t *testing.T, size int) *stack {
 
 	// No ServeMux: it would clean the path that is to arrive as it was sent.
 	s.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.set(func() { s.active++ })
-		defer s.set(func() { s.active-- })
+		s.locked(func() { s.active++ })
+		defer s.locked(func() { s.active-- })
 		if s.onRequest != nil {
 			body, _ := io.ReadAll(r.Body)
 			r.Body = io.NopCloser(bytes.NewReader(body))
@@ -148,18 +148,18 @@ func crcText(b []byte) string {
 
 func (s *stack) url() string { return s.api.URL + "/dev" }
 
-// set changes the stack while it runs.
-func (s *stack) set(change func()) {
+// locked changes the stack while it runs.
+func (s *stack) locked(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change()
 }
 
-// arm makes what a test has set before visible to the goroutines that answer.
-func (s *stack) arm() { s.set(func() {}) }
+// publishSettings makes what a test has set before visible to the goroutines that answer.
+func (s *stack) publishSettings() { s.locked(func() {}) }
 
-// sees waits until something was seen.
-func (s *stack) sees(what string, condition func() bool) {
+// waitFor waits until something was seen.
+func (s *stack) waitFor(what string, condition func() bool) {
 	s.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		s.mu.Lock()
@@ -335,13 +335,13 @@ func (s *stack) serveSocket(w http.ResponseWriter, r *http.Request) {
 		onSocket(r.Context(), c, n)
 		return
 	}
-	ctx := s.hear(r.Context(), c)
+	ctx := s.readMessages(r.Context(), c)
 	select {
 	case <-s.copyTime:
 	case <-ctx.Done():
 		return
 	}
-	s.say(ctx, c, ready(s.newLink()))
+	s.sendEvent(ctx, c, ready(s.newLink()))
 	<-ctx.Done() // as API Gateway: the client closes
 }
 
@@ -350,8 +350,8 @@ func ready(l map[string]any) map[string]any {
 	return l
 }
 
-// hear reads what the client says; the context ends with the connection.
-func (s *stack) hear(ctx context.Context, c *websocket.Conn) context.Context {
+// readMessages reads what the client says; the context ends with the connection.
+func (s *stack) readMessages(ctx context.Context, c *websocket.Conn) context.Context {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		defer cancel()
@@ -360,13 +360,13 @@ func (s *stack) hear(ctx context.Context, c *websocket.Conn) context.Context {
 			if err != nil {
 				return
 			}
-			s.set(func() { s.said = append(s.said, string(data)) })
+			s.locked(func() { s.said = append(s.said, string(data)) })
 		}
 	}()
 	return ctx
 }
 
-func (s *stack) say(ctx context.Context, c *websocket.Conn, event any) {
+func (s *stack) sendEvent(ctx context.Context, c *websocket.Conn, event any) {
 	text, err := json.Marshal(event)
 	if err != nil {
 		s.t.Error(err)
@@ -393,7 +393,7 @@ func (w *storeReply) Write(p []byte) (int, error) {
 			piece = piece[:min(int64(len(piece)), w.cut)]
 		}
 		n, err := w.ResponseWriter.Write(piece)
-		w.s.set(func() { w.s.sent += int64(n) })
+		w.s.locked(func() { w.s.sent += int64(n) })
 		total += n
 		if err != nil {
 			return total, err
@@ -410,8 +410,8 @@ func (w *storeReply) Write(p []byte) (int, error) {
 }
 
 func (s *stack) serveStore(rw http.ResponseWriter, r *http.Request) {
-	s.set(func() { s.active++ })
-	defer s.set(func() { s.active-- })
+	s.locked(func() { s.active++ })
+	defer s.locked(func() { s.active-- })
 	s.mu.Lock()
 	s.stores = append(s.stores, r)
 	n, onStore, etag := len(s.stores), s.onStore, s.etag
@@ -505,8 +505,8 @@ func newClient(t *testing.T, s *stack) *client {
 	return &client{t: t, s: s, dir: t.TempDir(), signals: make(chan os.Signal, 4), stdin: strings.NewReader(""), timings: quick, free: freeSpace, exit: make(chan int, 1)}
 }
 
-// again is the next start in the same folder.
-func (c *client) again() *client {
+// nextStart is the next start in the same folder.
+func (c *client) nextStart() *client {
 	next := newClient(c.t, c.s)
 	next.dir, next.env, next.free = c.dir, c.env, c.free
 	return next
@@ -516,7 +516,7 @@ func (c *client) again() *client {
 func (c *client) path(name string) string { return filepath.Join(c.dir, name) }
 
 func (c *client) start(args ...string) {
-	c.s.arm()
+	c.s.publishSettings()
 	p := &program{stdin: c.stdin, stdout: &c.out, stderr: &c.err, signals: c.signals, person: c.person, timings: c.timings, freeSpace: c.free,
 		env: func(name string) string { return c.env[name] }}
 	if c.stdout != nil {
@@ -525,8 +525,8 @@ func (c *client) start(args ...string) {
 	go func() { c.exit <- p.run(context.Background(), args) }()
 }
 
-// exits waits for the exit and checks its code, and that no secret was printed.
-func (c *client) exits(want int) {
+// exitExpecting waits for the exit and checks its code, and that no secret was printed.
+func (c *client) exitExpecting(want int) {
 	c.t.Helper()
 	select {
 	case got := <-c.exit:
@@ -539,12 +539,12 @@ func (c *client) exits(want int) {
 	c.checkSecrets()
 }
 
-// ends is exits, and the stack has nothing left to do: a test may look at what
+// endExpecting is exitExpecting, and the stack has nothing left to do: a test may look at what
 // it saw.
-func (c *client) ends(want int) {
+func (c *client) endExpecting(want int) {
 	c.t.Helper()
-	c.exits(want)
-	c.s.sees("the end of every request", func() bool { return c.s.active == 0 })
+	c.exitExpecting(want)
+	c.s.waitFor("the end of every request", func() bool { return c.s.active == 0 })
 }
 
 func (c *client) checkSecrets() {
@@ -560,16 +560,16 @@ func (c *client) checkSecrets() {
 	}
 }
 
-// runs starts and waits.
-func (c *client) runs(want int, args ...string) {
+// runExpecting starts and waits.
+func (c *client) runExpecting(want int, args ...string) {
 	c.t.Helper()
 	c.start(args...)
-	c.ends(want)
+	c.endExpecting(want)
 }
 
-// has checks that the folder holds the named files and nothing else. The names
+// wantFiles checks that the folder holds the named files and nothing else. The names
 // may be patterns of [path.Match].
-func (c *client) has(names ...string) {
+func (c *client) wantFiles(names ...string) {
 	c.t.Helper()
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -584,8 +584,8 @@ func (c *client) has(names ...string) {
 	}
 }
 
-// holds checks the content of a file.
-func (c *client) holds(name string, want []byte) {
+// wantContent checks the content of a file.
+func (c *client) wantContent(name string, want []byte) {
 	c.t.Helper()
 	got, err := os.ReadFile(c.path(name))
 	if err != nil {
@@ -597,8 +597,8 @@ func (c *client) holds(name string, want []byte) {
 	}
 }
 
-// says checks that stderr has a text.
-func (c *client) says(want string) {
+// wantStderr checks that stderr has a text.
+func (c *client) wantStderr(want string) {
 	c.t.Helper()
 	if got := c.err.String(); !strings.Contains(got, want) {
 		c.t.Errorf("got stderr:\n%s\nwant in it: %s", got, want)

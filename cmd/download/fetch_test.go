@@ -28,8 +28,8 @@ func TestFiveCuts(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 40*MiB)
 	s.onStore = cutEach(5, 3*MiB+11)
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
 	if s.sent != 40*MiB {
 		t.Errorf("the storage sent %d bytes in all, want %d: none twice", s.sent, 40*MiB)
 	}
@@ -57,9 +57,9 @@ func TestExpiredLink(t *testing.T) {
 				}
 				return false
 			}
-			c.runs(exitOK, "-o", c.path("x"), s.url())
-			c.holds("x", s.content)
-			c.says("the link has expired; asking for a new one")
+			c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+			c.wantContent("x", s.content)
+			c.wantStderr("the link has expired; asking for a new one")
 			if s.sent != 40*MiB || s.links != 2 || len(s.keys) != 1 {
 				t.Errorf("got %d bytes, %d links, %d questions, want %d, 2, 1", s.sent, s.links, len(s.keys), 40*MiB)
 			}
@@ -75,8 +75,8 @@ func TestExpiredLinkWithoutStatus(t *testing.T) {
 		w.WriteHeader(http.StatusBadGateway)
 		return true
 	}
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
 	if len(s.sockets) != 2 {
 		t.Errorf("got %d sockets, want the new link from a second", len(s.sockets))
 	}
@@ -95,16 +95,16 @@ func TestNewLinkTakesLong(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		return false
 	}
-	c.runs(exitOK, "-patience", "2s", "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
+	c.runExpecting(exitOK, "-patience", "2s", "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
 }
 
 func TestEveryLinkRefused(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 10*MiB)
 	s.minLink = 1000
-	c.runs(exitRefused, "-o", c.path("x"), s.url())
-	c.says("refuses every link")
+	c.runExpecting(exitRefused, "-o", c.path("x"), s.url())
+	c.wantStderr("refuses every link")
 }
 
 func TestPatience(t *testing.T) {
@@ -112,14 +112,14 @@ func TestPatience(t *testing.T) {
 	t.Run("with the API", func(t *testing.T) {
 		s, c := setUp(t, 1000)
 		s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-			s.set(func() { s.noSockets = true })
+			s.locked(func() { s.noSockets = true })
 		}
 		s.onStatus = func(w http.ResponseWriter, n int) bool { w.WriteHeader(502); return true }
 		c.start("-patience", "3s", "-o", c.path("x"), s.url())
-		c.ends(exitNetwork)
-		c.says("the API can't be reached; trying again for 3s")
-		c.says("neither the WebSocket nor the status URL could be reached for 3s")
-		c.has("x.part.json")
+		c.endExpecting(exitNetwork)
+		c.wantStderr("the API can't be reached; trying again for 3s")
+		c.wantStderr("neither the WebSocket nor the status URL could be reached for 3s")
+		c.wantFiles("x.part.json")
 	})
 	t.Run("with the storage", func(t *testing.T) {
 		s, c := setUp(t, 20*MiB)
@@ -131,12 +131,12 @@ func TestPatience(t *testing.T) {
 			storeError(w, 503, "SlowDown")
 			return true
 		}
-		c.runs(exitNetwork, "-patience", "3s", "-o", c.path("x"), s.url())
-		c.says("the storage sent nothing for 3s: the storage answered 503 SlowDown")
+		c.runExpecting(exitNetwork, "-patience", "3s", "-o", c.path("x"), s.url())
+		c.wantStderr("the storage sent nothing for 3s: the storage answered 503 SlowDown")
 		s.onStore, s.sent = nil, 0
-		c = c.again()
-		c.runs(exitOK, "-o", c.path("x"), s.url())
-		c.holds("x", s.content)
+		c = c.nextStart()
+		c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+		c.wantContent("x", s.content)
 		if s.sent != 14*MiB {
 			t.Errorf("the storage sent %d bytes to the second start, want %d", s.sent, 14*MiB)
 		}
@@ -149,8 +149,8 @@ func TestUnreachable(t *testing.T) {
 	t.Run("storage", func(t *testing.T) {
 		s, c := setUp(t, 1000)
 		s.linkURL = "http://" + nobody + "/object?X-Amz-Signature=" + secretSignature
-		c.runs(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
-		c.says("the storage sent nothing for 200ms: dial tcp")
+		c.runExpecting(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
+		c.wantStderr("the storage sent nothing for 200ms: dial tcp")
 	})
 	t.Run("socket", func(t *testing.T) {
 		s, c := setUp(t, 1000)
@@ -168,8 +168,8 @@ func TestUnreachable(t *testing.T) {
 			w.WriteHeader(503)
 			return true
 		}
-		c.runs(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
-		c.says("could be reached for 200ms: dial tcp")
+		c.runExpecting(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
+		c.wantStderr("could be reached for 200ms: dial tcp")
 	})
 }
 
@@ -190,8 +190,8 @@ func TestStandstill(t *testing.T) {
 		}
 		return true
 	}
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
 	// A machine that stood still for longer has asked again, and lost some bytes.
 	if len(s.stores) == 3 && s.sent != 3*MiB {
 		t.Errorf("the storage sent %d bytes, want %d", s.sent, 3*MiB)
@@ -220,12 +220,12 @@ func TestNobodySleepsOnAfterAnOutage(t *testing.T) {
 		return true
 	}
 	c.start("-concurrency", "2", "-o", c.path("x"), s.url())
-	c.notes("x", 39*MiB) // a byte still on its way would end the outage
+	c.waitForState("x", 39*MiB) // a byte still on its way would end the outage
 	close(refusal)
 	time.Sleep(4 * c.timings.outage)
 	close(back)
-	c.ends(exitOK)
-	c.holds("x", s.content)
+	c.endExpecting(exitOK)
+	c.wantContent("x", s.content)
 }
 
 func TestChecksum(t *testing.T) {
@@ -250,10 +250,10 @@ func TestChecksum(t *testing.T) {
 				if to == "stdout" {
 					output, c.stdout = "-", io.Discard
 				}
-				c.runs(test.exit, "-o", output, s.url())
-				c.says(test.says)
+				c.runExpecting(test.exit, "-o", output, s.url())
+				c.wantStderr(test.says)
 				if test.exit != exitOK {
-					c.has()
+					c.wantFiles()
 				}
 			})
 		}
@@ -296,8 +296,8 @@ func TestRepliesThatLie(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s, c := setUp(t, size)
 			s.onStore = func(w *storeReply, r *http.Request, n int) bool { return test.lie(w) }
-			c.runs(test.exit, "-o", c.path("x"), s.url())
-			c.says(test.says)
+			c.runExpecting(test.exit, "-o", c.path("x"), s.url())
+			c.wantStderr(test.says)
 			if _, err := os.Stat(c.path("x")); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("there is a file: %v", err)
 			}
@@ -320,9 +320,9 @@ func TestFileChangesMidway(t *testing.T) {
 				}
 				return false
 			}
-			c.runs(exitChecksum, "-o", c.path("x"), s.url())
-			c.says("not the one this download began with")
-			c.has()
+			c.runExpecting(exitChecksum, "-o", c.path("x"), s.url())
+			c.wantStderr("not the one this download began with")
+			c.wantFiles()
 		})
 	}
 }

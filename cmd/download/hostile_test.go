@@ -132,10 +132,10 @@ func TestCompanionsOfSomeoneElse(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				c.runs(exitLocal, "-f", "-H", "X-Api-Key: "+secretHeader, "-o", c.path("x"), s.url())
-				c.says("x" + p.name + " isn't an unfinished download of yours")
-				c.has("elsewhere", "x"+p.name)
-				c.holds("elsewhere", content)
+				c.runExpecting(exitLocal, "-f", "-H", "X-Api-Key: "+secretHeader, "-o", c.path("x"), s.url())
+				c.wantStderr("x" + p.name + " isn't an unfinished download of yours")
+				c.wantFiles("elsewhere", "x"+p.name)
+				c.wantContent("elsewhere", content)
 				after, err := os.Lstat(path)
 				if err != nil || after.Mode() != before.Mode() || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
 					t.Errorf("%s was changed: got %v, %v, want %v", path, after, err, before)
@@ -163,11 +163,11 @@ func TestNoAddressFromTheState(t *testing.T) {
 		if err := os.WriteFile(name, plantedState(t, c, evil.URL), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c.runs(exitOK, "-f", "-H", "Authorization: "+secretHeader, "-o", c.path(output), s.url())
+		c.runExpecting(exitOK, "-f", "-H", "Authorization: "+secretHeader, "-o", c.path(output), s.url())
 		if output == "" {
 			output = "report.bin"
 		}
-		c.holds(output, s.content)
+		c.wantContent(output, s.content)
 	}
 }
 
@@ -182,9 +182,9 @@ func TestTemporaryStateIsNoLink(t *testing.T) {
 	if err := os.Symlink(c.path("elsewhere"), c.path("x.part.json.new")); err != nil {
 		t.Fatal(err)
 	}
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.holds("elsewhere", []byte("private"))
-	c.holds("x", s.content)
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantContent("elsewhere", []byte("private"))
+	c.wantContent("x", s.content)
 }
 
 // A file that someone puts in the place of the checked one isn't passed off as
@@ -200,8 +200,8 @@ func TestPartIsReplacedMidway(t *testing.T) {
 			}
 			return false
 		}
-		c.runs(exitLocal, overwrite, "-o", c.path("x"), s.url())
-		c.says("x.part was replaced during the download")
+		c.runExpecting(exitLocal, overwrite, "-o", c.path("x"), s.url())
+		c.wantStderr("x.part was replaced during the download")
 		if _, err := os.Lstat(c.path("x")); err == nil {
 			t.Error("there is a file, want none")
 		}
@@ -223,11 +223,11 @@ func TestNamesOfCompanions(t *testing.T) {
 		for _, name := range []string{part, part + ".json", part + ".json.new", part + ".lock", strings.ToUpper(part) + ".JSON"} {
 			c := newClient(t, s)
 			s.fileName = name
-			c.runs(exitOK, "-f", "-o", c.dir, s.url(), path)
-			c.has(name + "_")
-			c.holds(name+"_", s.content)
+			c.runExpecting(exitOK, "-f", "-o", c.dir, s.url(), path)
+			c.wantFiles(name + "_")
+			c.wantContent(name+"_", s.content)
 		}
-		c.runs(exitOK, "-o", c.dir, s.url(), "x.part")
+		c.runExpecting(exitOK, "-o", c.dir, s.url(), "x.part")
 	}
 }
 
@@ -255,8 +255,8 @@ func TestNameThatIsAnOption(t *testing.T) {
 	for name, want := range map[string]string{"-rf": "_rf", "--help": "_-help", "-": "_"} {
 		s, c := setUp(t, 10)
 		s.fileName = name
-		c.runs(exitOK, "-o", c.dir, s.url())
-		c.has(want)
+		c.runExpecting(exitOK, "-o", c.dir, s.url())
+		c.wantFiles(want)
 	}
 }
 
@@ -290,8 +290,8 @@ func TestNetworkTextIsEscaped(t *testing.T) {
 	event := func(event map[string]any) func(*stack) {
 		return func(s *stack) {
 			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-				ctx = s.hear(ctx, conn)
-				s.say(ctx, conn, event)
+				ctx = s.readMessages(ctx, conn)
+				s.sendEvent(ctx, conn, event)
 				<-ctx.Done()
 			}
 		}
@@ -326,7 +326,7 @@ func TestNetworkTextIsEscaped(t *testing.T) {
 				if server == "" {
 					server = s.url()
 				}
-				c.runs(test.exit, "-json="+fmt.Sprint(format != ""), "-patience", "2s", "-o", c.path("x"), server)
+				c.runExpecting(test.exit, "-json="+fmt.Sprint(format != ""), "-patience", "2s", "-o", c.path("x"), server)
 				printed := c.err.String() + c.out.String()
 				if i := strings.IndexFunc(printed, func(r rune) bool { return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) }); i >= 0 {
 					t.Errorf("got %q, want no control character", printed)
@@ -361,7 +361,7 @@ func TestArgumentsAreEscaped(t *testing.T) {
 	s := newStack(t, 10)
 	for _, format := range []string{"-json=false", "-json"} {
 		c := newClient(t, s)
-		c.runs(exitUsage, format, "-"+playsWithTerminal, s.url())
+		c.runExpecting(exitUsage, format, "-"+playsWithTerminal, s.url())
 		printed := c.err.String() + c.out.String()
 		if i := strings.IndexFunc(strings.TrimSuffix(printed, "\n"), func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }); i >= 0 {
 			t.Errorf("got %q, want no control character", printed)
@@ -377,22 +377,22 @@ func TestHeadersFromAFile(t *testing.T) {
 	if err := os.WriteFile(c.path("headers"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.runs(exitOK, "-H", "@"+c.path("headers"), "-o", c.path("x"), s.url())
+	c.runExpecting(exitOK, "-H", "@"+c.path("headers"), "-o", c.path("x"), s.url())
 	if got := fmt.Sprint(s.asks[0].Header["X-Api-Key"], s.asks[0].Header["Two"]); got != "["+secretHeader+"] [a b]" {
 		t.Errorf("got headers %s", got)
 	}
-	c = c.again()
+	c = c.nextStart()
 	c.stdin = strings.NewReader("Three: c")
-	c.runs(exitOK, "-H", "@-", "-o", c.path("y"), s.url())
+	c.runExpecting(exitOK, "-H", "@-", "-o", c.path("y"), s.url())
 	if got := s.asks[1].Header.Get("Three"); got != "c" {
 		t.Errorf("from stdin: got %q, want c", got)
 	}
-	c = c.again()
-	c.runs(exitUsage, "-H", "@"+c.path("none"), "-o", c.path("z"), s.url())
-	c.says("-H: open ")
+	c = c.nextStart()
+	c.runExpecting(exitUsage, "-H", "@"+c.path("none"), "-o", c.path("z"), s.url())
+	c.wantStderr("-H: open ")
 	if err := os.WriteFile(c.path("bad"), []byte("A: b\n"+secretHeader), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c = c.again()
-	c.runs(exitUsage, "-H", "@"+c.path("bad"), "-o", c.path("z"), s.url())
+	c = c.nextStart()
+	c.runExpecting(exitUsage, "-H", "@"+c.path("bad"), "-o", c.path("z"), s.url())
 }

@@ -82,8 +82,8 @@ func TestLarge(t *testing.T) {
 	peak := peakOf(t, cmd, c)
 	took := time.Since(began)
 	c.checkSecrets()
-	c.says("its CRC64NVME is right")
-	c.has("x")
+	c.wantStderr("its CRC64NVME is right")
+	c.wantFiles("x")
 	same(t, c.path("x"), content())
 
 	w.mu.Lock()

@@ -106,7 +106,7 @@ func TestRefusedCommandLinesHideSecrets(t *testing.T) {
 		{s.url(), "a b?token=" + secretQuery + "\""},
 		{"-H", "bad name:" + secretHeader, s.url()},
 	} {
-		c.runs(exitUsage, args...)
+		c.runExpecting(exitUsage, args...)
 	}
 }
 

@@ -34,11 +34,11 @@ func (c *client) readState(name string) (s state, err error) {
 	return s, err
 }
 
-// notes waits until the client has written down that so many bytes are missing:
+// waitForState waits until the client has written down that so many bytes are missing:
 // what the storage has sent may still be on its way.
-func (c *client) notes(name string, missing int64) {
+func (c *client) waitForState(name string, missing int64) {
 	c.t.Helper()
-	c.s.sees(fmt.Sprintf("a state with %d bytes missing", missing), func() bool {
+	c.s.waitFor(fmt.Sprintf("a state with %d bytes missing", missing), func() bool {
 		s, err := c.readState(name)
 		return err == nil && s.ETag != "" && missingBytes(s) == missing
 	})
@@ -51,7 +51,7 @@ func missingBytes(s state) (n int64) {
 	return n
 }
 
-// hold makes the storage stop after some bytes until release is called.
+// holdAfter makes the storage stop after some bytes until release is called.
 func (s *stack) holdAfter(after int64) (release func()) {
 	gate := make(chan struct{})
 	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
@@ -110,13 +110,13 @@ func stopMidway(t *testing.T, s *stack) *client {
 	c := newClient(t, s)
 	release := s.holdAfter(5 * MiB)
 	c.start("-o", c.path("x"), s.url())
-	c.notes("x", midway)
+	c.waitForState("x", midway)
 	c.signals <- syscall.SIGTERM
-	c.ends(exitInterrupted)
+	c.endExpecting(exitInterrupted)
 	release()
-	c.has("x.part", "x.part.json")
-	c.says("Stopped. Run the same command again to continue.")
-	s.set(func() { s.onStore, s.sent, s.stores = nil, 0, nil })
+	c.wantFiles("x.part", "x.part.json")
+	c.wantStderr("Stopped. Run the same command again to continue.")
+	s.locked(func() { s.onStore, s.sent, s.stores = nil, 0, nil })
 	return c
 }
 
@@ -142,11 +142,11 @@ func TestSecondStart(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("got mode %v of the state, want 0600", info.Mode())
 	}
-	c = c.again()
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.has("x")
-	c.holds("x", s.content)
-	c.says("were here before")
+	c = c.nextStart()
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantFiles("x")
+	c.wantContent("x", s.content)
+	c.wantStderr("were here before")
 	if s.sent != left {
 		t.Errorf("the storage sent %d bytes to the second start, want the missing %d", s.sent, left)
 	}
@@ -167,10 +167,10 @@ func TestSecondStartAfterTheFileExpired(t *testing.T) {
 	c := stopMidway(t, s)
 	left := missingBytes(c.state("x"))
 	s.onStatus = refusedOnce(410, "EXPIRED", "no longer kept")
-	c = c.again()
-	c.runs(exitOK, "-wait", "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
-	c.says("the earlier copy has ended (EXPIRED: no longer kept); asking for a new one")
+	c = c.nextStart()
+	c.runExpecting(exitOK, "-wait", "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
+	c.wantStderr("the earlier copy has ended (EXPIRED: no longer kept); asking for a new one")
 	if s.sent != left || len(s.keys) != 2 {
 		t.Errorf("the storage sent %d bytes after %d questions, want %d after 2", s.sent, len(s.keys), left)
 	}
@@ -204,18 +204,18 @@ func TestSecondStartWithoutTheFirstExecution(t *testing.T) {
 			test.change(s)
 			s.etag = `"etag-2"`
 			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-				ctx = s.hear(ctx, conn)
+				ctx = s.readMessages(ctx, conn)
 				if len(s.keys) == 1 {
-					s.say(ctx, conn, map[string]string{"type": "failed", "code": "EXPIRED", "message": "the file is no longer kept"})
+					s.sendEvent(ctx, conn, map[string]string{"type": "failed", "code": "EXPIRED", "message": "the file is no longer kept"})
 				} else {
-					s.say(ctx, conn, ready(s.newLink()))
+					s.sendEvent(ctx, conn, ready(s.newLink()))
 				}
 				<-ctx.Done()
 			}
-			c = c.again()
-			c.runs(exitOK, "-o", c.path("x"), s.url())
-			c.holds("x", s.content)
-			c.says(test.explain)
+			c = c.nextStart()
+			c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+			c.wantContent("x", s.content)
+			c.wantStderr(test.explain)
 			want := s.size
 			if test.reuses {
 				want = left
@@ -235,9 +235,9 @@ func TestSecondStartWithAnotherSize(t *testing.T) {
 	c := stopMidway(t, s)
 	s.content = append(s.content, 1)
 	s.size++
-	c = c.again()
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
+	c = c.nextStart()
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
 }
 
 func TestSecondStartWithADamagedPart(t *testing.T) {
@@ -268,10 +268,10 @@ func TestSecondStartWithADamagedPart(t *testing.T) {
 			if err := damage(c.path("x.part")); err != nil {
 				t.Fatal(err)
 			}
-			c = c.again()
-			c.runs(exitOK, "-o", c.path("x"), s.url())
-			c.has("x")
-			c.holds("x", s.content)
+			c = c.nextStart()
+			c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+			c.wantFiles("x")
+			c.wantContent("x", s.content)
 		})
 	}
 }
@@ -297,9 +297,9 @@ func TestSecondStartAfterACrashAtTheBeginning(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.leave()
-	c = c.again()
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
+	c = c.nextStart()
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
 	if s.sent != 20*MiB {
 		t.Errorf("the storage sent %d bytes to the second start, want all", s.sent)
 	}
@@ -347,25 +347,25 @@ func TestStoppedAfterAskingAgain(t *testing.T) {
 			}
 			sockets := 0
 			s.onSocket = func(ctx context.Context, conn *websocket.Conn, _ int) {
-				ctx = s.hear(ctx, conn)
-				s.set(func() { sockets++ })
+				ctx = s.readMessages(ctx, conn)
+				s.locked(func() { sockets++ })
 				switch sockets {
 				case 1:
-					s.say(ctx, conn, map[string]string{"type": "failed", "code": "EXPIRED", "message": "the file is no longer kept"})
+					s.sendEvent(ctx, conn, map[string]string{"type": "failed", "code": "EXPIRED", "message": "the file is no longer kept"})
 				case 2: // the second copy takes its time
 				default:
-					s.say(ctx, conn, ready(s.newLink()))
+					s.sendEvent(ctx, conn, ready(s.newLink()))
 				}
 				<-ctx.Done()
 			}
-			c = c.again()
+			c = c.nextStart()
 			c.start("-o", c.path("x"), s.url())
-			s.sees("the second copy's socket", func() bool { return sockets == 2 })
+			s.waitFor("the second copy's socket", func() bool { return sockets == 2 })
 			c.signals <- syscall.SIGTERM
-			c.ends(exitInterrupted)
-			c = c.again()
-			c.runs(exitOK, "-o", c.path("x"), s.url())
-			c.holds("x", s.content)
+			c.endExpecting(exitInterrupted)
+			c = c.nextStart()
+			c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+			c.wantContent("x", s.content)
 			if len(s.keys) != 2 || s.sent != left {
 				t.Errorf("got %d questions, and %d bytes of the second copy, want 2 and %d", len(s.keys), s.sent, left)
 			}
@@ -378,18 +378,18 @@ func TestSecondStartWhileItIsCopied(t *testing.T) {
 	s, c := setUp(t, 1000)
 	s.copyTime = make(chan struct{})
 	c.start(s.url(), "-o", c.dir)
-	s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+	s.waitFor("a socket", func() bool { return len(s.sockets) == 1 })
 	c.signals <- syscall.SIGTERM
-	c.ends(exitInterrupted)
+	c.endExpecting(exitInterrupted)
 	close(s.copyTime)
-	c = c.again()
-	c.runs(exitOK, s.url(), "-o", c.dir)
-	c.has("report.bin")
+	c = c.nextStart()
+	c.runExpecting(exitOK, s.url(), "-o", c.dir)
+	c.wantFiles("report.bin")
 	if len(s.keys) != 1 || s.sockets[1].URL.Query().Get("executionArn") != s.arn(1) {
 		t.Errorf("got %d questions, want one execution for both starts", len(s.keys))
 	}
 	// A start for another file doesn't take this one's.
-	c.again().runs(exitOK, s.url(), "other", "-o", c.path("y"))
+	c.nextStart().runExpecting(exitOK, s.url(), "other", "-o", c.path("y"))
 	if len(s.keys) != 2 {
 		t.Errorf("got %d questions, want another for another path", len(s.keys))
 	}
@@ -399,10 +399,10 @@ func TestPartOfAnotherDownload(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 20*MiB)
 	c := stopMidway(t, s)
-	c = c.again()
-	c.runs(exitOK, "-o", c.path("x"), s.url(), "another/path")
-	c.says("is of another download; starting from the beginning")
-	c.holds("x", s.content)
+	c = c.nextStart()
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url(), "another/path")
+	c.wantStderr("is of another download; starting from the beginning")
+	c.wantContent("x", s.content)
 	if s.sent != 20*MiB {
 		t.Errorf("the storage sent %d bytes, want all", s.sent)
 	}
@@ -421,11 +421,11 @@ func TestPartOfAnotherProgram(t *testing.T) {
 			if err := os.WriteFile(c.path(name), text, mode); err != nil {
 				t.Fatal(err)
 			}
-			c = c.again()
-			c.runs(exitLocal, "-f", "-o", c.path("x"), s.url())
-			c.says(name + " isn't an unfinished download of yours; move it away, or choose another name with -o")
-			c.has(name)
-			c.holds(name, text)
+			c = c.nextStart()
+			c.runExpecting(exitLocal, "-f", "-o", c.path("x"), s.url())
+			c.wantStderr(name + " isn't an unfinished download of yours; move it away, or choose another name with -o")
+			c.wantFiles(name)
+			c.wantContent(name, text)
 			if err := os.Remove(c.path(name)); err != nil {
 				t.Fatal(err)
 			}
@@ -438,9 +438,9 @@ func TestPartOfAnotherProgram(t *testing.T) {
 	if err := os.WriteFile(c.path("x.part"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c = c.again()
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.has("x")
+	c = c.nextStart()
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantFiles("x")
 }
 
 // A start that comes to nothing leaves what an earlier one has fetched.
@@ -458,12 +458,12 @@ func TestSecondStartIsRefused(t *testing.T) {
 			}
 			return n == 2
 		}
-		c = c.again()
-		c.runs(exitRefused, "-o", c.path("x"), s.url(), path)
+		c = c.nextStart()
+		c.runExpecting(exitRefused, "-o", c.path("x"), s.url(), path)
 		s.onStatus = nil
-		c = c.again()
-		c.runs(exitOK, "-o", c.path("x"), s.url())
-		c.holds("x", s.content)
+		c = c.nextStart()
+		c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+		c.wantContent("x", s.content)
 		if s.sent != left {
 			t.Errorf("%q: the storage sent %d bytes to the last start, want the missing %d", path, s.sent, left)
 		}
@@ -473,8 +473,8 @@ func TestSecondStartIsRefused(t *testing.T) {
 func TestNoFolder(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
-	c.runs(exitLocal, "-o", c.path("nodir/x"), s.url())
-	c.says("there is no folder " + c.path("nodir"))
+	c.runExpecting(exitLocal, "-o", c.path("nodir/x"), s.url())
+	c.wantStderr("there is no folder " + c.path("nodir"))
 }
 
 func TestOverwrite(t *testing.T) {
@@ -490,17 +490,17 @@ func TestOverwrite(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.asks, s.sent = nil, 0
-		c.runs(exitLocal, "-o", c.path(output), s.url())
-		c.says("exists; -f overwrites it")
-		c.has(left...)
-		c.holds("report.bin", old)
+		c.runExpecting(exitLocal, "-o", c.path(output), s.url())
+		c.wantStderr("exists; -f overwrites it")
+		c.wantFiles(left...)
+		c.wantContent("report.bin", old)
 		if s.sent > 0 || output != "" && len(s.asks) > 0 {
 			t.Errorf("%q: got %d questions and %d bytes for a file that can't be written", output, len(s.keys), s.sent)
 		}
-		c = c.again()
-		c.runs(exitOK, "-f", "-o", c.path(output), s.url())
-		c.has("report.bin")
-		c.holds("report.bin", s.content)
+		c = c.nextStart()
+		c.runExpecting(exitOK, "-f", "-o", c.path(output), s.url())
+		c.wantFiles("report.bin")
+		c.wantContent("report.bin", s.content)
 	}
 	for _, remembered := range []bool{true, false} { // whether the API still knows the download
 		t.Run(fmt.Sprintf("appears meanwhile, remembered=%v", remembered), func(t *testing.T) {
@@ -509,19 +509,19 @@ func TestOverwrite(t *testing.T) {
 				os.WriteFile(c.path("x"), old, 0o666)
 				return false
 			}
-			c.runs(exitLocal, "-o", c.path("x"), s.url())
-			c.says("exists; -f overwrites it")
-			c.holds("x", old)
-			c.has("x", "x.part", "x.part.json")
+			c.runExpecting(exitLocal, "-o", c.path("x"), s.url())
+			c.wantStderr("exists; -f overwrites it")
+			c.wantContent("x", old)
+			c.wantFiles("x", "x.part", "x.part.json")
 			s.onStore, s.sent = nil, 0
 			if !remembered {
 				s.etag, s.noSockets = `"etag-2"`, true
 				s.onStatus = refusedOnce(404, "NOT_FOUND", "no such execution")
 			}
-			c = c.again()
-			c.runs(exitOK, "-f", "-o", c.path("x"), s.url())
-			c.holds("x", s.content)
-			c.has("x")
+			c = c.nextStart()
+			c.runExpecting(exitOK, "-f", "-o", c.path("x"), s.url())
+			c.wantContent("x", s.content)
+			c.wantFiles("x")
 			if s.sent != 0 {
 				t.Errorf("the storage sent %d bytes again", s.sent)
 			}
@@ -534,21 +534,21 @@ func TestTwoAtOnce(t *testing.T) {
 	s, c := setUp(t, 20*MiB)
 	release := s.holdAfter(MiB)
 	c.start("-o", c.path("x"), s.url())
-	s.sees("bytes", func() bool { return s.sent > 0 })
-	second := c.again()
+	s.waitFor("bytes", func() bool { return s.sent > 0 })
+	second := c.nextStart()
 	second.start("-o", c.path("x"), s.url())
-	second.exits(exitLocal)
-	second.says("is being written by another download")
+	second.exitExpecting(exitLocal)
+	second.wantStderr("is being written by another download")
 	release()
-	c.ends(exitOK)
-	c.holds("x", s.content)
-	c.has("x")
+	c.endExpecting(exitOK)
+	c.wantContent("x", s.content)
+	c.wantFiles("x")
 }
 
 func TestNowhereToWrite(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
-	c.runs(exitLocal, "-o", c.path("no/such/folder/x"), s.url())
+	c.runExpecting(exitLocal, "-o", c.path("no/such/folder/x"), s.url())
 	if len(s.keys) != 0 {
 		t.Error("a copy was started for a file that can't be written")
 	}

@@ -88,7 +88,7 @@ func residentPeak(pid int) int {
 func peakOf(t *testing.T, cmd *exec.Cmd, c *client) (peak int) {
 	t.Helper()
 	cmd.Stderr = &c.err
-	c.s.arm()
+	c.s.publishSettings()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func atTerminal(t *testing.T, c *client, args ...string) *terminal {
 	t.Helper()
 	term := &terminal{t: t, cmd: exec.Command(built, args...), done: make(chan struct{})}
 	term.cmd.Dir = c.dir
-	c.s.arm()
+	c.s.publishSettings()
 	term.cmd.Env = append(os.Environ(), "TERM=xterm")
 	var err error
 	if term.tty, err = pty.StartWithSize(term.cmd, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
@@ -238,13 +238,13 @@ func (term *terminal) String() string {
 	return term.text.String()
 }
 
-func (term *terminal) shows(text string) {
+func (term *terminal) waitForText(text string) {
 	term.t.Helper()
-	term.matches(regexp.QuoteMeta(text))
+	term.waitForMatch(regexp.QuoteMeta(text))
 }
 
-// matches waits until the pattern is somewhere in what was written.
-func (term *terminal) matches(pattern string) {
+// waitForMatch waits until the pattern is somewhere in what was written.
+func (term *terminal) waitForMatch(pattern string) {
 	term.t.Helper()
 	want := regexp.MustCompile(pattern)
 	for deadline := time.Now().Add(20 * time.Second); !want.MatchString(term.String()); time.Sleep(5 * time.Millisecond) {
@@ -254,10 +254,10 @@ func (term *terminal) matches(pattern string) {
 	}
 }
 
-func (term *terminal) types(keys string) { io.WriteString(term.tty, keys) }
+func (term *terminal) typeKeys(keys string) { io.WriteString(term.tty, keys) }
 
-// ends waits for the exit and returns the last screen.
-func (term *terminal) ends(want int) *screen {
+// endExpecting waits for the exit and returns the last screen.
+func (term *terminal) endExpecting(want int) *screen {
 	term.t.Helper()
 	select {
 	case <-term.done:
@@ -283,28 +283,28 @@ func TestTerminal(t *testing.T) {
 	s, c := setUp(t, 20*MiB)
 	steps := make(chan map[string]any, 1)
 	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-		ctx = s.hear(ctx, conn)
+		ctx = s.readMessages(ctx, conn)
 		for step := range steps {
-			s.say(ctx, conn, step)
+			s.sendEvent(ctx, conn, step)
 		}
-		s.say(ctx, conn, ready(s.newLink()))
+		s.sendEvent(ctx, conn, ready(s.newLink()))
 		<-ctx.Done()
 	}
 	term := atTerminal(t, c, s.url())
 	// Each step waits for the one before to be shown.
 	steps <- progressEvent(MiB, nil)
-	term.shows("copying     1.0 MiB")
+	term.waitForText("copying     1.0 MiB")
 	steps <- progressEvent(5*MiB, 20*MiB)
-	term.shows("copying     5.0 MiB of 20 MiB    [===") // a bar
-	time.Sleep(1600 * time.Millisecond)                 // twice is more than pace.Enough: there is a rate
+	term.waitForText("copying     5.0 MiB of 20 MiB    [===") // a bar
+	time.Sleep(1600 * time.Millisecond)                       // twice is more than pace.Enough: there is a rate
 	steps <- progressEvent(10*MiB, 20*MiB)
-	term.shows("copying     10 MiB of 20 MiB     [===")
+	term.waitForText("copying     10 MiB of 20 MiB     [===")
 	time.Sleep(1600 * time.Millisecond)
 	steps <- progressEvent(15*MiB, 20*MiB)
-	term.matches(`copying     15 MiB of 20 MiB     \[=+> +\]  75 %  (1\d MiB|\d\.\d MiB|\d+ KiB)/s, \d+s left`)
+	term.waitForMatch(`copying     15 MiB of 20 MiB     \[=+> +\]  75 %  (1\d MiB|\d\.\d MiB|\d+ KiB)/s, \d+s left`)
 	close(steps)
-	got := term.ends(exitOK)
-	c.holds("report.bin", s.content)
+	got := term.endExpecting(exitOK)
+	c.wantContent("report.bin", s.content)
 	want := `^copying     20 MiB of 20 MiB     \[=+\]  100 %.*
 downloading 20 MiB of 20 MiB     \[=+\]  100 %.*
 saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`
@@ -317,7 +317,7 @@ saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`
 func TestNoFileOnATerminal(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
-	got := atTerminal(t, c, "-o", "-", s.url()).ends(exitUsage)
+	got := atTerminal(t, c, "-o", "-", s.url()).endExpecting(exitUsage)
 	if want := "download: -o - would fill the terminal"; !strings.Contains(got.String(), want) || len(s.asks) > 0 {
 		t.Errorf("got %d questions and %q, want none and %q", len(s.keys), got, want)
 	}
@@ -345,42 +345,42 @@ func TestTerminalQuestion(t *testing.T) {
 			s.copyTime = make(chan struct{})
 			more, heard := make(chan struct{}), false
 			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-				ctx = s.hear(ctx, conn)
-				s.say(ctx, conn, progressEvent(10, 1000))
+				ctx = s.readMessages(ctx, conn)
+				s.sendEvent(ctx, conn, progressEvent(10, 1000))
 				<-more
-				s.say(ctx, conn, progressEvent(600, 1000))
+				s.sendEvent(ctx, conn, progressEvent(600, 1000))
 				if conn.Ping(ctx) == nil { // what was said before it was heard
-					s.set(func() { heard = true })
+					s.locked(func() { heard = true })
 				}
 				for !s.copied() && ctx.Err() == nil {
 					if test.exit == exitOK { // it may be shown once an answer was taken
-						s.say(ctx, conn, progressEvent(600, 1000))
+						s.sendEvent(ctx, conn, progressEvent(600, 1000))
 					}
 					time.Sleep(50 * time.Millisecond)
 				}
-				s.say(ctx, conn, ready(s.newLink()))
+				s.sendEvent(ctx, conn, ready(s.newLink()))
 				<-ctx.Done()
 			}
 			term := atTerminal(t, c, s.url())
-			term.shows("copying     10 B of 1000 B")
-			term.types("\x03")
-			term.shows(asked)
+			term.waitForText("copying     10 B of 1000 B")
+			term.typeKeys("\x03")
+			term.waitForText(asked)
 			close(more)
-			s.sees("progress heard", func() bool { return heard })
+			s.waitFor("progress heard", func() bool { return heard })
 			time.Sleep(300 * time.Millisecond) // for a bar to be drawn
 			now := &screen{}
 			if err := now.write(term.String()); err != nil || now.String() != asked {
 				t.Errorf("got screen (error %v):\n%s\nwant the question alone", err, now)
 			}
-			term.types(test.keys)
+			term.typeKeys(test.keys)
 			if test.exit == exitOK {
-				term.shows("copying     600 B of 1000 B") // the answer was taken
-				s.set(func() { close(s.copyTime) })
+				term.waitForText("copying     600 B of 1000 B") // the answer was taken
+				s.locked(func() { close(s.copyTime) })
 			}
-			if got := term.ends(test.exit).String(); !regexp.MustCompile(test.screen).MatchString(got) {
+			if got := term.endExpecting(test.exit).String(); !regexp.MustCompile(test.screen).MatchString(got) {
 				t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, test.screen)
 			}
-			s.set(func() {
+			s.locked(func() {
 				if s.cancelled != test.cancelled {
 					t.Errorf("got cancelled %v, want %v", s.cancelled, test.cancelled)
 				}
@@ -395,16 +395,16 @@ func TestTerminalQuestionTwice(t *testing.T) {
 	s, c := setUp(t, 1000)
 	s.copyTime = make(chan struct{})
 	term := atTerminal(t, c, s.url())
-	term.shows("copying     waiting for the origin")
-	s.sees("a socket", func() bool { return len(s.sockets) == 1 })
-	term.types("\x03")
-	term.shows(asked)
-	term.types("\r")
+	term.waitForText("copying     waiting for the origin")
+	s.waitFor("a socket", func() bool { return len(s.sockets) == 1 })
+	term.typeKeys("\x03")
+	term.waitForText(asked)
+	term.typeKeys("\r")
 	time.Sleep(2 * time.Second) // nothing tells that the answer was taken
-	term.types("\x03")
-	term.matches("(?s)" + regexp.QuoteMeta(asked) + ".*" + regexp.QuoteMeta(asked))
-	term.types("n\r")
-	if got, want := term.ends(exitInterrupted).String(), asked+"\n"+asked+" n\nStopped. Run the same command again to continue."; got != want {
+	term.typeKeys("\x03")
+	term.waitForMatch("(?s)" + regexp.QuoteMeta(asked) + ".*" + regexp.QuoteMeta(asked))
+	term.typeKeys("n\r")
+	if got, want := term.endExpecting(exitInterrupted).String(), asked+"\n"+asked+" n\nStopped. Run the same command again to continue."; got != want {
 		t.Errorf("got screen:\n%s\nwant:\n%s", got, want)
 	}
 }
@@ -415,19 +415,19 @@ func TestKilled(t *testing.T) {
 	s, c := setUp(t, 20*MiB)
 	release := s.holdAfter(5 * MiB)
 	cmd := exec.Command(built, "-o", c.path("x"), s.url())
-	s.arm()
+	s.publishSettings()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c.notes("x", midway)
+	c.waitForState("x", midway)
 	cmd.Process.Kill()
 	cmd.Wait()
 	release()
-	c.has("x.part", "x.part.json")
-	s.sees("the end of every request", func() bool { return s.active == 0 })
+	c.wantFiles("x.part", "x.part.json")
+	s.waitFor("the end of every request", func() bool { return s.active == 0 })
 	s.onStore, s.sent = nil, 0
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
 	if s.sent != midway {
 		t.Errorf("the storage sent %d bytes to the second start, want %d", s.sent, midway)
 	}
@@ -441,17 +441,17 @@ func TestRunHearsSignals(t *testing.T) {
 	go func() {
 		c.exit <- Run(context.Background(), []string{"-q", "-o", c.path("x"), s.url()}, &c.out, &c.err)
 	}()
-	s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+	s.waitFor("a socket", func() bool { return len(s.sockets) == 1 })
 	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	c.ends(exitInterrupted)
+	c.endExpecting(exitInterrupted)
 
-	s.set(func() { close(s.copyTime) })
+	s.locked(func() { close(s.copyTime) })
 	if got := Run(context.Background(), []string{"-q", "-o", c.path("x"), s.url()}, &c.out, &c.err); got != exitOK {
 		t.Errorf("got exit code %d, want 0", got)
 	}
-	c.holds("x", s.content)
+	c.wantContent("x", s.content)
 
 	stopped, cancel := context.WithCancel(context.Background())
 	cancel()

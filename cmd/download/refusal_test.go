@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -28,9 +29,9 @@ func TestNameIsTaken(t *testing.T) {
 	if err := os.WriteFile(c.path("2026.pdf"), []byte("old"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	c.runs(exitLocal, "-o", c.dir, s.url(), "reports/2026.pdf?lang=de")
-	c.says("2026.pdf exists; -f overwrites it, -o gives another name")
-	c.has("2026.pdf")
+	c.runExpecting(exitLocal, "-o", c.dir, s.url(), "reports/2026.pdf?lang=de")
+	c.wantStderr("2026.pdf exists; -f overwrites it, -o gives another name")
+	c.wantFiles("2026.pdf")
 	if len(s.asks) != 0 {
 		t.Errorf("got %d questions, want none", len(s.asks))
 	}
@@ -52,13 +53,13 @@ func TestOriginsNameIsTaken(t *testing.T) {
 			if err := os.WriteFile(c.path("report.bin"), []byte("old"), 0o666); err != nil {
 				t.Fatal(err)
 			}
-			c.runs(exitLocal, "-o", c.dir, s.url(), "some/end.csv")
-			c.says("report.bin exists; -f overwrites it, -o gives another name")
-			c.has("end.csv-*.part.json", "report.bin")
-			c.holds("report.bin", []byte("old"))
-			c = c.again()
-			c.runs(exitOK, append(way.args(c), s.url(), "some/end.csv")...)
-			c.holds(way.saved, s.content)
+			c.runExpecting(exitLocal, "-o", c.dir, s.url(), "some/end.csv")
+			c.wantStderr("report.bin exists; -f overwrites it, -o gives another name")
+			c.wantFiles("end.csv-*.part.json", "report.bin")
+			c.wantContent("report.bin", []byte("old"))
+			c = c.nextStart()
+			c.runExpecting(exitOK, append(way.args(c), s.url(), "some/end.csv")...)
+			c.wantContent(way.saved, s.content)
 			if len(s.keys) != 1 {
 				t.Errorf("got %d copies, want one", len(s.keys))
 			}
@@ -76,11 +77,11 @@ func TestNoRoom(t *testing.T) {
 			s, c := setUp(t, 1000)
 			s.size = 38 * MiB
 			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-				ctx = s.hear(ctx, conn)
+				ctx = s.readMessages(ctx, conn)
 				if known == "with the link" {
-					s.say(ctx, conn, ready(s.newLink()))
+					s.sendEvent(ctx, conn, ready(s.newLink()))
 				} else {
-					s.say(ctx, conn, progressEvent(1, 38*MiB))
+					s.sendEvent(ctx, conn, progressEvent(1, 38*MiB))
 				}
 				<-ctx.Done()
 			}
@@ -90,17 +91,17 @@ func TestNoRoom(t *testing.T) {
 				}
 				return 10 * MiB, nil
 			}
-			c.runs(exitLocal, "-o", c.path("x"), s.url())
-			c.says("the download needs 38 MiB, 10 MiB are free in " + c.dir)
-			c.has("x.part.json")
+			c.runExpecting(exitLocal, "-o", c.path("x"), s.url())
+			c.wantStderr("the download needs 38 MiB, 10 MiB are free in " + c.dir)
+			c.wantFiles("x.part.json")
 			if len(s.stores) != 0 {
 				t.Error("the storage was asked")
 			}
 			s.size, s.onSocket = 1000, nil
-			c = c.again()
+			c = c.nextStart()
 			c.free = func(string) (int64, error) { return 0, errors.New("nobody knows") }
-			c.runs(exitOK, "-o", c.path("x"), s.url())
-			c.holds("x", s.content)
+			c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+			c.wantContent("x", s.content)
 			if len(s.keys) != 1 {
 				t.Errorf("got %d copies, want one", len(s.keys))
 			}
@@ -129,7 +130,7 @@ func TestFolderCantBeWritten(t *testing.T) {
 	if want := "download: can't write in " + c.dir + ": permission denied\n"; string(out) != want {
 		t.Errorf("got %q (%v), want %q", out, err, want)
 	}
-	c.has()
+	c.wantFiles()
 	if len(s.asks) != 0 {
 		t.Error("a copy was started for a file that can't be written")
 	}
@@ -168,11 +169,11 @@ func TestMistakesArentRetried(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, c := setUp(t, 0)
-			c.runs(exitNetwork, "-o", c.path("x"), test.url)
+			c.runExpecting(exitNetwork, "-o", c.path("x"), test.url)
 			if got := c.err.String(); !strings.HasPrefix(got, "download: "+test.says) || strings.Count(got, "\n") != 1 {
 				t.Errorf("got %q, want one line: %s", got, test.says)
 			}
-			c.has()
+			c.wantFiles()
 		})
 	}
 	err = fmt.Errorf("dial: %w", &net.DNSError{Name: "a\x1b.example", IsNotFound: true})
@@ -211,11 +212,11 @@ func TestPatienceWhileACallHangs(t *testing.T) {
 			set(t, s)
 			began := time.Now()
 			c.start("-patience", "1s", "-o", c.path("x"), s.url())
-			c.exits(exitNetwork)
+			c.exitExpecting(exitNetwork)
 			if took := time.Since(began); took < time.Second || took > 20*time.Second {
 				t.Errorf("gave up after %v, want about 1 s", took)
 			}
-			c.says(" 1s")
+			c.wantStderr(" 1s")
 		})
 	}
 }
@@ -227,19 +228,21 @@ func TestDeadLineIsReported(t *testing.T) {
 		s, c := setUp(t, 1000)
 		c.timings.wsPing, c.timings.silence = 50*time.Millisecond, 300*time.Millisecond
 		back := make(chan struct{})
+		comeBack := sync.OnceFunc(func() { close(back) })
+		defer comeBack()
 		s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
 			if n == 1 {
 				<-back // no read, so no pong
 				return
 			}
-			s.say(ctx, conn, ready(s.newLink()))
+			s.sendEvent(ctx, conn, ready(s.newLink()))
 			conn.Read(ctx)
 		}
 		s.onStatus = func(w http.ResponseWriter, n int) bool { <-back; return false }
 		c.start("-o", c.path("x"), s.url())
-		s.sees("the note", func() bool { return strings.Contains(c.err.String(), "nothing heard from the API for ") })
-		close(back)
-		c.ends(exitOK)
+		s.waitFor("the note", func() bool { return strings.Contains(c.err.String(), "nothing heard from the API for ") })
+		comeBack()
+		c.endExpecting(exitOK)
 		if got := strings.Count(c.err.String(), "nothing heard"); got != 1 {
 			t.Errorf("got %d notes, want one:\n%s", got, c.err.String())
 		}
@@ -247,13 +250,14 @@ func TestDeadLineIsReported(t *testing.T) {
 	t.Run("storage", func(t *testing.T) {
 		s, c := setUp(t, 3*MiB)
 		c.timings.silence = time.Second
-		release := s.holdAfter(MiB)
+		release := sync.OnceFunc(s.holdAfter(MiB))
+		defer release()
 		c.start("-o", c.path("x"), s.url())
-		s.sees("the note", func() bool {
+		s.waitFor("the note", func() bool {
 			return strings.Contains(c.err.String(), "nothing has come from the storage for 1s; still trying")
 		})
 		release()
-		c.ends(exitOK)
-		c.holds("x", s.content)
+		c.endExpecting(exitOK)
+		c.wantContent("x", s.content)
 	})
 }

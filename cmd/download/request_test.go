@@ -32,7 +32,7 @@ func TestLostAnswers(t *testing.T) {
 	t.Run("within a start", func(t *testing.T) {
 		s, c := setUp(t, 1000)
 		s.loseAnswers = 2
-		c.runs(exitOK, "-o", c.path("x"), s.url())
+		c.runExpecting(exitOK, "-o", c.path("x"), s.url())
 		if len(s.keys) != 1 || len(s.asks) != 3 {
 			t.Errorf("got %d copies for %d questions, want 1 for 3", len(s.keys), len(s.asks))
 		}
@@ -54,19 +54,19 @@ func TestLostAnswers(t *testing.T) {
 		c.start("-o", c.path("x"), s.url())
 		<-asked
 		c.signals <- syscall.SIGTERM
-		c.exits(exitInterrupted)
-		c.has("x.part.json")
-		c = c.again()
+		c.exitExpecting(exitInterrupted)
+		c.wantFiles("x.part.json")
+		c = c.nextStart()
 		c.start("-o", c.path("x"), s.url())
-		c.exits(exitOK)
+		c.exitExpecting(exitOK)
 		if first, second := s.asks[0].Header.Get("Idempotency-Key"), s.asks[1].Header.Get("Idempotency-Key"); first != second {
 			t.Errorf("got keys %s and %s, want the same", first, second)
 		}
 	})
 	t.Run("and another download", func(t *testing.T) {
 		s, c := setUp(t, 1000)
-		c.runs(exitOK, "-o", c.path("x"), s.url())
-		c.again().runs(exitOK, "-o", c.path("y"), s.url())
+		c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+		c.nextStart().runExpecting(exitOK, "-o", c.path("y"), s.url())
 		if len(s.keys) != 2 {
 			t.Errorf("got %d copies, want one for each download", len(s.keys))
 		}
@@ -74,7 +74,7 @@ func TestLostAnswers(t *testing.T) {
 	t.Run("a key of the user's", func(t *testing.T) {
 		s, c := setUp(t, 1000)
 		const key = "0123456789abcdef-mine"
-		c.runs(exitOK, "-H", "Idempotency-Key: "+key, "-o", c.path("x"), s.url())
+		c.runExpecting(exitOK, "-H", "Idempotency-Key: "+key, "-o", c.path("x"), s.url())
 		if got := s.asks[0].Header.Values("Idempotency-Key"); !slices.Equal(got, []string{key}) {
 			t.Errorf("got keys %q, want %q", got, key)
 		}
@@ -91,10 +91,10 @@ func TestKeyOfAnExpiredCopy(t *testing.T) {
 	s := newStack(t, 20*MiB)
 	c := stopMidway(t, s)
 	s.expired[1] = true
-	c = c.again()
-	c.runs(exitOK, "-o", c.path("x"), s.url())
-	c.holds("x", s.content)
-	c.says("the earlier copy has ended (EXPIRED: no longer kept); asking for a new one")
+	c = c.nextStart()
+	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+	c.wantContent("x", s.content)
+	c.wantStderr("the earlier copy has ended (EXPIRED: no longer kept); asking for a new one")
 	if len(s.keys) != 2 || s.sent != midway {
 		t.Errorf("got %d copies and %d bytes, want 2 and the missing %d", len(s.keys), s.sent, midway)
 	}
@@ -111,7 +111,7 @@ func TestWait(t *testing.T) {
 		}
 		return false
 	}
-	c.runs(exitOK, "-wait", "-o", c.path("x"), s.url())
+	c.runExpecting(exitOK, "-wait", "-o", c.path("x"), s.url())
 	if len(s.sockets) != 0 || len(s.statuses) < 2 {
 		t.Errorf("got %d sockets and %d statuses, want 0 and at least 2", len(s.sockets), len(s.statuses))
 	}
@@ -123,7 +123,7 @@ func TestWait(t *testing.T) {
 	if s.asks[0].Header.Get("Prefer") != "" {
 		t.Error("the question has a Prefer")
 	}
-	c.again().runs(exitUsage, "-H", "Prefer: wait=5", "-o", c.path("y"), s.url())
+	c.nextStart().runExpecting(exitUsage, "-H", "Prefer: wait=5", "-o", c.path("y"), s.url())
 }
 
 func TestPOST(t *testing.T) {
@@ -133,8 +133,8 @@ func TestPOST(t *testing.T) {
 	if err := os.WriteFile(c.path("q.json"), body, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.runs(exitOK, "-X", "POST", "-d", "@"+c.path("q.json"), "-H", "Content-Type: application/json", "-o", c.path("x"), s.url(), "export")
-	c.holds("x", s.content)
+	c.runExpecting(exitOK, "-X", "POST", "-d", "@"+c.path("q.json"), "-H", "Content-Type: application/json", "-o", c.path("x"), s.url(), "export")
+	c.wantContent("x", s.content)
 	for key, asked := range s.keys {
 		if want := "POST /dev/download/export application/json " + string(body); asked.asked != want {
 			t.Errorf("%s: got %q, want %q", key, asked.asked, want)
@@ -144,20 +144,20 @@ func TestPOST(t *testing.T) {
 		t.Errorf("the socket got Content-Type %q", got)
 	}
 	// Another body is another download, also in the same place.
-	c = c.again()
+	c = c.nextStart()
 	c.stdin = bytes.NewReader([]byte("other"))
-	c.runs(exitOK, "-f", "-d", "@-", "-o", c.path("x"), s.url(), "export")
+	c.runExpecting(exitOK, "-f", "-d", "@-", "-o", c.path("x"), s.url(), "export")
 	if len(s.keys) != 2 {
 		t.Errorf("got %d copies, want 2", len(s.keys))
 	}
 	if got := s.asks[1].Method + " " + s.asks[1].Header.Get("Content-Type"); got != "POST application/x-www-form-urlencoded" {
 		t.Errorf("got %q, want POST as curl -d has it", got)
 	}
-	c = c.again()
-	c.runs(exitOK, "-X", "POST", "-o", c.path("empty"), s.url())
+	c = c.nextStart()
+	c.runExpecting(exitOK, "-X", "POST", "-o", c.path("empty"), s.url())
 	for _, args := range [][]string{{"-X", "PUT"}, {"-X", "GET", "-d", "x"}, {"-d", strings.Repeat("x", maxBody+1)}, {"-d", "@" + c.path("none")}} {
-		c = c.again()
-		c.runs(exitUsage, append(args, "-o", c.path("y"), s.url())...)
+		c = c.nextStart()
+		c.runExpecting(exitUsage, append(args, "-o", c.path("y"), s.url())...)
 	}
 }
 
@@ -175,18 +175,18 @@ func TestDigest(t *testing.T) {
 			return c.path("x")
 		}
 		s.digest = map[string]string{"sha-256": sum(right256[:])}
-		c.runs(exitOK, "-f", "-o", output(c), s.url())
-		c.says("its CRC64NVME and SHA-256 are right")
+		c.runExpecting(exitOK, "-f", "-o", output(c), s.url())
+		c.wantStderr("its CRC64NVME and SHA-256 are right")
 		s.checksum = nil
 		s.digest = map[string]string{"sha-512": sum(right512[:]), "unheard-of": "AAAA"}
-		c = c.again()
-		c.runs(exitOK, "-f", "-o", output(c), s.url())
-		c.says("its SHA-512 is right")
+		c = c.nextStart()
+		c.runExpecting(exitOK, "-f", "-o", output(c), s.url())
+		c.wantStderr("its SHA-512 is right")
 		s.digest = map[string]string{"sha-256": sum(make([]byte, 32))}
 		c = newClient(t, s)
-		c.runs(exitChecksum, "-o", output(c), s.url())
-		c.says("the bytes don't have the SHA-256 that the origin gave for them")
-		c.has()
+		c.runExpecting(exitChecksum, "-o", output(c), s.url())
+		c.wantStderr("the bytes don't have the SHA-256 that the origin gave for them")
+		c.wantFiles()
 	}
 }
 
@@ -195,7 +195,7 @@ func TestJSONOfTheFile(t *testing.T) {
 	s, c := setUp(t, 1000)
 	right := sha256.Sum256(s.content)
 	s.digest = map[string]string{"sha-256": base64.StdEncoding.EncodeToString(right[:])}
-	c.runs(exitOK, "-json", "-o", c.path("x"), s.url())
+	c.runExpecting(exitOK, "-json", "-o", c.path("x"), s.url())
 	events := jsonEvents(t, c.out.String())
 	last := events[len(events)-1]
 	got := fmt.Sprintln(last["pinned"], last["digest"], last["etag"], last["lastModified"], last["contentType"])
@@ -270,22 +270,49 @@ func TestSign(t *testing.T) {
 			t.Errorf("got %q, want host and session token signed", authorization)
 		}
 	}
-	c.runs(exitOK, "-sign", "-o", c.path("x"), s.url(), "a/b?y=2&x=1&x=0&z")
-	c.runs(exitOK, "-sign", "-d", "body", "-o", c.path("y"), s.url(), "a/b")
+	c.runExpecting(exitOK, "-sign", "-o", c.path("x"), s.url(), "a/b?y=2&x=1&x=0&z")
+	c.runExpecting(exitOK, "-sign", "-d", "body", "-o", c.path("y"), s.url(), "a/b")
 	if checked < 4 {
 		t.Errorf("got %d signed requests, want questions and statuses", checked)
 	}
 	if got := s.asks[0].RequestURI; got != "/dev/download/a/b?y=2&x=1&x=0&z" {
 		t.Errorf("got %s, want the query as it was given", got)
 	}
-	c = c.again()
-	c.runs(exitUsage, "-sign", "-H", "Authorization: x", "-o", c.path("z"), s.url())
+	c = c.nextStart()
+	c.runExpecting(exitUsage, "-sign", "-H", "Authorization: x", "-o", c.path("z"), s.url())
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-	c = c.again()
-	c.runs(exitLocal, "-sign", "-o", c.path("z"), s.url())
-	c.says("-sign: no AWS credentials")
+	c = c.nextStart()
+	c.runExpecting(exitLocal, "-sign", "-o", c.path("z"), s.url())
+	c.wantStderr("-sign: no AWS credentials")
 	if m := gatewayRegion.FindStringSubmatch("abc.execute-api.us-west-2.amazonaws.com"); m == nil || m[1] != "us-west-2" {
 		t.Errorf("got region %v", m)
+	}
+}
+
+// A second start continues the first only where all of the question is the same.
+func TestHashOfARequest(t *testing.T) {
+	t.Parallel()
+	parsed := func(args ...string) request {
+		o, err := parse(nil, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return request{target: o.targets[0], method: o.method, body: o.body, contentType: o.contentType}
+	}
+	const api = "https://a.example"
+	seen := make(map[string][]string)
+	for _, args := range [][]string{
+		{api, "x"}, {api, "y"}, {api, "x?q"}, {api + "/v2", "x"}, {"-X", "POST", api, "x"}, {"-d", "a", api, "x"}, {"-d", "b", api, "x"},
+		{"-d", "a", "-H", "Content-Type: text/plain", api, "x"},
+	} {
+		hash := parsed(args...).hash()
+		if other, known := seen[hash]; known {
+			t.Errorf("%q and %q have one hash", args, other)
+		}
+		seen[hash] = args
+	}
+	if parsed("-o", "file", "-H", "A: b", api+"/download/x").hash() != parsed(api, "x").hash() {
+		t.Error("other flags change the hash")
 	}
 }

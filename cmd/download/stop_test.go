@@ -18,10 +18,10 @@ func TestCtrlCWithNobodyToAsk(t *testing.T) {
 	s, c := setUp(t, 1000)
 	s.copyTime = make(chan struct{})
 	c.start("-o", c.path("x"), s.url())
-	s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+	s.waitFor("a socket", func() bool { return len(s.sockets) == 1 })
 	c.signals <- os.Interrupt
-	c.ends(exitCancelled)
-	c.has()
+	c.endExpecting(exitCancelled)
+	c.wantFiles()
 	if !s.cancelled {
 		t.Error("the execution was not cancelled")
 	}
@@ -33,16 +33,16 @@ func TestCtrlCTooLate(t *testing.T) {
 	s := newStack(t, 20*MiB)
 	c := stopMidway(t, s)
 	left := missingBytes(c.state("x"))
-	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) { <-s.hear(ctx, conn).Done() }
-	c = c.again()
+	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) { <-s.readMessages(ctx, conn).Done() }
+	c = c.nextStart()
 	c.start("-o", c.path("x"), s.url())
-	s.sees("the second start's socket", func() bool { return len(s.sockets) == 2 })
+	s.waitFor("the second start's socket", func() bool { return len(s.sockets) == 2 })
 	c.signals <- os.Interrupt
-	c.ends(exitInterrupted)
+	c.endExpecting(exitInterrupted)
 	if s.deletes != 1 || missingBytes(c.state("x")) != left {
 		t.Errorf("got %d cancels and %d bytes missing, want 1 and %d", s.deletes, missingBytes(c.state("x")), left)
 	}
-	c.has("x.part", "x.part.json")
+	c.wantFiles("x.part", "x.part.json")
 }
 
 func TestCtrlCAsks(t *testing.T) {
@@ -68,9 +68,9 @@ func TestCtrlCAsks(t *testing.T) {
 			defer typed.Close()
 			c.stdin, c.person = stdin, true
 			c.start("-o", c.path("x"), s.url())
-			s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+			s.waitFor("a socket", func() bool { return len(s.sockets) == 1 })
 			c.signals <- os.Interrupt
-			s.sees("the question", func() bool { return strings.Contains(c.err.String(), "Cancel the copy?") })
+			s.waitFor("the question", func() bool { return strings.Contains(c.err.String(), "Cancel the copy?") })
 			switch test.answer {
 			case "^C":
 				c.signals <- os.Interrupt
@@ -83,8 +83,8 @@ func TestCtrlCAsks(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 				close(s.copyTime)
 			}
-			c.ends(test.exit)
-			c.has(test.files...)
+			c.endExpecting(test.exit)
+			c.wantFiles(test.files...)
 			if s.cancelled != test.cancelled {
 				t.Errorf("got cancelled %v, want %v", s.cancelled, test.cancelled)
 			}
@@ -97,7 +97,7 @@ func TestCtrlCWhileCancelling(t *testing.T) {
 	s, c := setUp(t, 1000)
 	s.copyTime = make(chan struct{})
 	c.start("-o", c.path("x"), s.url())
-	s.sees("a socket", func() bool { return len(s.sockets) == 1 })
+	s.waitFor("a socket", func() bool { return len(s.sockets) == 1 })
 	s.mu.Lock() // the API hangs
 	c.signals <- os.Interrupt
 	time.Sleep(100 * time.Millisecond)
@@ -111,7 +111,7 @@ func TestCtrlCWhileCancelling(t *testing.T) {
 		t.Error("still running 20 s after the second Ctrl-C")
 	}
 	s.mu.Unlock()
-	c.has("x.part.json")
+	c.wantFiles("x.part.json")
 }
 
 func TestCtrlCWhileItComes(t *testing.T) {
@@ -119,11 +119,11 @@ func TestCtrlCWhileItComes(t *testing.T) {
 	s, c := setUp(t, 20*MiB)
 	release := s.holdAfter(MiB)
 	c.start("-o", c.path("x"), s.url())
-	s.sees("bytes", func() bool { return s.sent > 0 })
+	s.waitFor("bytes", func() bool { return s.sent > 0 })
 	c.signals <- os.Interrupt
-	c.ends(exitInterrupted)
+	c.endExpecting(exitInterrupted)
 	release()
-	c.has("x.part", "x.part.json")
+	c.wantFiles("x.part", "x.part.json")
 	if s.deletes != 0 {
 		t.Error("a delivered download was cancelled")
 	}
@@ -140,10 +140,10 @@ func TestCtrlCWhileNobodyReads(t *testing.T) {
 	s, c := setUp(t, MiB)
 	c.stdout = fullPipe{t.Context().Done()}
 	c.start("-o", "-", s.url())
-	s.sees("bytes", func() bool { return s.sent > 0 })
+	s.waitFor("bytes", func() bool { return s.sent > 0 })
 	c.signals <- os.Interrupt
-	c.exits(exitInterrupted)
-	c.says("Stopped.")
+	c.exitExpecting(exitInterrupted)
+	c.wantStderr("Stopped.")
 }
 
 // Where even the display hangs, the second signal ends the program.
@@ -157,9 +157,9 @@ func TestCtrlCTwiceWhileItHangs(t *testing.T) {
 				s.onAsk = func(http.ResponseWriter, int) bool { <-t.Context().Done(); return true }
 			}
 			c.start("-json", "-o", c.path("x"), s.url())
-			s.sees("the question", func() bool { return len(s.asks) == 1 })
+			s.waitFor("the question", func() bool { return len(s.asks) == 1 })
 			if answered {
-				s.sees("the answer noted", func() bool { _, err := os.Stat(c.path("x.part.json")); return err == nil })
+				s.waitFor("the answer noted", func() bool { _, err := os.Stat(c.path("x.part.json")); return err == nil })
 			}
 			c.signals <- syscall.SIGTERM
 			select {
@@ -168,7 +168,7 @@ func TestCtrlCTwiceWhileItHangs(t *testing.T) {
 			case <-time.After(300 * time.Millisecond):
 			}
 			c.signals <- os.Interrupt
-			c.exits(exitInterrupted)
+			c.exitExpecting(exitInterrupted)
 		})
 	}
 }
