@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"async-download/internal/bytesize"
 	"async-download/internal/escape"
 	"async-download/internal/failure"
+	"async-download/internal/headerflag"
 	"async-download/internal/origin"
 	"async-download/internal/transfer"
 )
@@ -140,14 +142,11 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	flags.SetOutput(io.Discard) // an error is shown once, by run
 	flags.Var(&o.partSize, "part-size", "`size` of the parts, 5MiB to 5GiB; grows automatically for large files")
 	flags.IntVar(&o.concurrency, "concurrency", transfer.Concurrency, "`number` of ranges that are read at once, 1 to 64")
-	badHeader := false
-	flags.Func("H", "`'Name: value'` to send to the URL's host; may be repeated", func(text string) error {
-		name, value, ok := strings.Cut(text, ":")
-		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-		if !ok || name == "" || strings.ContainsAny(text, "\r\n") {
-			badHeader = true // an error from here would be shown with the value, which may be a secret
+	var badHeader error
+	flags.Func("H", "`header` to send to the URL's host, as 'Name: value'; @file reads such lines, so that credentials don't show in ps; may be repeated", func(text string) error {
+		if err := headerflag.Add(o.header, text, os.Stdin); err != nil && badHeader == nil {
+			badHeader = err // an error from here would be shown with the value, which may be a secret
 		}
-		o.header.Add(name, value)
 		return nil
 	})
 	flags.Func("checksum", "`sha-256=DIGEST` that the file must have, in hexadecimal or base64; also sha-512 and md5", func(text string) (err error) {
@@ -175,8 +174,8 @@ func parse(args []string, stdout io.Writer) (options, error) {
 		arguments = append(arguments, flags.Arg(0))
 		rest = flags.Args()[1:]
 	}
-	if badHeader {
-		return o, errors.New("-H: not like 'Name: value'")
+	if badHeader != nil {
+		return o, badHeader
 	}
 	if len(arguments) != 2 {
 		return o, errors.New("a URL and s3://BUCKET/KEY are needed")

@@ -26,7 +26,7 @@ func parseAPI(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// targets reads the arguments. Each URL begins a download of its own, unless
+// targets reads the arguments. Each URL is one download, unless
 // paths follow: then it is the API's URL, and each path is a download. Without
 // any URL, the paths are those of the API at preset, which may be "".
 func targets(arguments []string, preset string) ([]target, error) {

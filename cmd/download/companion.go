@@ -23,7 +23,7 @@ import (
 // errForeign is the end of a start that finds a companion file which this user's
 // downloads can't have made.
 func errForeign(path string) error {
-	return exitError(exitLocal, "%s isn't an unfinished download of yours; move it away, or choose another name with -o", escape.Text(path))
+	return exitError(exitLocal, "%s isn't your unfinished download; move it away, or choose another name with -o", escape.Text(path))
 }
 
 // openCompanion opens a companion file; create makes it where there is none, and

@@ -216,7 +216,7 @@ func TestBadEnds(t *testing.T) {
 			test.set(s)
 			c.runExpecting(test.exit, "-o", c.path("x"), s.url())
 			c.wantStderr(test.says)
-			if test.name != "forbidden, by status" { // the one that new credentials may mend
+			if test.name != "forbidden, by status" { // after which new credentials may help
 				c.wantFiles()
 			}
 		})

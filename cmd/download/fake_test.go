@@ -26,7 +26,7 @@ import (
 	crc "github.com/minio/crc64nvme"
 )
 
-// Secrets that stand in links, tickets and queries. Whatever the program prints
+// Secrets in links, tickets and queries. Whatever the program prints
 // in any test is searched for them.
 const (
 	secretSignature = "SECRETSIGNATURE"
@@ -225,7 +225,7 @@ func (s *stack) serveAsk(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// keyed is the download that an Idempotency-Key stands for.
+// keyed is the download of an Idempotency-Key.
 type keyed struct {
 	number int
 	asked  string
@@ -484,7 +484,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// client is one start of the program, in process, in a folder of its own.
+// client is one start of the program, in process, in its own folder.
 type client struct {
 	t       *testing.T
 	s       *stack

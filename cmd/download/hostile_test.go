@@ -133,7 +133,7 @@ func TestCompanionsOfSomeoneElse(t *testing.T) {
 					t.Fatal(err)
 				}
 				c.runExpecting(exitLocal, "-f", "-H", "X-Api-Key: "+secretHeader, "-o", c.path("x"), s.url())
-				c.wantStderr("x" + p.name + " isn't an unfinished download of yours")
+				c.wantStderr("x" + p.name + " isn't your unfinished download")
 				c.wantFiles("elsewhere", "x"+p.name)
 				c.wantContent("elsewhere", content)
 				after, err := os.Lstat(path)

@@ -1,20 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
 	"async-download/internal/bytesize"
+	"async-download/internal/headerflag"
 )
 
 const usage = `Usage: download [flags] API_URL[/PATH[?QUERY]]…
@@ -93,8 +92,8 @@ func (p *program) parseOptions(args []string) (*options, error) {
 	flags.BoolVar(&o.overwrite, "f", false, "overwrite a file that exists, once the new one is complete")
 	var badHeader error
 	flags.Func("H", "`header` for the API and its WebSocket, never sent to the storage, as 'Name: value'; @file reads such lines, so that credentials don't show in ps; may be repeated", func(line string) error {
-		if err := p.addHeaders(o.headers, line); err != nil && badHeader == nil {
-			badHeader = err // an error from here would be shown with the value, a credential
+		if err := headerflag.Add(o.headers, line, p.stdin); err != nil && badHeader == nil {
+			badHeader = exitError(exitUsage, "%v", err) // an error from here would be shown with the value, a credential
 		}
 		return nil
 	})
@@ -240,35 +239,6 @@ func (p *program) readArgument(name, text string) ([]byte, error) {
 		return nil, exitError(exitUsage, "%s: %v", name, err)
 	}
 	return content, nil
-}
-
-// headerName is RFC 9110, section 5.6.2.
-var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-
-// addHeaders adds a header line, or the lines of an @file.
-func (p *program) addHeaders(headers http.Header, text string) error {
-	lines := [][]byte{[]byte(text)}
-	if strings.HasPrefix(text, "@") {
-		content, err := p.readArgument("-H", text)
-		if err != nil {
-			return err
-		}
-		lines = bytes.Split(content, []byte("\n"))
-		for i := range lines {
-			lines[i] = bytes.TrimRight(lines[i], "\r")
-		}
-	}
-	for _, line := range lines {
-		if len(bytes.TrimSpace(line)) == 0 && len(lines) > 1 {
-			continue
-		}
-		name, value, found := strings.Cut(string(line), ":")
-		if name = strings.TrimSpace(name); !found || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
-			return exitError(exitUsage, "-H: want 'Name: value'")
-		}
-		headers.Add(name, strings.TrimSpace(value))
-	}
-	return nil
 }
 
 func versionText() string {

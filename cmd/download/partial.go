@@ -22,7 +22,7 @@ type state struct {
 	// Key is the Idempotency-Key that was sent, or "". It finds the download.
 	Key string `json:"key,omitempty"`
 	// What follows describes the bytes. They may be those of an earlier
-	// execution's object: Of is the ARN of theirs.
+	// execution's object: Of is that ARN.
 	Of       string            `json:"of,omitempty"`
 	Size     int64             `json:"size"`
 	ETag     string            `json:"etag,omitempty"` // "": there are none

@@ -160,7 +160,7 @@ func TestSecondStart(t *testing.T) {
 	}
 }
 
-// A first execution whose file is no longer kept says so by REST too.
+// A first execution whose file is no longer kept is reported by REST, too.
 func TestSecondStartAfterTheFileExpired(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 20*MiB)
@@ -423,7 +423,7 @@ func TestPartOfAnotherProgram(t *testing.T) {
 			}
 			c = c.nextStart()
 			c.runExpecting(exitLocal, "-f", "-o", c.path("x"), s.url())
-			c.wantStderr(name + " isn't an unfinished download of yours; move it away, or choose another name with -o")
+			c.wantStderr(name + " isn't your unfinished download; move it away, or choose another name with -o")
 			c.wantFiles(name)
 			c.wantContent(name, text)
 			if err := os.Remove(c.path(name)); err != nil {

@@ -400,7 +400,7 @@ func TestTerminalQuestionTwice(t *testing.T) {
 	term.typeKeys("\x03")
 	term.waitForText(asked)
 	term.typeKeys("\r")
-	time.Sleep(2 * time.Second) // nothing tells that the answer was taken
+	time.Sleep(2 * time.Second) // nothing shows that the answer was taken
 	term.typeKeys("\x03")
 	term.waitForMatch("(?s)" + regexp.QuoteMeta(asked) + ".*" + regexp.QuoteMeta(asked))
 	term.typeKeys("n\r")

@@ -28,7 +28,7 @@ type signer struct {
 // gatewayRegion finds the region in the name of an API Gateway.
 var gatewayRegion = regexp.MustCompile(`\.execute-api\.([a-z0-9-]+)\.`)
 
-// newSigner takes credentials and, for an API with a name of its own, the region
+// newSigner takes credentials and, for an API with a custom name, the region
 // from where the AWS tools take them.
 func newSigner(ctx context.Context, host string, next http.RoundTripper) (http.RoundTripper, error) {
 	// The SDK's warnings, such as those of a machine that isn't EC2, help nobody.
