@@ -334,6 +334,20 @@ func TestPage(t *testing.T) {
 		p.Do(chromedp.Reload())
 		p.Until(soon, "the page", `typeof page !== "undefined" && view.phase === "idle" && page.path.value === "reports/2026.pdf"`)
 
+		copying(t, a, p) // while the file, of which the page hasn't heard, is ready: it is deleted
+		a.set(func() {
+			a.answer = func(r *http.Request) (int, any) {
+				if r.Method == http.MethodDelete {
+					return http.StatusOK, event{"status": "DELETED"}
+				}
+				return 0, nil
+			}
+		})
+		p.Click("cancel")
+		within(t, "the request", func() bool { return a.count("DELETE ") == 2 })
+		a.say(failed("EXPIRED", "the file is no longer kept"))
+		p.Until(soon, "the end", title("The download was cancelled"))
+
 		copying(t, a, p)
 		a.set(func() {
 			a.answer = func(r *http.Request) (int, any) {
@@ -661,5 +675,15 @@ func screenshots(t *testing.T, chromium context.Context) {
 	defer out.Close()
 	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(out, picture); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// within waits until f is true.
+func within(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(soon); !f(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
 	}
 }

@@ -179,7 +179,8 @@ async function run(start) {
 /** @param {unknown} error */
 function fail(error) {
   const expected = error instanceof DownloadError;
-  const cancelled = running.signal.aborted || expected && error.code === "CANCELLED";
+  // Of a file that Cancel has deleted, the service knows nothing any more.
+  const cancelled = running.signal.aborted || expected && (error.code === "CANCELLED" || !!kept.cancelled && ["EXPIRED", "NOT_FOUND"].includes(error.code));
   if (!cancelled && !expected) console.error(error);
   const { code, message } = expected ? error : { code: "INTERNAL", message: "this page has a bug; the browser’s console shows it" };
   // Where the answer was lost or the credentials refused, the copy may be under way.
