@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"async-download/internal/failure"
 )
@@ -149,7 +150,7 @@ func (f *File) describe(resp *http.Response, size int64, whole bool) {
 	f.Pin = pinOf(resp.Header)
 	f.ETag, f.LastModified = resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")
 	f.ContentType = resp.Header.Get("Content-Type")
-	f.ContentEncoding = resp.Header.Get("Content-Encoding")
-	f.Name = fileName(resp.Header, f.start.url)
+	f.ContentEncoding = strings.Join(resp.Header.Values("Content-Encoding"), ",")
+	f.Name = fileName(resp.Header, f.start.url, f.at.url)
 	f.Digest = digest(resp.Header, whole)
 }

@@ -176,14 +176,16 @@ func (f *File) request(ctx context.Context, start, end int64) (body io.ReadClose
 			f.open.Add(-1)
 		}
 	}()
+	f.mu.Lock()
+	from := f.at
+	f.mu.Unlock()
+	if from.url == nil {
+		from = f.start
+	}
 	for {
 		f.mu.Lock()
 		f.requests++
-		from := f.at
 		f.mu.Unlock()
-		if from.url == nil {
-			from = f.start
-		}
 		header := http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", start, end-1)}}
 		f.Pin.condition(header)
 		resp, at, err := f.c.send(ctx, from, header, min(cmp.Or(f.c.FirstByteTimeout, RangeTimeout), RangeTimeout))
@@ -195,8 +197,11 @@ func (f *File) request(ctx context.Context, start, end int64) (body io.ReadClose
 			// URL; the pin still holds.
 			drain(resp.Body)
 			f.mu.Lock()
-			f.at = place{}
+			if f.at == from {
+				f.at = place{}
+			}
 			f.mu.Unlock()
+			from = f.start // not where others were sent since: that may be for one request
 			continue
 		}
 		got, err := f.check(resp, start, end)

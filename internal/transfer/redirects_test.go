@@ -3,7 +3,7 @@ package transfer
 import (
 	"fmt"
 	"net/http"
-	"net/url"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -136,22 +136,34 @@ func TestRedirects(t *testing.T) {
 			t.Errorf("got %d redirects, want one for Start and one for each of 2 segments", n.Load())
 		}
 	})
-	t.Run("a signed target runs out", func(t *testing.T) {
-		s := newS3(t)
-		c := newCopier(t, s)
-		var signed atomic.Int64
-		var served atomic.Int64
-		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path != "/target" {
-				http.Redirect(w, r, "/target?"+url.Values{"n": {fmt.Sprint(signed.Add(1))}}.Encode(), http.StatusFound)
-				return
-			}
-			if served.Add(1) > 3 && r.URL.Query().Get("n") == "1" {
-				w.WriteHeader(403)
-				return
-			}
-			h.ServeHTTP(w, r)
-		}))
-		mustCopy(t, c, s, src, "key", data)
-	})
+	for _, status := range []int{400, 401, 403, 404, 410} {
+		for _, life := range []int64{1, 3} {
+			t.Run(fmt.Sprintf("a target signed for %d requests answers %d", life, status), func(t *testing.T) {
+				s := newS3(t)
+				c := newCopier(t, s)
+				var signed, repeated atomic.Int64
+				var used sync.Map
+				src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path != "/target" {
+						http.Redirect(w, r, fmt.Sprint("/target?n=", signed.Add(1)), http.StatusFound)
+						return
+					}
+					n, _ := used.LoadOrStore(r.URL.RawQuery, new(atomic.Int64))
+					if n.(*atomic.Int64).Add(1) > life {
+						repeated.Add(1)
+						w.WriteHeader(status)
+						return
+					}
+					h.ServeHTTP(w, r)
+				}))
+				if r := mustCopy(t, c, s, src, "key", data); !r.Pinned || r.Ranges < len(data)/small {
+					t.Errorf("got %+v, want it copied by ranges", r)
+				}
+				// Each range may find one target that another has used up, no more.
+				if n, most := repeated.Load(), int64(len(data)/small); n == 0 || n > most {
+					t.Errorf("got %d refused requests, want 1 to %d", n, most)
+				}
+			})
+		}
+	}
 }
