@@ -255,6 +255,36 @@ func TestStatesStandInTheOrderOfTheRun(t *testing.T) {
 	}
 }
 
+// Names are unique in the whole machine, the states of a Map's children included:
+// https://docs.aws.amazon.com/step-functions/latest/dg/concepts-amazon-states-language.html
+func TestNamesAreUnique(t *testing.T) {
+	files := map[string]map[string]bool{}
+	for _, m := range machines(t) {
+		file, _, _ := strings.Cut(m.file, ":")
+		if files[file] == nil {
+			files[file] = map[string]bool{}
+		}
+		for _, s := range m.States {
+			if files[file][s.Name] {
+				t.Errorf("%s: two states are called %q", file, s.Name)
+			}
+			files[file][s.Name] = true
+		}
+	}
+}
+
+// A list that fits into a line of 120 columns is on one line.
+func TestShortListsAreOnOneLine(t *testing.T) {
+	list := regexp.MustCompile(`(?m)^( *(?:"\w+": )?)\[\n((?:\s*"[^"\n]*",?[ \n]*)+)\]`)
+	for _, file := range []string{"download.asl.json", "deliver.asl.json"} {
+		for _, match := range list.FindAllStringSubmatch(load(t, file).text, -1) {
+			if line := match[1] + "[" + strings.Join(strings.Fields(match[2]), " ") + "]"; len(line) <= 120 {
+				t.Errorf("%s: got a list of several lines, want %s", file, strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
 var sentence = regexp.MustCompile(`^[A-Z][a-z]+( [a-z]+)*\??$`)
 
 func TestNamesAreSentences(t *testing.T) {
@@ -355,7 +385,7 @@ func TestThrottlingIsWaitedFor(t *testing.T) {
 			}
 			throttled++
 			if len(r.ErrorEquals) != 1 {
-				t.Errorf("got %q, want a retrier of its own, whose attempts nothing else uses up", r.ErrorEquals)
+				t.Errorf("got %q, want a separate retrier, so that nothing else uses up its attempts", r.ErrorEquals)
 			}
 			var mean float64 // seconds
 			wait := float64(r.IntervalSeconds)
