@@ -131,6 +131,7 @@ func connect() error {
 	stack.env = map[string]string{}
 	for _, line := range strings.Split(string(b), "\n") {
 		if k, v, ok := strings.Cut(strings.TrimPrefix(line, "export "), "="); ok && k != "PATH" { // which is for people
+			v = strings.Trim(v, "'")
 			stack.env[k] = v
 			os.Setenv(k, v)
 		}

@@ -13,7 +13,9 @@ import base64
 import json
 import os
 import pathlib
+import pty
 import secrets
+import select
 import shutil
 import socket
 import ssl
@@ -154,7 +156,10 @@ class Smoke:
     def link(self, answer, seconds=PATIENCE):
         with Socket(answer["webSocketEndpoint"], answer["executionArn"]) as s:
             expect(s.status, 101, "handshake")
-            return s.frame(1, seconds)
+            message = s.frame(1, seconds)
+            if not message.startswith("http"):
+                raise Failed(message)
+            return message
 
     def fetch(self, link, headers=None):
         status, headers, body = http("GET", link, headers)
@@ -223,10 +228,20 @@ class Smoke:
         if not found:
             raise LeftOut("there is no wscat")
         answer = self.ask("FILE_PATH")
-        out = subprocess.run([found, "--no-color", "-c", answer["webSocketEndpoint"], "-H", f"X-StateMachine-ExecutionArn:{answer['executionArn']}", "-w", "30"],
-                             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120)
-        if "X-Amz-Signature=" not in out.stdout:
-            raise Failed(f"no link came: {out.stdout[-200:]}{out.stderr[-200:]}")
+        ours, theirs = pty.openpty()  # without a terminal it prints nothing
+        process = subprocess.Popen([found, "--no-color", "-c", answer["webSocketEndpoint"], "-H", f"X-StateMachine-ExecutionArn:{answer['executionArn']}"],
+                                   stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+        os.close(theirs)
+        text, end = "", time.monotonic() + PATIENCE
+        try:
+            while "X-Amz-Signature=" not in text:
+                if "error:" in text or not select.select([ours], [], [], max(0, end - time.monotonic()))[0]:
+                    raise Failed(f"no link came: {text[-200:]!r}")
+                text += os.read(ours, 65536).decode(errors="replace")
+        finally:
+            process.kill()
+            process.wait()
+            os.close(ours)
 
     def ping(self):
         """ping frames are answered"""

@@ -232,7 +232,9 @@ class Gate(unittest.TestCase):
             ("POST", "/_aws/execute-api/0123abcd//@connections/x"), ("GET", "/restapis/0123abcd/dev/_user_request_/"),
         ):
             with self.subTest(f"{method} {path}"):
-                self.assertEqual(self.status(method, path, data=b"{}" if method == "POST" else None), 403)
+                data = b"{}" if method == "POST" else None
+                self.assertEqual(self.status(method, path, data=data), 403)
+                self.assertEqual(self.status(method, path, data=data, key="test", secret="test"), 403)
 
     def test_a_page(self):
         """Also one with the key: what a browser sends, no page may choose."""
