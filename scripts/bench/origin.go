@@ -46,8 +46,8 @@ func checksum(size int64) uint64 {
 	return crc
 }
 
-// serveOrigin answers GET /SIZE?rate=BYTES&unknown=1: rate is per connection,
-// unknown sends no length and ignores ranges.
+// serveOrigin answers GET /SIZE?rate=BYTES&unknown=1&dated=1: rate is per
+// connection, unknown sends no length and ignores ranges, dated sends no ETag.
 func serveOrigin(args []string) error {
 	return listen("origin", args, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		size, err := strconv.ParseInt(strings.TrimPrefix(r.URL.Path, "/"), 10, 64)
@@ -60,7 +60,9 @@ func serveOrigin(args []string) error {
 		w.Header().Set("Last-Modified", "Tue, 24 Nov 2026 00:00:00 GMT")
 		start, end := int64(0), size
 		if r.FormValue("unknown") == "" {
-			w.Header().Set("ETag", fmt.Sprintf("\"%d\"", size))
+			if r.FormValue("dated") == "" {
+				w.Header().Set("ETag", fmt.Sprintf("\"%d\"", size))
+			}
 			w.Header().Set("Accept-Ranges", "bytes")
 			status := http.StatusOK
 			if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end); err == nil {

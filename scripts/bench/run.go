@@ -181,6 +181,8 @@ func scenarios() []scenario {
 			note: "Ranges piped into UploadPart without a checksum were measured at 0.56 CPU s/GB. The difference is the CRC-64 of every byte,\nabout 0.08, minus what larger reads and writes save."},
 		{name: "1 GiB at full speed over HTTPS", short: "HTTPS", size: gib, https: true, tools: all},
 		{name: "512 MiB from an origin limited to 50 MB/s per connection", short: "50 MB/s per connection", size: gib / 2, query: "?rate=50000000", tools: all},
+		{name: "512 MiB with a Last-Modified only, 50 MB/s per connection", short: "50 MB/s, no ETag", size: gib / 2, query: "?rate=50000000&dated=1", tools: []tool{ours, defs},
+			note: "The manager reads one stream."},
 		{name: "1 GiB with 100 ms added to each PUT", short: "100 ms per PUT", size: gib, delay: "100ms", tools: all},
 		{name: "1 GiB of unknown length", short: "unknown length", size: gib, query: "?unknown=1", tools: all},
 		{name: "Memory: 64 MiB", size: gib / 16, tools: []tool{ours, fetch}},

@@ -6,7 +6,8 @@ import (
 )
 
 // summary is one table of the scenarios that compare the tools: the time of each,
-// relative to the manager's.
+// relative to the manager's. What wasn't measured is left out, and where nothing
+// was, the summary is empty.
 func summary(medians map[string]map[string]result) string {
 	var head, rule strings.Builder
 	rows := make([]strings.Builder, len(all))
@@ -18,23 +19,33 @@ func summary(medians map[string]map[string]result) string {
 		head.WriteString(s.short + " | ")
 		rule.WriteString("---|")
 		for i, t := range all {
-			if r := medians[s.name][t.name]; r.err == nil {
+			if r, ok := medians[s.name][t.name]; ok && r.err == nil {
 				fmt.Fprintf(&rows[i], "%.2f | ", r.seconds/base)
 			} else {
 				rows[i].WriteString("| ")
 			}
 		}
 	}
+	if head.Len() == 0 {
+		return ""
+	}
+	cost := scenarios()[0]
+	_, costed := medians[cost.name]
+	if costed {
+		head.WriteString("CPU s/GB over HTTP | peak RSS MiB | ")
+		rule.WriteString("---|---|")
+	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "| time relative to the manager | %sCPU s/GB over HTTP | peak RSS MiB |\n|---|%s---|---|\n", head.String(), rule.String())
+	fmt.Fprintf(&out, "| time relative to the manager | %s\n|---|%s\n", strings.TrimRight(head.String(), " "), rule.String())
 	for i, t := range all {
-		s := scenarios()[0]
-		r := medians[s.name][t.name]
-		cost := "| "
-		if r.err == nil {
-			cost = fmt.Sprintf("%.2f | %d ", r.perGB(s), r.rss>>20)
+		switch r, ok := medians[cost.name][t.name]; {
+		case !costed:
+		case ok && r.err == nil:
+			fmt.Fprintf(&rows[i], "%.2f | %d | ", r.perGB(cost), r.rss>>20)
+		default:
+			rows[i].WriteString("| | ")
 		}
-		fmt.Fprintf(&out, "| %s | %s%s|\n", cell(t.name), rows[i].String(), cost)
+		fmt.Fprintf(&out, "| %s | %s\n", cell(t.name), strings.TrimRight(rows[i].String(), " "))
 	}
 	return out.String()
 }

@@ -29,3 +29,15 @@ func TestTables(t *testing.T) {
 		}
 	}
 }
+
+// What -only left out is in no table, least of all as 0.
+func TestTablesOfOneScenario(t *testing.T) {
+	s := scenarios()[3]
+	got := summary(map[string]map[string]result{s.name: {ours.name: {seconds: 1}, defs.name: {seconds: 8}}})
+	if want := "| copyurl | 0.12 |\n"; !strings.Contains(got, want) || strings.Contains(got, "CPU") || strings.Contains(got, " 0 ") || strings.Contains(got, "0.00") {
+		t.Errorf("got\n%s\nwant a line %q and nothing that wasn't measured", got, want)
+	}
+	if got := summary(nil); got != "" {
+		t.Errorf("got %q of nothing, want nothing", got)
+	}
+}
