@@ -104,6 +104,13 @@ func TestServers(t *testing.T) {
 		}), ranges: 2, requests: 2},
 		"203 instead of 200":    {does: whole(203), ranges: 1, requests: 1},
 		"206 of the whole file": {does: whole(206), ranges: 1, requests: 1},
+		"206 of the whole file, with a tag": {does: func(w http.ResponseWriter, r *http.Request, n int) bool {
+			w.Header().Set("ETag", `"v1"`)
+			return whole(206)(w, r, n)
+		}, ranges: 1, pinned: true, kind: origin.StrongETag, requests: 1},
+		"206 of the whole file to a plain GET": {does: func(w http.ResponseWriter, r *http.Request, n int) bool {
+			return status(400, hasRange)(w, r, n) || whole(206)(w, r, n)
+		}, ranges: 2, requests: 2},
 
 		// Servers that answer nothing but ranges.
 		"only ranges, short":         {etag: `"v1"`, does: only(func(r *http.Request) { span(r, 1000) }), ranges: 5 * parts, pinned: true, kind: origin.StrongETag, requests: 6 * parts},
@@ -261,8 +268,9 @@ func TestConnectionLimit(t *testing.T) {
 							w.WriteHeader(code)
 							return
 						}
-						origintest.Slow(h, w, r, small/4, func(int) bool { time.Sleep(time.Millisecond); return true })
+						origintest.Slow(h, w, r, small/4, func(int) bool { time.Sleep(10 * time.Millisecond); return true })
 					}))
+					src.Client.Attempts = 3                    // a part that only waits and tries again doesn't come through
 					src.Client.Backoff = 50 * time.Millisecond // the server counts a reply for some time after its last byte
 					if segment {
 						c.SegmentBytes = 4 * small
@@ -360,6 +368,11 @@ func TestOnlyOneConnection(t *testing.T) {
 			s := newS3(t)
 			c := newCopier(t, s)
 			c.Concurrency = 1
+			data := data
+			if does == nil {
+				c.PartSize = 8 * mib // more than the sockets hold: the first reply stays open
+				data = origintest.Bytes(74, 24*mib)
+			}
 			h := origintest.New(data, `"v1"`)
 			var open atomic.Int64
 			server := httptest.NewUnstartedServer(origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
