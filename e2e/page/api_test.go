@@ -195,7 +195,7 @@ func (a *fakeAPI) say(e event) {
 	}
 }
 
-// ready says that the file is there, under a link of its own.
+// ready reports that the file is ready, under a new link.
 func (a *fakeAPI) ready(name string) {
 	a.mu.Lock()
 	a.links++

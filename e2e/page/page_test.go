@@ -36,7 +36,7 @@ const fast = `{
 	AbortSignal.timeout = (ms) => limit.call(AbortSignal, ms / 10)
 }`
 
-// still makes a page's time pass when the test says so.
+// still stops a page's time, for the test to move it.
 const still = `{ window.time = 1e12; Date.now = () => time }`
 
 func TestPage(t *testing.T) {
@@ -290,8 +290,8 @@ func TestPage(t *testing.T) {
 			{"ORIGIN_STATUS", "the origin answered 403 Forbidden", "doesn’t allow access"},
 			{"ORIGIN_STATUS", "the origin answered 404 Not Found", "There is no such file"},
 			{"ORIGIN_STATUS", "the origin answered 410 Gone", "There is no such file"},
-			{"ORIGIN_STATUS", "the origin answered 429 Too Many Requests", "a problem of its own"},
-			{"ORIGIN_STATUS", "the origin answered 503 Service Unavailable", "a problem of its own"},
+			{"ORIGIN_STATUS", "the origin answered 429 Too Many Requests", "The file server has a problem"},
+			{"ORIGIN_STATUS", "the origin answered 503 Service Unavailable", "The file server has a problem"},
 			{"ORIGIN_STATUS", "the origin answered 400 Bad Request", "doesn’t accept this request"},
 			{"ORIGIN_UNREACHABLE", "the origin can't be reached", "may be down"},
 			{"INVALID_PATH", "this API doesn't serve this path", "only some folders"},

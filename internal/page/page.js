@@ -44,7 +44,7 @@ function adviceFor(code, message) {
   const status = Number(/\b[1-5]\d\d\b/.exec(message)?.[0]);
   if (status === 401 || status === 403) return "The file server doesn’t allow access to this file. Check the path, or ask the people who run this service for access.";
   if (status === 404 || status === 410) return "There is no such file. Check the path; upper and lower case may matter.";
-  if (status === 408 || status === 429 || status >= 500) return "The file server has a problem of its own. Try again in a few minutes.";
+  if (status === 408 || status === 429 || status >= 500) return "The file server has a problem. Try again in a few minutes.";
   return "The file server doesn’t accept this request. Check the path and what follows its question mark.";
 }
 
@@ -321,7 +321,7 @@ function connection() {
 let announced = { at: 0, part: /** @type {number | null} */ (0) };
 
 /**
- * Tells a screen reader about every change of the state, and about progress every 15 seconds at most.
+ * Announces every change of the state to screen readers, and progress every 15 seconds at most.
  *
  * @param {typeof view & {title: string | null}} before
  * @param {number | null} part
