@@ -1,7 +1,6 @@
 package events_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -22,6 +21,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // bin is the folder of the functions' binaries, built as `sam build` does.
@@ -119,36 +120,28 @@ func logicalID(function string) string {
 // gets from the template: the common ones and its own.
 func templateVariables(t *testing.T, function string) []string {
 	t.Helper()
-	f, err := os.Open("../template.yaml")
+	b, err := os.ReadFile("../template.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	var names []string
-	var resource string
-	variables := -1 // indentation of the names; -1 outside
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		line := lines.Text()
-		text := strings.TrimSpace(line)
-		indent := len(line) - len(strings.TrimLeft(line, " "))
-		if text == "" || text[0] == '#' {
-			continue
-		}
-		if indent <= 2 {
-			resource = strings.TrimSuffix(text, ":")
-		}
-		if text == "Variables:" {
-			variables = indent + 2
-			continue
-		}
-		if indent < variables {
-			variables = -1
-		}
-		if indent == variables && (resource == "Function" || resource == logicalID(function)) {
-			name, _, _ := strings.Cut(text, ":")
-			names = append(names, name)
-		}
+	type properties struct {
+		Environment struct {
+			Variables map[string]yaml.Node `yaml:"Variables"`
+		} `yaml:"Environment"`
 	}
+	var template struct {
+		Globals struct {
+			Function properties `yaml:"Function"`
+		} `yaml:"Globals"`
+		Resources map[string]struct {
+			Properties properties `yaml:"Properties"`
+		} `yaml:"Resources"`
+	}
+	if err := yaml.Unmarshal(b, &template); err != nil {
+		t.Fatal(err)
+	}
+	names := slices.Collect(maps.Keys(template.Globals.Function.Environment.Variables))
+	names = slices.AppendSeq(names, maps.Keys(template.Resources[logicalID(function)].Properties.Environment.Variables))
 	if len(names) < 2 {
 		t.Fatalf("got variables %v of %s in the template, want more", names, logicalID(function))
 	}
@@ -287,7 +280,7 @@ func TestStartUp(t *testing.T) {
 	for _, function := range functions(t) {
 		t.Run(function, func(t *testing.T) {
 			t.Parallel()
-			optional := []string{"LOCAL_ENDPOINT", "ORIGIN_SECRET_ARN", "ALLOWED_PATHS", "ORIGIN_REDIRECT_HOSTS"} // empty by default
+			optional := []string{"LOCAL_ENDPOINT", "ORIGIN_SECRET_ARN", "ALLOWED_PATHS", "ORIGIN_REDIRECT_HOSTS", "API_AUTH"} // empty by default
 			if function == "authorizer" {
 				optional = append(optional, "CONNECTIONS_TABLE") // set for all functions; this one doesn't use it
 			}
@@ -325,7 +318,7 @@ func TestStartUp(t *testing.T) {
 
 			wrong := map[string]string{
 				"ORIGIN_URL": "ftp://user:hunter2@origin.example", "LINK_EXPIRY_SECONDS": "0",
-				"MAX_FILE_BYTES": "1 TiB", "SEGMENT_BYTES": "4 GiB", "ORIGIN_IS_PRIVATE": "yes", "REQUIRE_TICKET": "maybe", "CLIENT_TIMEOUT_SECONDS": "-1", "MAX_CONCURRENT_SEGMENTS": "1.5", "ORIGIN_CONNECTIONS": "none",
+				"MAX_FILE_BYTES": "1 TiB", "SEGMENT_BYTES": "4 GiB", "ORIGIN_IS_PRIVATE": "yes", "REQUIRE_TICKET": "maybe", "CLIENT_TIMEOUT_SECONDS": "-1", "MAX_CONCURRENT_SEGMENTS": "1.5", "ORIGIN_CONNECTIONS": "none", "FETCH_CONCURRENCY": "0",
 			}
 			env, bad := map[string]string{}, 0
 			for _, name := range templateVariables(t, function) {
