@@ -75,6 +75,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"STACK_NAME":                "download",
 		"ORIGIN_SECRET_ARN":         "",
 		"ALLOWED_PATHS":             "",
+		"API_AUTH":                  "NONE",
 		"ORIGIN_REDIRECT_HOSTS":     "",
 		"ORIGIN_CONNECTIONS":        "8",
 		"JWT_ISSUER":                "https://issuer.example",
@@ -308,6 +309,9 @@ func with(more map[string]string) map[string]string {
 
 func TestDownload(t *testing.T) {
 	t.Parallel()
+	get := func(resource string) func(map[string]any) {
+		return func(e map[string]any) { e["httpMethod"], e["resource"], e["path"] = http.MethodGet, resource, resource }
+	}
 	secret := func(e map[string]any) {
 		e["queryStringParameters"].(map[string]any)["key"] = querySecret
 		e["multiValueQueryStringParameters"].(map[string]any)["key"] = []string{querySecret}
@@ -415,6 +419,18 @@ func TestDownload(t *testing.T) {
 					t.Errorf("got allowed origin %q, want %q", got, want)
 				}
 			}},
+		{title: "page", sample: "download-preflight", change: get("/"), env: map[string]string{"API_AUTH": "JWT"}, check: func(t *testing.T, got invocation) {
+			a := proxyAnswer(t, got)
+			if a.StatusCode != http.StatusOK || !strings.HasPrefix(a.Body, "<!doctype html>") || !strings.Contains(a.Body, `data-auth="JWT"`) {
+				t.Errorf("got %d %.200q, want the page for JWT", a.StatusCode, a.Body)
+			}
+		}},
+		{title: "client.js for a page that is allowed", sample: "download-preflight", change: get("/client.js"), env: map[string]string{"ALLOWED_WEB_ORIGINS": "https://app.example.com"}, check: func(t *testing.T, got invocation) {
+			a := proxyAnswer(t, got)
+			if a.StatusCode != http.StatusOK || !strings.Contains(a.Body, "export async function download(") || a.Headers["Access-Control-Allow-Origin"] != "https://app.example.com" {
+				t.Errorf("got %d %.200q %v, want the module", a.StatusCode, a.Body, a.Headers)
+			}
+		}},
 		{title: "item not written", sample: "download", change: secret, calls: []call{withAnswer(put, dynamoError("ResourceNotFoundException"))},
 			check: both(refusal(http.StatusInternalServerError, "INTERNAL"), func(t *testing.T, got invocation) {
 				if strings.Contains(string(got.body), "reason why") {
