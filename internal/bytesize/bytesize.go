@@ -13,8 +13,8 @@ import (
 // 8MB (8,000,000).
 type Size int64
 
-// max is S3's limit for an object, rounded up.
-const max = 50 << 40
+// largest is S3's limit for an object, rounded up.
+const largest = 50 << 40
 
 var units = []struct {
 	suffix string
@@ -42,7 +42,7 @@ func (s *Size) Set(text string) error {
 		}
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-	if err != nil || n <= 0 || n > max/unit {
+	if err != nil || n <= 0 || n > largest/unit {
 		return errors.New("not a size like 8MiB")
 	}
 	*s = Size(n * unit)
@@ -51,8 +51,5 @@ func (s *Size) Set(text string) error {
 
 // Format writes n for people, in units of 1024; what is below 0 counts as 0.
 func Format(n int64) string {
-	if n < 0 {
-		n = 0
-	}
-	return humanize.IBytes(uint64(n))
+	return humanize.IBytes(uint64(max(0, n)))
 }
