@@ -379,8 +379,14 @@ func TestStatusAndCancel(t *testing.T) {
 			t.Errorf("execution: got %s, want SUCCEEDED", got)
 		}
 		within(t, 10*time.Second, "the item to go", func() bool { _, known := item(t, a.ExecutionARN); return !known })
-		if status, _, body := call("DELETE", a.StatusURL); status != 409 {
-			t.Errorf("cancel after the end: got %d %v, want 409", status, body)
+		if status, _, deleted := call("DELETE", a.StatusURL); status != 200 || deleted["status"] != "DELETED" {
+			t.Errorf("delete: got %d %v, want 200 DELETED", status, deleted)
+		}
+		if resp, err := http.Get(body["url"].(string)); err != nil || resp.StatusCode != 404 {
+			t.Errorf("link to the deleted file: got %v, %v, want 404", resp, err)
+		}
+		if status, _, body := call("DELETE", a.StatusURL); status != 404 {
+			t.Errorf("delete again: got %d %v, want 404", status, body)
 		}
 	})
 	cancelled := func(t *testing.T, a answer, c *client) {
@@ -426,9 +432,10 @@ func TestStatusAndCancel(t *testing.T) {
 	t.Run("cancelled while waiting", func(t *testing.T) {
 		_, a := get(t, "/file/1MiB/w.bin")
 		within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, a.ExecutionARN); return i.TaskToken != "" })
-		if status, _, body := call("DELETE", a.StatusURL); status != http.StatusAccepted {
-			t.Fatalf("DELETE: got %d %v, want 202", status, body)
+		if status, _, body := call("DELETE", a.StatusURL); status != http.StatusOK || body["status"] != "DELETED" {
+			t.Fatalf("DELETE: got %d %v, want 200 DELETED", status, body)
 		}
+		nothingStored(t, a.ExecutionARN)
 		ended(t, a.ExecutionARN, 10*time.Second)
 		cancelled(t, a, dial(t, a.ExecutionARN, ""))
 	})
