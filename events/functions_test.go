@@ -78,6 +78,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"API_AUTH":                  "NONE",
 		"ORIGIN_REDIRECT_HOSTS":     "",
 		"ORIGIN_CONNECTIONS":        "8",
+		"ORIGIN_ANSWER_SECONDS":     "300",
 		"JWT_ISSUER":                "https://issuer.example",
 		"JWT_AUDIENCE":              "files",
 	}

@@ -66,7 +66,7 @@ class Contract(unittest.TestCase):
         parameters = {name: p.get("Default") for name, p in SOURCE["Parameters"].items()}
         contract = {
             "StageName": "dev", "BucketName": "", "OriginUrl": None, "LinkExpirySeconds": 600, "ClientTimeoutSeconds": 3600,
-            "ObjectExpiryDays": 1, "MaxFileBytes": 2**40, "MaxConcurrentSegments": 40, "OriginConnections": 8, "OriginIsPrivate": "false",
+            "ObjectExpiryDays": 1, "MaxFileBytes": 2**40, "MaxConcurrentSegments": 40, "OriginAnswerSeconds": 300, "OriginConnections": 8, "OriginIsPrivate": "false",
             "Architecture": "arm64", "LocalEndpoint": "",
         }
         self.assertEqual(parameters, parameters | contract)

@@ -43,6 +43,7 @@ func main() {
 	}
 	webSocket := env.String("WEBSOCKET_API")
 	connections := int(env.Number("ORIGIN_CONNECTIONS"))
+	w.Origin.FirstByteTimeout = env.Seconds("ORIGIN_ANSWER_SECONDS")
 	w.Copier.Concurrency, w.Origin.Connections = connections, connections
 	var err error
 	w.Origin.Base, err = origin.ParseBase(env.String("ORIGIN_URL"))

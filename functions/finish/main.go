@@ -57,6 +57,7 @@ func main() {
 		Metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 	}}
 	connections := int(env.Number("ORIGIN_CONNECTIONS"))
+	f.Origin.FirstByteTimeout = env.Seconds("ORIGIN_ANSWER_SECONDS")
 	f.Copier.Concurrency, f.Origin.Connections = connections, connections
 	var err error
 	f.Origin.Base, err = origin.ParseBase(env.String("ORIGIN_URL"))

@@ -22,9 +22,10 @@ const (
 	DialTimeout = 10 * time.Second
 	// TLSTimeout is what an overloaded server may take for a handshake.
 	TLSTimeout = 10 * time.Second
-	// FirstByteTimeout is how long an origin may think before it answers the
-	// first request. Reports that take longer than API Gateway's 29 s to make
-	// are what this application is for.
+	// FirstByteTimeout is how long an origin may take to answer the first request,
+	// redirects included. Reports that take longer than API Gateway's 29 s to make are
+	// what this application is for. A request that takes longer fails with
+	// [failure.OriginTooSlow] and is not repeated.
 	FirstByteTimeout = 5 * time.Minute
 	// RangeTimeout is how long it may think before it answers for a further
 	// range of a file that it has begun to send.

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -25,6 +26,10 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	}
 	why := diagnose(err)
 	if cause := ended(ctx); cause != nil {
+		if errors.Is(cause, errAnswer) {
+			// Not repeated: an origin that makes a report would begin again.
+			return failure.Wrap(why, failure.OriginTooSlow, "the origin didn't answer within %s", cmp.Or(c.FirstByteTimeout, FirstByteTimeout))
+		}
 		if errors.Is(cause, errHeaders) || errors.Is(cause, errIdle) || errors.Is(cause, errFloor) {
 			return &transient{failure: failure.Wrap(why, failure.OriginUnreachable, "%s", cause)}
 		}
@@ -97,7 +102,7 @@ func diagnose(err error) *diagnosis {
 	var alert tls.AlertError
 	var timeout net.Error
 	switch {
-	case errors.Is(err, errHeaders), errors.Is(err, errIdle), errors.Is(err, errFloor), errors.Is(err, errClosed):
+	case errors.Is(err, errAnswer), errors.Is(err, errHeaders), errors.Is(err, errIdle), errors.Is(err, errFloor), errors.Is(err, errClosed):
 		d.text = err.Error()
 	case errors.As(err, &dns) && dns.IsNotFound:
 		d.text = "DNS: no such host"

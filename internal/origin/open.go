@@ -75,7 +75,7 @@ func (o *opening) try(ctx context.Context) error {
 		header.Set("Range", "bytes=0-")
 	}
 	f.requests++
-	resp, at, err := f.c.send(ctx, f.start, header, cmp.Or(f.c.FirstByteTimeout, FirstByteTimeout))
+	resp, at, err := f.c.send(ctx, f.start, header, cmp.Or(f.c.FirstByteTimeout, FirstByteTimeout), errAnswer)
 	if err != nil {
 		return err
 	}

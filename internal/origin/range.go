@@ -188,7 +188,7 @@ func (f *File) request(ctx context.Context, start, end int64) (body io.ReadClose
 		f.mu.Unlock()
 		header := http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", start, end-1)}}
 		f.Pin.condition(header)
-		resp, at, err := f.c.send(ctx, from, header, min(cmp.Or(f.c.FirstByteTimeout, RangeTimeout), RangeTimeout))
+		resp, at, err := f.c.send(ctx, from, header, min(cmp.Or(f.c.FirstByteTimeout, RangeTimeout), RangeTimeout), errHeaders)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -12,6 +12,7 @@ import (
 )
 
 var (
+	errAnswer  = errors.New("the origin didn't answer the first request in time")
 	errHeaders = errors.New("the origin sent no answer in time")
 	errIdle    = errors.New("the origin stopped sending")
 	errFloor   = errors.New("the origin sends too slowly")
@@ -20,11 +21,12 @@ var (
 
 // send makes one request, follows redirects and returns the reply with a body
 // that is watched for stalls, and the place that gave it. There is no retry. A
-// failure that another try may fix is a *transient.
-func (c *Client) send(ctx context.Context, at place, header http.Header, patience time.Duration) (*http.Response, place, error) {
+// failure that another try may fix is a *transient. late is errAnswer or errHeaders:
+// the cause of the error if no answer comes within patience.
+func (c *Client) send(ctx context.Context, at place, header http.Header, patience time.Duration, late error) (*http.Response, place, error) {
 	c.init()
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(patience, func() { cancel(errHeaders) })
+	timer := time.AfterFunc(patience, func() { cancel(late) })
 	defer timer.Stop()
 
 	for hop := 0; ; hop++ {
