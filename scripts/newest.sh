@@ -15,7 +15,7 @@ for kind in "$@"; do
       bash setup.sh uv
       for list in requirements*.in; do
         # ministack pins botocore, so sam and aws have to fit; cfn-lint has versions that don't know this template.
-        [ "$list" = requirements-check.in ] || sed -i.old 's/==.*//' "$list"
+        [ "$list" = requirements-check.in ] || sed -i.old 's/==/>=/' "$list"
         ../.local/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes "$list" -o "${list%.in}.txt"
         rm -f "$list.old"
       done

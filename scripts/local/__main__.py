@@ -1,7 +1,7 @@
 """The app on this machine: python3 scripts/local up, down or demo (make up, make down, make demo).
 
 up starts the local stack, builds the app and deploys it there; run again, it updates both in place. It writes env, a
-file to source, into the folder STATE. start does the same for other scripts. down stops the stack and leaves no process. demo starts a stack of its own,
+file to source, into the folder STATE. start does the same for other scripts. down stops the stack and leaves no process. demo starts a separate stack,
 downloads a file through it, compares SHA-256, shows the states that ran, and stops the stack.
 
     STATE       folder for locks, logs, env and the build (.local; demo: .local/demo)
@@ -101,7 +101,7 @@ class Stack:
         self.state.mkdir(parents=True, exist_ok=True)
         pathlib.Path("bin").mkdir(exist_ok=True)
         origin_url, words = os.environ.get("ORIGIN_URL", ""), os.environ.get("PARAMETERS", "").split()
-        # sam build compiles each function by itself, all at the same time. On a new machine it then compiles each
+        # sam build compiles each function separately, all at the same time. On a new machine it then compiles each
         # package eleven times, unless they are in Go's build cache already.
         with Task(["go", "build", "./functions/..."], self.state / "go.log", env=os.environ | GO) as compiled:
             run(["bash", "scripts/setup.sh", "venv"])

@@ -5,6 +5,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -19,6 +20,7 @@ import unittest
 import urllib.error
 import urllib.request
 import zipfile
+from unittest import mock
 
 import botocore.auth
 import botocore.awsrequest
@@ -29,8 +31,11 @@ import parameters
 from process import Daemon, Failed, answers, exclusive, run
 
 HERE = pathlib.Path(__file__).resolve().parent
+spec = importlib.util.spec_from_file_location("stack", HERE / "__main__.py")
+stack = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(stack)
 SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]
-# Starts a second process, and says so once it has.
+# Starts a second process, and prints a line when it has.
 FAMILY = [sys.executable, "-c", "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']);"
           "print('ready', flush=True); time.sleep(300)"]
 
@@ -111,6 +116,30 @@ class Commands(unittest.TestCase):
             ):
                 out = subprocess.run([sys.executable, HERE, "up"], env=env | extra, capture_output=True, text=True, check=False)
                 self.assertEqual((out.returncode, out.stderr), (1, want))
+
+
+class Up(unittest.TestCase):
+    def test_env(self):
+        """It is for its owner only, since it holds the key, and it can be sourced."""
+        with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, {"PORT": "4599"}):
+            it = stack.Stack(folder)
+            it.env_file.write_text("old")
+            it.env_file.chmod(0o644)
+            it.write_env(it.aws_env | {"SLOW_PATH": "file/6MB/slow.bin?delay=6s&x='y'"})
+            self.assertEqual(it.env_file.stat().st_mode & 0o777, 0o600)
+            out = subprocess.run(["bash", "-c", f'. {it.env_file}; printf "%s\n" "$AWS_ACCESS_KEY_ID" "$SLOW_PATH" "$AWS_ENDPOINT_URL"'],
+                                 capture_output=True, text=True, check=True).stdout
+            self.assertEqual(out, f"{it.key}\nfile/6MB/slow.bin?delay=6s&x='y'\nhttp://127.0.0.1:4599\n")
+            self.assertNotEqual(stack.Stack(folder).key, it.key)  # it is chosen again at the next start
+
+    def test_unreachable(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{s.getsockname()[1]}/base"
+            self.assertIn("refused", stack.unreachable(url))
+            s.listen()
+            self.assertIsNone(stack.unreachable(url))
+        self.assertTrue(stack.unreachable("https://no-such-host.invalid"))
 
 
 class Parameters(unittest.TestCase):

@@ -80,7 +80,7 @@ def run(command, log=None, env=None):
 
 
 class Daemon:
-    """A process in its own group that goes on after this program has ended.
+    """A process in its own group that outlives this program.
 
     It holds a lock on its file for as long as it lives. So the file of a process that has died, or of an earlier
     boot, is never taken for that of a living one, whatever has its process id by now.
