@@ -6,7 +6,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 
@@ -34,14 +33,6 @@ type function struct {
 	webSocket string // wss://…
 	local     string // the local stack's URL, "" on AWS
 	auth      string // ApiAuth
-}
-
-type answer struct {
-	ExecutionARN      string `json:"executionArn"`
-	WebSocketEndpoint string `json:"webSocketEndpoint"`
-	WebSocketURL      string `json:"webSocketUrl"`
-	StatusURL         string `json:"statusUrl"`
-	Ticket            string `json:"ticket,omitempty"` // shown this once
 }
 
 func main() {
@@ -109,25 +100,17 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 		slog.WarnContext(ctx, "not started", "error", failure.As(err))
 		return f.rest.Error(from, err)
 	}
-	body := answer{
-		ExecutionARN:      started.ExecutionARN,
-		WebSocketEndpoint: f.webSocket,
-		WebSocketURL:      f.webSocket + "?executionArn=" + url.QueryEscape(started.ExecutionARN),
-		StatusURL:         rest.BaseURL(r, f.local) + "/executions/" + started.Name,
-		Ticket:            started.Ticket,
+	body, prefer := rest.NewStarted(r, started, f.webSocket, f.local), rest.ParsePrefer(r.MultiValueHeaders)
+	if !prefer.Waits && !prefer.RespondAsync {
+		return f.rest.OK(from, http.StatusOK, body, nil)
 	}
-	headers := map[string]string{"Location": body.StatusURL}
-	prefer := rest.ParsePrefer(r.MultiValueHeaders)
-	switch {
-	case prefer.Waits:
-		state, waited, err := f.downloads.Wait(ctx, started.Name, started.Ticket, prefer.Wait)
-		if err != nil {
-			slog.WarnContext(ctx, "request failed", "execution", started.Name, "error", failure.As(err))
-			return f.rest.Error(from, err)
-		}
-		return f.rest.Outcome(from, state, waited, prefer, body, headers)
-	case prefer.RespondAsync:
-		return f.rest.Outcome(from, download.State{Status: meeting.Copying}, false, prefer, body, headers)
+	state, waited := download.State{Status: meeting.Copying}, false
+	if prefer.Waits {
+		state, waited, err = f.downloads.Wait(ctx, started.Name, started.Ticket, prefer.Wait)
 	}
-	return f.rest.OK(from, http.StatusOK, body, nil)
+	if err != nil {
+		slog.WarnContext(ctx, "request failed", "execution", started.Name, "error", failure.As(err))
+		return f.rest.Error(from, err)
+	}
+	return f.rest.Outcome(from, state, waited, prefer, body, map[string]string{"Location": body.StatusURL})
 }
