@@ -86,21 +86,23 @@ func (p *program) run(ctx context.Context, args []string) int {
 func (p *program) fetch(ctx context.Context, o *options, t target, d display) (exit int, stopped bool) {
 	j := newJob(p, o, t, d)
 	defer close(j.over)
-	ended := make(chan struct{})
+	ended := make(chan *problem, 1) // nil: saved
 	go func() {
-		defer close(ended)
 		r, err := j.run(ctx)
 		if err == nil {
 			d.saved(r)
+			ended <- nil
 			return
 		}
-		p := endOf(err)
-		exit, stopped = p.exit, p.exit == exitInterrupted || p == errCancelled
-		d.ended(p)
+		d.ended(endOf(err))
+		ended <- endOf(err)
 	}()
 	select {
-	case <-ended:
-		return exit, stopped
+	case p := <-ended:
+		if p == nil {
+			return exitOK, false
+		}
+		return p.exit, p.exit == exitInterrupted || p == errCancelled
 	case <-j.abandoned:
 		return exitInterrupted, true // without a word: the display may be what it hangs in
 	}

@@ -119,7 +119,7 @@ func TestCtrlCWhileItComes(t *testing.T) {
 	s, c := setUp(t, 20*MiB)
 	release := s.holdAfter(MiB)
 	c.start("-o", c.path("x"), s.url())
-	s.waitFor("bytes", func() bool { return s.sent > 0 })
+	c.waitForState("x", 17*MiB) // three ranges are held at 1 MiB
 	c.signals <- os.Interrupt
 	c.endExpecting(exitInterrupted)
 	release()
