@@ -224,3 +224,70 @@ func TestJoinInside(t *testing.T) {
 		}
 	}
 }
+
+// parsers are ways in which servers find the names in a query.
+var parsers = []func(query string) []string{
+	func(q string) []string { return strings.Split(q, "&") },
+	func(q string) []string {
+		return strings.FieldsFunc(q, func(r rune) bool { return r == '&' || r == ';' })
+	},
+	func(q string) []string { return strings.Split(strings.ReplaceAll(q, "&amp;", "&"), "&") },
+}
+
+// namings are what servers make of a name after decoding.
+var namings = []func(name string) string{
+	func(s string) string { return s },
+	strings.ToLower,
+	func(s string) string { return norm.NFKC.String(strings.ReplaceAll(s, "\u00ad", "")) },
+	func(s string) string { s, _, _ = strings.Cut(s, "["); return s },
+	func(s string) string { s, _, _ = strings.Cut(s, "."); return s },
+	func(s string) string { s, _, _ = strings.Cut(strings.TrimPrefix(s, "["), "]"); return s },
+	func(s string) string {
+		s, _, _ = strings.Cut(strings.TrimLeft(s, " "), "\x00")
+		s, _, _ = strings.Cut(s, "[")
+		return strings.NewReplacer(".", "_", " ", "_").Replace(s)
+	},
+	strings.TrimSpace,
+}
+
+var queryPieces = []string{"&", ";", "=", "%26", "%3b", "%3d", "%2526", "%253D", "te", "nant", "tenant", "Tenant", "TENANT", "%74enant", "%2574enant", "my", "_id", ".id", "+id",
+	"%20id", "[", "]", "[]", "%5B", "%5D", "%00", "%2500", "?", "+", "%20", "%EF%BD%94", "%C2%AD", "a", "b", "x", "amp;", "%", "25", "74", "."}
+
+// keepsQuery reports a query that Join accepts and that sets a name of the base's
+// query for one of the servers above.
+func keepsQuery(t *testing.T, query string) {
+	t.Helper()
+	base := &url.URL{Scheme: "https", Host: "o.example", Path: "/files", RawQuery: "tenant=acme&my_id=1"}
+	if _, err := Join(base, nil, "a", query); err != nil {
+		return
+	}
+	sent := query
+	for decodings := range 4 {
+		for _, parse := range parsers {
+			for _, pair := range parse(query) {
+				name, _, _ := strings.Cut(pair, "=")
+				name = decodeLeniently(strings.ReplaceAll(name, "+", " "))
+				for i, normalize := range namings {
+					if got := normalize(name); got == "tenant" || got == "my_id" {
+						t.Errorf("%q sets %s after %d decodings, with naming %d", sent, got, decodings, i)
+					}
+				}
+			}
+		}
+		query = decodeLeniently(query)
+	}
+}
+
+// TestJoinQuery does this for a fixed set of random queries.
+func TestJoinQuery(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 20_000 {
+		var query strings.Builder
+		for range 1 + r.IntN(8) {
+			query.WriteString(queryPieces[r.IntN(len(queryPieces))])
+		}
+		if keepsQuery(t, query.String()); t.Failed() {
+			return
+		}
+	}
+}
