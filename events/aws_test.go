@@ -382,6 +382,14 @@ func dynamoError(name string) answer {
 // conditionFailed is https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
 var conditionFailed = dynamoError("ConditionalCheckFailedException")
 
+// conditionFails is conditionFailed with the item as it is, which
+// ReturnValuesOnConditionCheckFailure asks for.
+func conditionFails(of map[string]any) answer {
+	a := conditionFailed
+	a.body = strings.TrimSuffix(a.body, "}") + `,"Item":` + strings.TrimPrefix(item("Item", of).body, `{"Item":`)
+	return a
+}
+
 // statesError is https://docs.aws.amazon.com/step-functions/latest/apireference/CommonErrors.html
 func statesError(name string) answer {
 	return answer{

@@ -252,7 +252,7 @@ func TestFetch(t *testing.T) {
 	}
 	add(run{title: "item gone", s3: newStore(), calls: []call{{op: "DynamoDB.GetItem", with: theItem, answer: empty}}, check: taskError("CANCELLED", "")})
 	late, s := newSource(t, ranged(file)), newStore()
-	add(run{title: "ended as the last byte came", env: late.env(), s3: s, calls: []call{getItem(nil), copied(len(file), conditionFailed)}, check: both(taskError("CANCELLED", ""), empties(s))})
+	add(run{title: "ended as the last byte came", env: late.env(), s3: s, calls: []call{getItem(nil), copied(len(file), conditionFails(stored(map[string]any{"cancelled": true})))}, check: both(taskError("CANCELLED", ""), empties(s))})
 	add(run{title: "table out of order", s3: newStore(), calls: []call{{op: "DynamoDB.GetItem", answer: dynamoError("AccessDeniedException")}},
 		check: both(taskError("INTERNAL", "unexpected"), logged("AccessDeniedException"))})
 
@@ -362,7 +362,7 @@ func TestFinish(t *testing.T) {
 	runs := []run{
 		{title: "all parts", sample: "finish", env: src.env(), s3: whole, change: work, calls: []call{getItem(nil), copied(len(file), isReady)},
 			check: both(nothingLeft, keeps(whole, file, map[string]string{"Content-Type": "application/pdf"}), logged(name))},
-		{title: "ended as it was completed", sample: "finish", env: src.env(), s3: late, change: work, calls: []call{getItem(nil), copied(len(file), conditionFailed)},
+		{title: "ended as it was completed", sample: "finish", env: src.env(), s3: late, change: work, calls: []call{getItem(nil), copied(len(file), conditionFails(stored(map[string]any{"cancelled": true})))},
 			check: both(taskError("CANCELLED", ""), empties(late))},
 		{title: "a part missing", sample: "finish", env: src.env(), s3: gap, change: work, calls: []call{getItem(nil)}, check: func(t *testing.T, got invocation) {
 			var out struct {
@@ -421,9 +421,9 @@ func TestFinish(t *testing.T) {
 			check: both(says("ORIGIN_STATUS", notFound, true), empties(left), logged("ORIGIN_STATUS"))},
 		run{title: "failure, nobody here", sample: "finish-failure", s3: newStore(), calls: []call{end("ORIGIN_STATUS", notFound, item("Attributes", stored(failed)))},
 			check: says("ORIGIN_STATUS", notFound, false)},
-		run{title: "failure noted before", sample: "finish-failure", s3: again, calls: []call{end("ORIGIN_STATUS", notFound, conditionFailed), getItem(failed)},
+		run{title: "failure noted before", sample: "finish-failure", s3: again, calls: []call{end("ORIGIN_STATUS", notFound, conditionFails(stored(failed)))},
 			check: both(says("ORIGIN_STATUS", notFound, false), empties(again))},
-		run{title: "failure, item gone", sample: "finish-failure", s3: newStore(), calls: []call{end("ORIGIN_STATUS", notFound, conditionFailed), {op: "DynamoDB.GetItem", answer: empty}},
+		run{title: "failure, item gone", sample: "finish-failure", s3: newStore(), calls: []call{end("ORIGIN_STATUS", notFound, conditionFailed)},
 			check: says("ORIGIN_STATUS", notFound, false)},
 		run{title: "failure of the engine", sample: "finish-failure", change: caught("States.Timeout", "arn:aws:lambda and more that is nobody's business"), s3: newStore(),
 			calls: []call{end("INTERNAL", "~unexpected", item("Attributes", stored(failed)))}, check: both(says("INTERNAL", "unexpected", false), func(t *testing.T, got invocation) {
@@ -463,7 +463,7 @@ func TestCleanUp(t *testing.T) {
 	stopped.straggler, late.straggler = true, true
 	runAll(t, "clean-up", []run{
 		{title: "failed without a word", sample: "clean-up", s3: broken, calls: []call{getItem(connected(nil)), end("FAILED", "ORIGIN_STATUS", ended("FAILED", true)), tell}, check: both(done, empties(broken))},
-		{title: "failed and told", sample: "clean-up", s3: told, calls: []call{getItem(noted), end("FAILED", "ORIGIN_STATUS", conditionFailed), getItem(noted)},
+		{title: "failed and told", sample: "clean-up", s3: told, calls: []call{getItem(noted), end("FAILED", "ORIGIN_STATUS", conditionFails(stored(noted)))},
 			check: both(done, empties(told))},
 		{title: "delivered and gone", sample: "clean-up", s3: newStore(), calls: []call{{op: "DynamoDB.GetItem", with: theItem, answer: empty}}, check: done},
 		{title: "stopped", sample: "clean-up-aborted", s3: stopped, calls: []call{getItem(connected(nil)), end("CANCELLED", "CANCELLED", ended("CANCELLED", true)), tell}, check: both(done, empties(stopped))},

@@ -528,7 +528,7 @@ func TestExecutions(t *testing.T) {
 				answer: item("Attributes", stored(nil))},
 		}, check: ready},
 		{title: "ready, and a socket is here", sample: "executions", calls: []call{
-			get(item("Item", stored(map[string]any{"status": "READY"}))), head(object), assume, {op: connect.op, with: connect.with, answer: conditionFailed},
+			get(item("Item", stored(map[string]any{"status": "READY"}))), head(object), assume, {op: connect.op, with: connect.with, answer: conditionFails(stored(connected(map[string]any{"status": "READY"})))},
 		}, check: ready},
 		{title: "delivered and gone", sample: "executions", calls: []call{get(empty), head(object), head(object), assume}, check: ready},
 		{title: "delivered, object gone", sample: "executions", calls: []call{get(delivered), head(notFound)}, check: refusal(http.StatusGone, "EXPIRED")},
@@ -687,7 +687,7 @@ func TestOnConnect(t *testing.T) {
 			calls: []call{none, head(answer{status: http.StatusServiceUnavailable})}, check: status(http.StatusServiceUnavailable)},
 		{title: "delivery throttled", sample: "on-connect", env: map[string]string{"AWS_MAX_ATTEMPTS": "1"},
 			calls: []call{look, connect("", here(map[string]any{"status": "DELIVERED"})), {op: start.op, answer: statesError("ThrottlingException")},
-				{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "~REMOVE connectionId"}), answer: conditionFailed},
+				{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "~REMOVE connectionId"}), answer: conditionFails(stored(connected(map[string]any{"status": "DELIVERED"})))},
 				{op: "DynamoDB.DeleteItem", with: with(map[string]string{"ConditionExpression": "connectionId = :id AND #status = :delivered"}), answer: empty}},
 			check: status(http.StatusServiceUnavailable)},
 	}
@@ -735,17 +735,12 @@ func TestOnDisconnect(t *testing.T) {
 			"ConditionExpression": "connectionId = :id AND #status = :delivered", "ExpressionAttributeValues.:id.S": connection,
 		}), answer: a}
 	}
-	get := func(a answer) call {
-		return call{op: "DynamoDB.GetItem", with: with(map[string]string{"ConsistentRead": "true"}), answer: a}
-	}
 	ok := both(status(http.StatusOK), logged("disconnected"))
 	runAll(t, "on-disconnect", []run{
 		{title: "before the end", sample: "on-disconnect", calls: []call{find, leave(item("Attributes", stored(map[string]any{"taskToken": taskToken})))}, check: ok},
-		{title: "after delivery", sample: "on-disconnect", calls: []call{find, leave(conditionFailed), remove(empty)}, check: ok},
-		{title: "another came", sample: "on-disconnect", calls: []call{find, leave(conditionFailed), remove(conditionFailed),
-			get(item("Item", stored(connected(map[string]any{"connectionId": "Nx5aBcDeFoAMCKiw="}))))}, check: ok},
-		{title: "delivered just now", sample: "on-disconnect", calls: []call{find, leave(conditionFailed), remove(conditionFailed),
-			get(item("Item", stored(connected(nil)))), leave(conditionFailed), remove(empty)}, check: ok},
+		{title: "after delivery", sample: "on-disconnect", calls: []call{find, leave(conditionFails(stored(connected(map[string]any{"status": "DELIVERED"})))), remove(empty)}, check: ok},
+		{title: "another came", sample: "on-disconnect", calls: []call{find,
+			leave(conditionFails(stored(connected(map[string]any{"connectionId": "Nx5aBcDeFoAMCKiw="}))))}, check: ok},
 		{title: "index behind", sample: "on-disconnect", calls: []call{none, find, leave(item("Attributes", stored(nil)))}, check: ok},
 		{title: "nobody's", sample: "on-disconnect", calls: []call{none, none}, check: ok},
 		{title: "table out of order", sample: "on-disconnect", calls: []call{{op: find.op, answer: dynamoError("AccessDeniedException")}},
@@ -778,7 +773,7 @@ func TestMessage(t *testing.T) {
 			{op: "StepFunctions.SendTaskFailure", with: map[string]string{"taskToken": taskToken, "error": "CANCELLED"}, answer: empty},
 			{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "REMOVE taskToken", "ExpressionAttributeValues.:token.S": taskToken}), answer: item("Attributes", stored(nil))},
 		}, check: ok},
-		{title: "cancel after the end", sample: "message", calls: []call{find, get(nil), cancel(conditionFailed), get(map[string]any{"status": "DELIVERED"}), post("~error: CONFLICT ", empty)}, check: ok},
+		{title: "cancel after the end", sample: "message", calls: []call{find, get(nil), cancel(conditionFails(stored(connected(map[string]any{"status": "DELIVERED"})))), post("~error: CONFLICT ", empty)}, check: ok},
 		{title: "cancel after the item has gone", sample: "message", calls: []call{none, none, post("~error: CONFLICT ", empty)}, check: ok},
 		{title: "cancel, table throttled", sample: "message", env: map[string]string{"AWS_MAX_ATTEMPTS": "1"},
 			calls: []call{find, get(nil), cancel(dynamoError("ThrottlingException"))}, check: both(status(http.StatusInternalServerError), logged("ThrottlingException"))},
@@ -829,17 +824,17 @@ func TestSendMessage(t *testing.T) {
 		{title: "delivered before, and here again, to hear JSON", sample: "send-message-connection", calls: []call{
 			get(map[string]any{"status": "DELIVERED", "format": "json"}), head(object), assume, post(`~{"type":"ready","url":"`, empty), delivered}, check: ok},
 		{title: "ready, handshake open for a moment", sample: "send-message", calls: []call{
-			opening, head(object), assume, post(link, gone), opening, head(object), post(link, empty), delivered}, check: ok},
-		{title: "ready, handshake open", sample: "send-message", calls: []call{opening, head(object), assume, post(link, gone), opening, head(object), post(link, gone)},
-			repeats: []call{opening, head(object), post(link, gone)}, check: taskError("ConnectionOpening", "")},
+			opening, head(object), assume, post(link, gone), opening, post(link, empty), delivered}, check: ok},
+		{title: "ready, handshake open", sample: "send-message", calls: []call{opening, head(object), assume, post(link, gone), opening, post(link, gone)},
+			repeats: []call{opening, post(link, gone)}, check: taskError("ConnectionOpening", "")},
 		{title: "ready, client gone", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, gone), forget}, check: taskError("ConnectionGone", "")},
 		{title: "ready, client gone and another came", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, gone),
-			{op: forget.op, with: forget.with, answer: conditionFailed}, {op: "DynamoDB.DeleteItem", with: theItem, answer: conditionFailed},
-			another, another, head(object), {op: "Connections.Post", with: map[string]string{"ConnectionId": "Nx5aBcDeFoAMCKiw=", "Data": link}, answer: empty},
+			{op: forget.op, with: forget.with, answer: conditionFails(stored(connected(map[string]any{"status": "READY", "connectionId": "Nx5aBcDeFoAMCKiw="})))},
+			another, {op: "Connections.Post", with: map[string]string{"ConnectionId": "Nx5aBcDeFoAMCKiw=", "Data": link}, answer: empty},
 			{op: delivered.op, with: with(map[string]string{"UpdateExpression": "~SET #status = :delivered", "ExpressionAttributeValues.:id.S": "Nx5aBcDeFoAMCKiw="}), answer: delivered.answer}}, check: ok},
 		{title: "ready, nobody here", sample: "send-message", calls: []call{{op: "DynamoDB.GetItem", with: theItem, answer: item("Item", stored(ready))}}, check: taskError("ConnectionGone", "")},
 		{title: "ready, and closed at once", sample: "send-message", calls: []call{get(ready), head(object), assume, post(link, empty),
-			{op: delivered.op, with: delivered.with, answer: conditionFailed},
+			{op: delivered.op, with: delivered.with, answer: conditionFails(stored(ready))},
 			{op: "DynamoDB.DeleteItem", with: with(map[string]string{"ConditionExpression": "attribute_not_exists(connectionId)" + fileKept}), answer: empty}}, check: ok},
 		{title: "ready, taken by a request", sample: "send-message", calls: []call{get(map[string]any{"status": "READY", "connectionId": "request"}),
 			{op: "DynamoDB.DeleteItem", with: with(map[string]string{"ConditionExpression": "connectionId = :id" + fileKept, "ExpressionAttributeValues.:id.S": "request"}), answer: empty}}, check: ok},

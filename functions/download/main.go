@@ -92,12 +92,16 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	default:
 		return f.rest.NotAllowed(from, "GET, HEAD, OPTIONS")
 	}
+	if err := f.rest.Foreign(r.Headers, rest.BaseURL(r, f.local)); err != nil {
+		slog.WarnContext(ctx, "request refused", "error", err)
+		return f.rest.Error(from, err)
+	}
 	started, err := f.downloads.Start(ctx, download.Request{
 		Path: rest.DownloadPath(r), Query: r.MultiValueQueryStringParameters,
 		AskedBy: rest.AskedBy(r.RequestContext), Caller: rest.Principal(r.RequestContext), Key: rest.Header(r.Headers, "Idempotency-Key"),
 	})
 	if err != nil {
-		slog.WarnContext(ctx, "not started", "error", failure.As(err))
+		slog.WarnContext(ctx, "request failed", "error", failure.As(err))
 		return f.rest.Error(from, err)
 	}
 	body, prefer := rest.NewStarted(r, started, f.webSocket, f.local), rest.ParsePrefer(r.MultiValueHeaders)

@@ -31,6 +31,7 @@ import (
 type function struct {
 	download download.Protocol
 	rest     rest.API
+	local    string // the local stack's URL, "" on AWS
 }
 
 func main() {
@@ -42,7 +43,8 @@ func main() {
 			Table: table, StateMachine: env.String("STATE_MACHINE_ARN"), RequireTicket: env.Bool("REQUIRE_TICKET"),
 			Metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
 		},
-		rest: rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
+		rest:  rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
+		local: env.Optional("LOCAL_ENDPOINT"),
 	}
 	bucket, role, expiry := env.String("BUCKET"), env.String("SIGNER_ROLE_ARN"), env.Seconds("LINK_EXPIRY_SECONDS")
 	cfg, err := config.LoadDefaultConfig(context.Background())
@@ -52,7 +54,7 @@ func main() {
 		os.Exit(1)
 	}
 	table.DynamoDB, table.Tokens = dynamodb.NewFromConfig(cfg), sfn.NewFromConfig(cfg)
-	f.download.Objects = link.NewSigner(cfg, bucket, role, expiry, env.Optional("LOCAL_ENDPOINT") != "")
+	f.download.Objects = link.NewSigner(cfg, bucket, role, expiry, f.local != "")
 	f.download.Discard = (&transfer.Copier{S3: transfer.S3(cfg), Bucket: bucket}).Discard
 	lambda.Start(f.handle)
 }
@@ -74,6 +76,10 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 		return f.rest.NotAllowed(from, "GET, DELETE, OPTIONS")
 	}
 	log := slog.With("execution", name, "method", r.HTTPMethod)
+	if err := f.rest.Foreign(r.Headers, rest.BaseURL(r, f.local)); err != nil {
+		log.WarnContext(ctx, "request refused", "error", err)
+		return f.rest.Error(from, err)
+	}
 	secret := cmp.Or(rest.Header(r.Headers, ticket.Header), r.QueryStringParameters[ticket.Query])
 	prefer, waited := rest.ParsePrefer(r.MultiValueHeaders), false
 	var s download.State

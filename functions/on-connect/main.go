@@ -69,8 +69,8 @@ func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxy
 	arn := asked("X-StateMachine-ExecutionArn", "executionArn")
 	c := meeting.Connection{ID: r.RequestContext.ConnectionID, Format: socket.Format(asked("X-Download-Format", "format")), At: time.Now()}
 	log := slog.With("execution", execution.NameOf(arn), "connectionId", c.ID)
-	if origin := rest.Header(r.Headers, "Origin"); origin != "" && f.rest.Allow(origin) == "" {
-		log.WarnContext(ctx, "refused", "reason", "web origin not allowed")
+	if err := f.rest.Foreign(r.Headers, ""); err != nil {
+		log.WarnContext(ctx, "refused", "reason", err)
 		return events.APIGatewayProxyResponse{StatusCode: http.StatusForbidden}, nil
 	}
 	item, err := f.download.Connect(ctx, arn, asked(ticket.Header, ticket.Query), c)

@@ -195,10 +195,11 @@ func (w *Worker) source(ctx context.Context, arn string) (meeting.Item, transfer
 func (w *Worker) markCopied(ctx context.Context, arn string, r *transfer.Result) error {
 	err := w.Table.Copied(ctx, arn, r.Bytes)
 	if errors.Is(err, meeting.ErrEnded) {
-		// The download was ended during the last bytes; nobody needs the file.
+		// The download was ended during the last bytes; nobody needs the file. Without an
+		// item the file stays: it was delivered.
 		return errors.Join(failure.ErrCancelled, w.Copier.Discard(ctx, object.Key(execution.NameOf(arn))))
 	}
-	return err
+	return cancelledIfEnded(err)
 }
 
 func (w *Worker) record(arn string, values map[metric.Name]float64) {
@@ -217,8 +218,9 @@ func inTime(ctx context.Context) (context.Context, time.Duration, context.Cancel
 	return ctx, time.Until(deadline), cancel
 }
 
+// cancelledIfEnded is what a worker makes of an item that doesn't take its write.
 func cancelledIfEnded(err error) error {
-	if errors.Is(err, meeting.ErrEnded) {
+	if errors.Is(err, meeting.ErrEnded) || errors.Is(err, meeting.ErrUnknown) {
 		return failure.ErrCancelled
 	}
 	return err

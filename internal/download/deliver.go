@@ -22,11 +22,14 @@ func (p *Protocol) Deliver(ctx context.Context, d meeting.Delivery) error {
 		fallback = *d.Connection
 	}
 	var answered meeting.Item
+	sign := p.signOnce(execution.NameOf(d.ExecutionARN))
 	gone := 0
-	err := p.Table.Deliver(ctx, d.ExecutionARN, fallback, func(ctx context.Context, item meeting.Item, c meeting.Connection) error {
+	err := p.Table.Deliver(ctx, d.ExecutionARN, fallback, func(ctx context.Context, item meeting.Item, c meeting.Connection) (err error) {
 		answered = item
-		event, err := p.answer(ctx, execution.NameOf(d.ExecutionARN), item)
-		if err != nil {
+		var event socket.Event
+		if item.Status.NoFile() {
+			event = socket.Failed(item.Failure)
+		} else if event, err = sign(ctx); err != nil {
 			return err
 		}
 		if item.Status == meeting.Ready { // the last progress of a copy that was watched
@@ -50,19 +53,26 @@ func (p *Protocol) Deliver(ctx context.Context, d meeting.Delivery) error {
 	return err
 }
 
-// answer is the event that ends a download for its client.
-func (p *Protocol) answer(ctx context.Context, name string, item meeting.Item) (socket.Event, error) {
-	if item.Status.NoFile() {
-		return socket.Failed(item.Failure), nil
+// signOnce returns a function that signs a link when it is first called and returns
+// the same event from then on: the tries of one delivery follow each other within a
+// second.
+func (p *Protocol) signOnce(name string) func(context.Context) (socket.Event, error) {
+	var signed *socket.Event
+	return func(ctx context.Context) (socket.Event, error) {
+		if signed != nil {
+			return *signed, nil
+		}
+		l, err := p.Objects.Sign(ctx, name)
+		event := socket.Ready(l)
+		if failure.CodeOf(err) == failure.Expired { // the file is gone
+			event, err = socket.Failed(failure.As(err)), nil
+		}
+		if err != nil {
+			return socket.Event{}, err
+		}
+		signed = &event
+		return event, nil
 	}
-	l, err := p.Objects.Sign(ctx, name)
-	if failure.CodeOf(err) == failure.Expired {
-		return socket.Failed(failure.As(err)), nil
-	}
-	if err != nil {
-		return socket.Event{}, err
-	}
-	return socket.Ready(l), nil
 }
 
 // The errors of a delivery that asl/deliver.asl.json and asl/download.asl.json name.

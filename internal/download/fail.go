@@ -25,8 +25,8 @@ type Noted struct {
 }
 
 // NoteFailure ends the download with this ARN because of why, and removes what the copy
-// stored. It needs Table, Discard and Metrics. If the download has ended
-// before, the reason is the one noted then.
+// stored. It needs Table, Discard and Metrics. If the download has ended before, the
+// reason is the one noted then, and the file of one that was delivered stays.
 //
 // The reason is noted first: workers that still copy see it in the item and stop,
 // and a client that connects now finds it.
@@ -38,6 +38,11 @@ func (p *Protocol) NoteFailure(ctx context.Context, arn string, why *failure.Err
 	if err != nil && !errors.Is(err, meeting.ErrUnknown) && !errors.Is(err, meeting.ErrEnded) {
 		return Noted{}, err
 	}
+	_, connected := item.Connection()
+	noted := Noted{why.Code, why.Message, connected}
+	if !item.Status.NoFile() {
+		return noted, nil // delivered or expired: a client has a link, or may still ask for one
+	}
 	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
 	defer cancel()
 	if err := p.Discard(ctx, object.Key(execution.NameOf(arn))); err != nil {
@@ -46,6 +51,5 @@ func (p *Protocol) NoteFailure(ctx context.Context, arn string, why *failure.Err
 		slog.ErrorContext(ctx, "not discarded", "execution", execution.NameOf(arn), "error", failure.As(err))
 		p.count(arn, map[metric.Name]float64{metric.NotDiscarded: 1})
 	}
-	_, connected := item.Connection()
-	return Noted{why.Code, why.Message, connected}, nil
+	return noted, nil
 }

@@ -27,7 +27,11 @@ func (p *Protocol) Message(ctx context.Context, connectionID, body string) (arn 
 	}
 	// No item has the client of an execution whose item was deleted.
 	c := meeting.Connection{ID: connectionID}
-	arn, err = p.Table.Find(ctx, connectionID)
+	find := p.Table.Find
+	if message.Action == "cancel" { // the one message that may not be lost to an index that lags
+		find = p.Table.FindRecent
+	}
+	arn, err = find(ctx, connectionID)
 	if err != nil && !errors.Is(err, meeting.ErrUnknown) {
 		return "", nil, err
 	}

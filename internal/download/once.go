@@ -147,7 +147,7 @@ func (s *Starter) checkExisting(ctx context.Context, arn string) error {
 			return err
 		}
 	}
-	if err != nil && !errors.Is(err, meeting.ErrUnknown) {
+	if err != nil && !errors.Is(err, meeting.ErrUnknown) && !errors.Is(err, meeting.ErrEnded) {
 		return err
 	}
 	return failure.New(failure.Expired, "the file of this Idempotency-Key is no longer kept; use a new key to ask for it again")

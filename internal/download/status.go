@@ -32,15 +32,11 @@ func (p *Protocol) Status(ctx context.Context, name, secret string) (State, erro
 		return State{}, failure.New(failure.NotFound, "an execution's name is 32 hexadecimal digits")
 	}
 	item, _, err := p.find(ctx, name, secret)
-	switch {
-	case err != nil:
+	if err != nil {
 		return State{}, err
-	case item.Status.NoFile():
-		return state(item, item.Status, item.Failure), nil
-	case item.Cancelling():
-		return cancelled(item), nil
-	case item.Status == meeting.Copying:
-		return state(item, item.Status, nil), nil
+	}
+	if s, ok := withoutLink(item); ok {
+		return s, nil
 	}
 	l, err := p.Objects.Sign(ctx, name)
 	if err != nil {
@@ -50,17 +46,31 @@ func (p *Protocol) Status(ctx context.Context, name, secret string) (State, erro
 		// A caller that gets the link here counts as the client: the execution need not wait
 		// for another.
 		now, err := p.Table.Connect(ctx, item.ExecutionARN, meeting.Connection{ID: meeting.Request, At: time.Now()})
-		if err != nil && !errors.Is(err, meeting.ErrUnknown) {
+		if err != nil && !errors.Is(err, meeting.ErrTaken) && !errors.Is(err, meeting.ErrUnknown) {
 			return State{}, err
 		}
-		if err == nil && now.Cancelling() {
-			return cancelled(now), nil
+		if s, ok := withoutLink(now); ok {
+			return s, nil // it ended while the link was signed
 		}
 		if err == nil && item.ConnectionID != meeting.Request { // the first link, and not to a socket
 			p.ended(metric.Delivered, item, "", time.Now())
 		}
 	}
 	return State{Status: meeting.Ready, BytesCopied: l.Size, BytesTotal: &l.Size, Link: &l}, nil
+}
+
+// withoutLink returns the state of a download that has no link to hand out, if item
+// is of one.
+func withoutLink(item meeting.Item) (State, bool) {
+	switch {
+	case item.Status.NoFile():
+		return state(item, item.Status, item.Failure), true
+	case item.Cancelling():
+		return cancelled(item), true
+	case item.Status == meeting.Copying:
+		return state(item, item.Status, nil), true
+	}
+	return State{}, false
 }
 
 // cancelled is the state of a download whose cancel was accepted: the workflow

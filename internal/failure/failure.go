@@ -56,6 +56,9 @@ const (
 	NotFound Code = "NOT_FOUND"
 	// Conflict: the execution is past the point where this can be done.
 	Conflict Code = "CONFLICT"
+	// AccessDenied: a web page that AllowedWebOrigins doesn't name. API Gateway has the
+	// same word for its own refusals.
+	AccessDenied Code = "ACCESS_DENIED"
 	// Throttled: try again later.
 	Throttled Code = "THROTTLED"
 	// NotReady: the file is still being copied.

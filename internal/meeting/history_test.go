@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,7 +121,7 @@ func history(r report, choose func(int) int) *world {
 			add(1, func() { cancels--; w.cancel() })
 		}
 		if stops > 0 && w.end == "" {
-			add(1, func() { stops--; w.say("operator: StopExecution"); w.stop() })
+			add(1, func() { stops--; w.halt([]string{"ABORTED", "TIMED_OUT"}[choose(2)]) })
 		}
 		if w.table.behind {
 			add(1, func() { w.table.catchUp() })
@@ -186,6 +187,7 @@ func TestEveryOrder(t *testing.T) {
 		"a request":                     {-1, func(w *world) { w.request() }},
 		"a client and a cancel":         {2, func(w *world) { w.connect(); w.cancel() }},
 		"a client and a request":        {2, func(w *world) { w.connect(); w.request() }},
+		"a request and a cancel":        {2, func(w *world) { w.request(); w.cancel() }},
 		"two clients":                   {2, func(w *world) { w.connect(); w.connect() }},
 		"a client that drops at once":   {2, func(w *world) { w.drop(w.connect(), false) }},
 		"a client that drops unnoticed": {2, func(w *world) { w.drop(w.connect(), true); w.connect() }},
@@ -260,5 +262,95 @@ func TestSameAgain(t *testing.T) {
 		if stories[0] != stories[1] {
 			t.Fatalf("seed %d: got\n%s\nand then%s", seed, stories[0], stories[1])
 		}
+	}
+}
+
+// TestSurvivingWorker: a Lambda whose reply was lost goes on, and completes its upload
+// after the execution has failed, was noted and was cleaned up once. Its function is
+// killed before it can discard the object, so only clean-up's second look finds it.
+func TestSurvivingWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(int) int { return 0 })
+		defer w.finally()
+		if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}); err != nil {
+			t.Fatal(err)
+		}
+		w.start(context.Background(), "workflow", w.workflow)
+		// until lets all go on except the survivor, until somebody stands before call.
+		until := func(who, call string) *process {
+			t.Helper()
+			for range 1000 {
+				all, _ := w.standing()
+				var next *process
+				for _, p := range all {
+					if strings.Contains(p.name, who) && strings.HasPrefix(p.at, call) {
+						return p
+					}
+					if next == nil && (strings.Contains(p.name, "survivor") == strings.Contains(who, "survivor")) {
+						next = p
+					}
+				}
+				if next == nil {
+					w.sleep(100 * time.Millisecond)
+					continue
+				}
+				w.proceed(next, none)
+			}
+			t.Fatalf("nobody stands before %s%s", call, w.story())
+			return nil
+		}
+		w.proceed(until("workflow", "Invoke fetch"), lost)
+		survivor := until("survivor", "CompleteMultipartUpload")
+		w.copyFails = true // for the second try
+		w.proceed(until("clean-up", "DeleteObject"), none)
+		w.proceed(survivor, none)
+		w.proceed(until("survivor", "UpdateItem SET #status = :ready"), killed)
+		if !w.kept() {
+			t.Fatal("the survivor left no object")
+		}
+		w.settle()
+		w.judge()
+		if w.end != "ORIGIN_STATUS" {
+			t.Errorf("ended as %s, want ORIGIN_STATUS", w.end)
+		}
+	})
+}
+
+// TestTimedOut: an execution that reached its TimeoutSeconds runs no Catch; clean-up
+// ends its download. A file that is whole stays for a client that connects later.
+func TestTimedOut(t *testing.T) {
+	for title, test := range map[string]struct {
+		at   string // the call before which time ran out
+		want meeting.Status
+	}{
+		"while it copied": {"UpdateItem SET #copied", meeting.Failed},
+		"while it waited": {"", meeting.Expired},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, func(int) int { return 0 })
+				defer w.finally()
+				if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}); err != nil {
+					t.Fatal(err)
+				}
+				w.start(context.Background(), "workflow", w.workflow)
+				for all, _ := w.standing(); len(all) > 0 && (test.at == "" || !strings.HasPrefix(all[0].at, test.at)); all, _ = w.standing() {
+					w.proceed(all[0], none)
+				}
+				w.halt("TIMED_OUT")
+				w.settle()
+				w.judge()
+				status := meeting.Status(w.table.get(arn)["status"]["S"].(string))
+				if file := w.kept(); status != test.want || file != (test.want == meeting.Expired) {
+					t.Errorf("got %s, file %v, want %s%s", status, file, test.want, w.story())
+				}
+				s := w.connect()
+				w.settle()
+				w.judge()
+				if links := s.link; (links > 0) != (test.want == meeting.Expired) {
+					t.Errorf("a client that came later got %d links%s", links, w.story())
+				}
+			})
+		})
 	}
 }

@@ -197,9 +197,9 @@ func TestUnknownMakesNoRow(t *testing.T) {
 		"End":       func(b *bench) error { _, err := b.End(ctx, arn, failure.New(failure.Internal, "")); return err },
 		"Discard":   func(b *bench) error { return b.Discard(ctx, arn) },
 		"Find":      func(b *bench) error { _, err := b.Find(ctx, "c1"); return err },
-		"Copied":    func(b *bench) error { return ended(b.Copied(ctx, arn, 1)) },
-		"Uploading": func(b *bench) error { return ended(b.Uploading(ctx, arn, "u")) },
-		"Announce":  func(b *bench) error { _, err := b.Announce(ctx, arn); return ended(err) },
+		"Copied":    func(b *bench) error { return b.Copied(ctx, arn, 1) },
+		"Uploading": func(b *bench) error { return b.Uploading(ctx, arn, "u") },
+		"Announce":  func(b *bench) error { _, err := b.Announce(ctx, arn); return err },
 		"Disconnect": func(b *bench) error {
 			return errors.Join(meeting.ErrUnknown, b.Disconnect(ctx, "c1"))
 		},
@@ -223,14 +223,6 @@ func TestUnknownMakesNoRow(t *testing.T) {
 			})
 		})
 	}
-}
-
-// ended converts the error of the copy's methods, for which a missing item has ended.
-func ended(err error) error {
-	if errors.Is(err, meeting.ErrEnded) {
-		return meeting.ErrUnknown
-	}
-	return err
 }
 
 func TestConnect(t *testing.T) {
@@ -266,7 +258,7 @@ func TestConnect(t *testing.T) {
 		"a request beside a socket": func(t *testing.T, b *bench) {
 			b.given(meeting.Ready, "c1", "")
 			_, err := b.Connect(ctx, arn, at(meeting.Request))
-			wants(t, err, meeting.ErrUnknown)
+			wants(t, err, meeting.ErrTaken)
 			b.is(t, meeting.Ready, "c1", "")
 		},
 		"a socket beside a request": func(t *testing.T, b *bench) {
@@ -379,23 +371,6 @@ func TestDisconnect(t *testing.T) {
 				t.Errorf("looked a second time after %v, want 1s", d)
 			}
 		},
-		"ahead of the connect": func(t *testing.T, b *bench) {
-			b.given(meeting.Ready, "c1", "")
-			b.before = func(operation, expression string) fault {
-				if operation == "UpdateItem" { // c1 is written between the two
-					b.before = func(operation, _ string) fault {
-						if operation == "DeleteItem" {
-							b.table.items[arn][indexName] = value{"S": "c1"}
-						}
-						return none
-					}
-					b.table.items[arn][indexName] = value{"S": "c0"}
-				}
-				return none
-			}
-			wants(t, b.Disconnect(ctx, "c1"), nil)
-			b.is(t, meeting.Ready, "", "")
-		},
 		"given up": func(t *testing.T, b *bench) {
 			short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			defer cancel()
@@ -458,7 +433,7 @@ func TestDeliver(t *testing.T) {
 					return took(ctx, i, c)
 				}
 			}},
-		"posted, and another came each time": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: meeting.ErrOpening, item: [3]string{"READY", "c1................", ""},
+		"posted, and another came each time": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: meeting.ErrOpening, item: [3]string{"READY", "c1....", ""},
 			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
 				return func(_ context.Context, _ meeting.Item, c meeting.Connection) error {
 					b.table.items[arn][indexName] = value{"S": c.ID + "."}
@@ -633,12 +608,27 @@ func TestCopy(t *testing.T) {
 			}
 			wants(t, b.Copied(ctx, arn, 12), nil) // by a second try
 		},
+		"copied, and ended meanwhile with the file": func(t *testing.T, b *bench) {
+			for _, status := range []meeting.Status{meeting.Delivered, meeting.Expired} {
+				b.given(meeting.Copying, "c1", "")
+				wants(t, b.Copied(ctx, arn, 12), nil)
+				b.table.items[arn]["status"] = value{"S": string(status)}
+				wants(t, b.Copied(ctx, arn, 12), nil) // nothing for a worker to discard
+				b.is(t, status, "c1", "")
+			}
+		},
+		"copied, and cancelled": func(t *testing.T, b *bench) {
+			b.given(meeting.Copying, "", "")
+			wants(t, b.Copied(ctx, arn, 12), nil)
+			wants(t, b.Cancel(ctx, arn), nil)
+			wants(t, b.Copied(ctx, arn, 12), meeting.ErrEnded)
+		},
 		"one announces in a second": func(t *testing.T, b *bench) {
 			b.given(meeting.Copying, "c1", "")
 			i, err := b.Announce(ctx, arn)
 			wants(t, err, nil)
 			_, err = b.Announce(ctx, arn)
-			wants(t, err, meeting.ErrEnded)
+			wants(t, err, meeting.ErrNotDue)
 			if b.Due(i) {
 				t.Error("due at once")
 			}
@@ -652,7 +642,7 @@ func TestCopy(t *testing.T) {
 		"to nobody": func(t *testing.T, b *bench) {
 			b.given(meeting.Copying, "", "")
 			_, err := b.Announce(ctx, arn)
-			wants(t, err, meeting.ErrEnded)
+			wants(t, err, meeting.ErrNotDue)
 		},
 	})
 	for _, s := range []meeting.Status{meeting.Delivered, meeting.Failed, meeting.Cancelled, meeting.Expired} {

@@ -67,8 +67,12 @@ type world struct {
 
 	faulty bool // a call had a fault
 
+	marked bool   // the cancel is in the item
+	broken string // what was seen to go wrong on the way
+
 	end    string // of the execution; "" while it runs
 	stop   context.CancelFunc
+	halted string // why it was stopped: ABORTED or TIMED_OUT
 	wait   string // the token of the state that waits, "" when none does
 	visits map[string]int
 }
@@ -87,7 +91,8 @@ type process struct {
 	patient bool    // time may pass before it, as before a call that AWS makes at any time
 	next    chan fault
 	ended   bool
-	born    int // children so far
+	born    int  // children so far
+	late    bool // it read the item, or connected to it, after the cancel was noted
 }
 
 type invocation struct {
@@ -131,6 +136,11 @@ func newWorld(r report, choose func(int) int) *world {
 		Objects: w, Discard: w.discard, Executions: w, Socket: w,
 	}
 	w.table.changed = func(before, after item) {
+		if _, marked := after["cancelled"]; marked {
+			w.mu.Lock()
+			w.marked = true
+			w.mu.Unlock()
+		}
 		id, _ := after[indexName]["S"].(string)
 		if id != "" && id != meeting.Request && (!equal(before[indexName], after[indexName]) || !equal(before["connectedAt"], after["connectedAt"])) {
 			w.mu.Lock()
@@ -233,6 +243,11 @@ func (w *world) send(r *http.Request, operation string, body []byte) (int, []byt
 	}
 	status, answer := w.table.do(operation, body)
 	record(operation, body, status, answer)
+	w.mu.Lock()
+	if p := r.Context().Value(processKey{}).(*process); operation == "GetItem" || strings.HasPrefix(what.UpdateExpression, "SET connectionId") {
+		p.late = p.late || w.marked
+	}
+	w.mu.Unlock()
 	if f == lost {
 		return 0, nil, syscall.ECONNRESET
 	}
@@ -240,6 +255,15 @@ func (w *world) send(r *http.Request, operation string, body []byte) (int, []byt
 }
 
 // ---- the state machines
+
+// halt ends the execution from outside: as ABORTED by an operator, or as TIMED_OUT.
+func (w *world) halt(status string) {
+	w.mu.Lock()
+	w.halted = status
+	w.note("execution: %s", status)
+	w.mu.Unlock()
+	w.stop()
+}
 
 // workflow starts the download.
 func (w *world) workflow(ctx context.Context) {
@@ -258,6 +282,9 @@ func (w *world) workflow(ctx context.Context) {
 	}
 	w.note("workflow: ended as %s", w.end)
 	w.mu.Unlock()
+	if status == "ABORTED" {
+		status = w.halted
+	}
 	if status != "SUCCEEDED" && w.ctx.Err() == nil {
 		w.start(context.Background(), "clean-up", func(ctx context.Context) { w.cleanUp(ctx, status, no) })
 	}
@@ -272,6 +299,13 @@ func (w *world) task(ctx context.Context, s *state, parameters map[string]any, t
 		}[parameters["FunctionName"].(string)]
 		var out map[string]any
 		var no *mistake
+		if function := parameters["FunctionName"].(string); function == "${FetchFunctionArn}" && w.gate(ctx, "Invoke fetch", false, lost) == lost {
+			// Step Functions invokes it again, while this one goes on.
+			w.start(ctx, "survivor", func(ctx context.Context) {
+				_ = lambda(ctx, limit, func(ctx context.Context) error { w.fetch(ctx, payload); return nil })
+			})
+			return nil, &mistake{"Lambda.SdkClientException", "connection reset"}
+		}
 		if !w.await(ctx, strings.Trim(parameters["FunctionName"].(string), "${}"), func(ctx context.Context) {
 			err := lambda(ctx, limit, func(ctx context.Context) error {
 				out, no = function(ctx, payload)
@@ -426,8 +460,12 @@ func (w *world) deliver(ctx context.Context, d map[string]any) (string, *mistake
 
 // ---- the Lambdas
 
+// workerLife is how long a worker goes on at most after it has last looked at the
+// item: it looks every second, and its last call to S3 takes no longer.
+const workerLife = 10 * time.Second
+
 func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *mistake) {
-	cancelled := &mistake{"CANCELLED", ""}
+	cancelled, internal := &mistake{"CANCELLED", ""}, &mistake{"INTERNAL", ""}
 	item, err := w.m.Current(ctx, arn)
 	if errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped() {
 		return nil, cancelled
@@ -435,38 +473,47 @@ func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *m
 	if err == nil {
 		err = w.m.Uploading(ctx, arn, "upload")
 	}
-	if errors.Is(err, meeting.ErrEnded) {
+	if errors.Is(err, meeting.ErrEnded) || errors.Is(err, meeting.ErrUnknown) {
 		return nil, cancelled
 	}
+	working := ctx
 	for i := range 2 {
-		if err == nil {
-			total := int64(2)
-			item, err = w.m.Progress(ctx, arn, 0, int64(i)+1, &total)
-		}
 		if err != nil {
-			return nil, &mistake{"INTERNAL", ""}
+			return nil, internal
 		}
-		if item.Stopped() {
+		total := int64(2)
+		item, err = w.m.Progress(ctx, arn, 0, int64(i)+1, &total)
+		if errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped() {
 			return nil, cancelled
 		}
-		if _, err = w.m.Announce(ctx, arn); errors.Is(err, meeting.ErrEnded) {
+		if err != nil {
+			return nil, internal
+		}
+		var cancel context.CancelFunc
+		working, cancel = context.WithTimeout(ctx, workerLife)
+		defer cancel()
+		if _, err = w.m.Announce(working, arn); errors.Is(err, meeting.ErrNotDue) || errors.Is(err, meeting.ErrUnknown) {
 			err = nil
 		}
 		if i == 0 && w.copyFails {
 			return nil, &mistake{"ORIGIN_STATUS", ""}
 		}
 	}
-	if w.gate(ctx, "CompleteMultipartUpload", false) == killed {
-		return nil, nil
+	if err != nil {
+		return nil, internal
+	}
+	if w.gate(working, "CompleteMultipartUpload", false) == killed {
+		return nil, internal
 	}
 	w.keep(true)
-	err = w.m.Copied(ctx, arn, 2)
-	if errors.Is(err, meeting.ErrEnded) {
+	switch err = w.m.Copied(ctx, arn, 2); {
+	case errors.Is(err, meeting.ErrEnded):
 		w.keep(false)
 		return nil, cancelled
-	}
-	if err != nil {
-		return nil, &mistake{"INTERNAL", ""}
+	case errors.Is(err, meeting.ErrUnknown):
+		return nil, cancelled
+	case err != nil:
+		return nil, internal
 	}
 	return map[string]any{"work": map[string]any{"segments": []any{}, "missing": 0.0}, "waitSeconds": 0.0}, nil
 }
@@ -665,7 +712,11 @@ func (w *world) request() {
 	w.start(context.Background(), fmt.Sprintf("executions GET %d", w.asked), func(ctx context.Context) {
 		for {
 			answered := false
+			p := ctx.Value(processKey{}).(*process)
 			err := lambda(ctx, 29*time.Second, func(ctx context.Context) error {
+				w.mu.Lock()
+				p.late = false
+				w.mu.Unlock()
 				state, err := w.download.Status(ctx, name, "")
 				if code := failure.CodeOf(err); code == failure.NotFound || code == failure.Expired {
 					answered = true
@@ -674,6 +725,9 @@ func (w *world) request() {
 				if err == nil && state.Link != nil {
 					w.mu.Lock()
 					w.links++
+					if p.late {
+						w.broken = "a request was given a link after the cancel"
+					}
 					w.mu.Unlock()
 				}
 				answered = err == nil && state.Status != meeting.Copying
@@ -851,7 +905,7 @@ func (w *world) judge() {
 	w.Helper()
 	w.mu.Lock()
 	last, end, wait, object, accepted, deleted := w.last, w.end, w.wait, w.object, w.accepted, w.deleted
-	links, served, asked, faulty := w.links, w.served, w.asked, w.faulty
+	broken, links, served, asked, faulty := w.broken, w.links, w.served, w.asked, w.faulty
 	w.mu.Unlock()
 	i := w.table.get(arn)
 	is := func(name string) string { s, _ := i[name]["S"].(string); return s }
@@ -859,6 +913,9 @@ func (w *world) judge() {
 	_, flagged := i["cancelled"]
 
 	wrong := func(format string, a ...any) { w.Helper(); w.Fatalf(format+"%s", append(a, w.story())...) }
+	if broken != "" {
+		wrong("%s", broken)
+	}
 	if last != nil && last.state == "open" && !last.told() {
 		wrong("%s is connected and got no answer", last.id)
 	}
@@ -882,6 +939,9 @@ func (w *world) judge() {
 	}
 	if end == "SUCCEEDED" && links == 0 {
 		wrong("delivered to nobody")
+	}
+	if end == "SUCCEEDED" && !object && !deleted {
+		wrong("delivered, and the file is gone")
 	}
 	if end == "INTERNAL" && !faulty {
 		wrong("ended as INTERNAL, and nothing failed")

@@ -3,6 +3,7 @@ package rest
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -35,15 +36,11 @@ func (a API) OK(origin string, status int, body any, headers map[string]string) 
 // Error answers with {"error": {"code", "message"}} and the status of the code.
 func (a API) Error(origin string, err error) Answer {
 	e := failure.As(err)
-	type body struct {
-		Code    failure.Code `json:"code"`
-		Message string       `json:"message"`
-	}
 	headers := map[string]string{}
 	if e.Code == failure.Throttled {
 		headers["Retry-After"] = "1"
 	}
-	return a.OK(origin, status(e.Code), map[string]body{"error": {e.Code, e.Message}}, headers)
+	return a.OK(origin, status(e.Code), map[string]*failure.Error{"error": e}, headers)
 }
 
 // Preflight answers OPTIONS.
@@ -60,6 +57,8 @@ func status(code failure.Code) int {
 	switch code {
 	case failure.InvalidPath:
 		return http.StatusBadRequest
+	case failure.AccessDenied:
+		return http.StatusForbidden
 	case failure.NotFound:
 		return http.StatusNotFound
 	case failure.Expired: // the item is still there, the file is not
@@ -113,4 +112,42 @@ func (a API) Allow(origin string) string {
 		return origin
 	}
 	return ""
+}
+
+// Foreign returns [failure.AccessDenied] for a request that a browser sends for a page
+// of another site, which may start a copy though it may not read the answer; nil for
+// any other. ownURL is the API's own URL, whose page may ask.
+//
+// A browser names the page in Origin where its script wants to read the answer, and
+// for any method except GET and HEAD. What it sends without Origin (an image, a link,
+// a script in the mode no-cors) it marks in Sec-Fetch-Site, which no script can set.
+// same-site is another host of one's own domain: another page all the same. Clients
+// that aren't browsers send neither.
+// https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
+func (a API) Foreign(headers map[string]string, ownURL string) error {
+	if a.Allow("") == "*" {
+		return nil
+	}
+	if origin := Header(headers, "Origin"); origin != "" {
+		if a.Allow(origin) != "" || origin == originOf(ownURL) {
+			return nil
+		}
+		return errForeign
+	}
+	switch Header(headers, "Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return nil
+	}
+	return errForeign
+}
+
+var errForeign = failure.New(failure.AccessDenied, "this web page may not use this API; AllowedWebOrigins names those that may")
+
+// originOf returns scheme://host[:port] of a URL.
+func originOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
 }

@@ -61,10 +61,9 @@ func Refused(e *failure.Error) Event { return trouble("error", e) }
 
 func trouble(kind string, e *failure.Error) Event {
 	return Event{text: fmt.Sprintf("error: %s %s", e.Code, e.Message), event: struct {
-		Type    string       `json:"type"`
-		Code    failure.Code `json:"code"`
-		Message string       `json:"message"`
-	}{kind, e.Code, e.Message}}
+		Type string `json:"type"`
+		*failure.Error
+	}{kind, e}}
 }
 
 // In returns the message in a format; nil if there is none.
