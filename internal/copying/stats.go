@@ -42,7 +42,7 @@ func (s *runStats) values(whole *transfer.Result, err error) map[metric.Name]flo
 		if stored < whole.Bytes { // an earlier run did the rest
 			values[metric.CopySeconds] = time.Since(s.asked).Seconds()
 		} else {
-			retries += max(whole.Ranges-max(whole.Parts, 1), 0)
+			retries += whole.Retries
 		}
 	}
 	if retries > 0 {

@@ -74,6 +74,8 @@ type Result struct {
 	// requests of this run to the origin.
 	Parts  int `json:"parts"`
 	Ranges int `json:"ranges"`
+	// Retries is how many of these were more than the file would have needed.
+	Retries int `json:"-"`
 }
 
 // Checksum is what S3 keeps with an object, base64.

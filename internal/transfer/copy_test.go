@@ -52,6 +52,9 @@ func TestCopyRanges(t *testing.T) {
 					t.Errorf("got a range pinned to %q, want it pinned to the version", pin)
 				}
 			}
+			if size > 0 && r.Retries != 0 {
+				t.Errorf("got %d retries, want none", r.Retries)
+			}
 			if want := max(1, (size+small-1)/small); size > 0 && r.Ranges != want {
 				t.Errorf("got %d requests, want %d", r.Ranges, want)
 			}

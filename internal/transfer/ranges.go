@@ -59,6 +59,11 @@ func (j *Job) ranges(ctx context.Context, f *origin.File, o description) (Outcom
 		return Outcome{}, runAgain(ctx, err)
 	}
 	r.Ranges = f.Requests()
+	needed := len(left)
+	if len(left) == 0 || left[0] != 1 || plan.PartSize > j.partSize() {
+		needed++ // the first reply is of no part, or of a piece of one
+	}
+	r.Retries = max(r.Ranges-needed, 0)
 	return j.done(ctx, plan, r)
 }
 

@@ -139,7 +139,7 @@ func (j *Job) start(ctx context.Context, w way) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	r.Ranges = f.Requests()
+	r.Ranges, r.Retries = f.Requests(), f.Requests()-1
 	j.sweep(ctx, j.Key)
 	return Outcome{Result: &r}, nil
 }
