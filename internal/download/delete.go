@@ -53,7 +53,7 @@ func (p *Protocol) Delete(ctx context.Context, name, secret string) (State, erro
 			}
 			return State{}, err
 		}
-		if errors.Is(err, meeting.ErrEnded) || errors.Is(err, meeting.ErrUnknown) { // it went on meanwhile
+		if errors.Is(err, meeting.ErrEnded) || errors.Is(err, meeting.ErrUnknown) { // its status has changed
 			item, known, err = p.find(ctx, name, secret)
 		}
 	}

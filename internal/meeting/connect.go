@@ -24,9 +24,9 @@ func (t *Table) Connect(ctx context.Context, arn string, c Connection) (Item, er
 	// and fails on this connection.
 	condition := "attribute_exists(executionArn)"
 	if c.ID == Request {
-		// A socket receives more than a request does, and is not displaced by one. A
-		// request is displaced by another: by itself, when the reply to this update was
-		// lost or its function was killed before it answered the token.
+		// A request doesn't displace a socket, which receives more than a request does. It
+		// displaces another request: its own earlier try, if the reply to this update was
+		// lost or the function was killed before it answered the token.
 		condition += " AND (attribute_not_exists(connectionId) OR connectionId = :id)"
 	}
 	item, err := t.update(ctx, arn, "SET connectionId = :id, #format = :format, connectedAt = :at", condition,

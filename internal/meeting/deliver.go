@@ -71,15 +71,15 @@ func (t *Table) deliver(ctx context.Context, arn string, fallback Connection, po
 		return ErrGone
 	}
 	if known && fallback.ID != "" && c.ID != fallback.ID {
-		// Another came after the client that on-connect saw, and found that the
-		// execution had ended, as that one did: it has a delivery of its own, and
-		// would get its answer twice.
+		// Another connection replaced the one that on-connect saw. It found that the
+		// execution had ended, too, so it has its own delivery and would get its answer
+		// twice.
 		return nil
 	}
 	if known && fallback.ID == "" && item.Status == Delivered {
 		// The workflow's delivery has nothing left to do: the client was answered, or
-		// came after the mark and has a delivery of its own. That happens when the mark's
-		// reply was lost, and the client left and came back before the mark was repeated.
+		// connected after the mark and has its own delivery. That happens when the mark's
+		// reply was lost, and the client left and returned before the mark was repeated.
 		return nil
 	}
 

@@ -17,8 +17,8 @@ const (
 	fileKept     = "attribute_not_exists(cancelled) AND #status IN (:ready, :delivered, :expired)"
 )
 
-// values of an expression's placeholders. A name that begins with # stands for an
-// attribute's name, any other for a value.
+// values has the values of an expression's placeholders. A name that begins with # is
+// replaced by an attribute's name, any other by a value.
 type values map[string]any
 
 // errCondition: the condition does not hold, though there is an item.

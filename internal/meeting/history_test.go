@@ -265,8 +265,8 @@ func TestSameAgain(t *testing.T) {
 	}
 }
 
-// TestSurvivingWorker: a Lambda whose reply was lost goes on, and completes its upload
-// after the execution has failed, was noted and was cleaned up once. Its function is
+// TestSurvivingWorker has a Lambda whose reply was lost continue, and complete its upload
+// after the execution has failed, was noted and was cleaned up once. The function is
 // killed before it can discard the object, so only clean-up's second look finds it.
 func TestSurvivingWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -276,7 +276,7 @@ func TestSurvivingWorker(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.start(context.Background(), "workflow", w.workflow)
-		// until lets all go on except the survivor, until somebody stands before call.
+		// until runs the processes, except the survivor, until one has stopped before call.
 		until := func(who, call string) *process {
 			t.Helper()
 			for range 1000 {
@@ -296,7 +296,7 @@ func TestSurvivingWorker(t *testing.T) {
 				}
 				w.proceed(next, none)
 			}
-			t.Fatalf("nobody stands before %s%s", call, w.story())
+			t.Fatalf("no process stopped before %s%s", call, w.story())
 			return nil
 		}
 		w.proceed(until("workflow", "Invoke fetch"), lost)

@@ -222,7 +222,7 @@ func TestKeyOfAnotherRequest(t *testing.T) {
 	for _, caller := range []string{"bob", "", "an", "ann\x00"} {
 		other, err := s.ask(caller, key, "a.bin", "x=1")
 		if err != nil || other.Name == d.Name || other.Ticket == d.Ticket {
-			t.Errorf("caller %q: got %+v, %v, want a download of its own", caller, other, err)
+			t.Errorf("caller %q: got %+v, %v, want another download", caller, other, err)
 		}
 	}
 }

@@ -16,7 +16,7 @@ const (
 )
 
 // AdmitWait reports whether one more client may be kept waiting for its answer. It
-// counts the waits of a period in an item of its own, one write for each wait. If
+// counts the waits of a period in a separate item, with one write per wait. If
 // DynamoDB can't be asked, the client doesn't wait.
 func (t *Table) AdmitWait(ctx context.Context) bool {
 	period := t.now().Unix() / int64(waitPeriod/time.Second)

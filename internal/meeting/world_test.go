@@ -300,7 +300,7 @@ func (w *world) task(ctx context.Context, s *state, parameters map[string]any, t
 		var out map[string]any
 		var no *mistake
 		if function := parameters["FunctionName"].(string); function == "${FetchFunctionArn}" && w.gate(ctx, "Invoke fetch", false, lost) == lost {
-			// Step Functions invokes it again, while this one goes on.
+			// Step Functions invokes it again while this one continues.
 			w.start(ctx, "survivor", func(ctx context.Context) {
 				_ = lambda(ctx, limit, func(ctx context.Context) error { w.fetch(ctx, payload); return nil })
 			})
@@ -460,8 +460,8 @@ func (w *world) deliver(ctx context.Context, d map[string]any) (string, *mistake
 
 // ---- the Lambdas
 
-// workerLife is how long a worker goes on at most after it has last looked at the
-// item: it looks every second, and its last call to S3 takes no longer.
+// workerLife is how long a worker continues at most after it last read the item: it reads
+// it every second, and its last call to S3 takes no longer.
 const workerLife = 10 * time.Second
 
 func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *mistake) {
