@@ -14,11 +14,13 @@ type progress struct {
 	resumed int64
 }
 
-// restart begins to count again. stored bytes are in S3 already.
-func (p *progress) restart(stored int64) {
+// restart begins to count again. stored bytes of what the job copies are in S3
+// already, and so are besides bytes that count but that it doesn't copy.
+func (p *progress) restart(besides, stored int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.passed, p.highest, p.resumed = stored, max(p.highest, stored), stored
+	p.passed, p.resumed = besides+stored, stored
+	p.highest = max(p.highest, p.passed)
 }
 
 func (p *progress) pass(n int64) {

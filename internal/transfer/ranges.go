@@ -41,7 +41,7 @@ func (j *Job) ranges(ctx context.Context, f *origin.File, o description) (Outcom
 	if len(left) == 0 || left[0] != 1 {
 		_ = f.Close() // no part reads it
 	}
-	j.progress.restart(totalSize(have))
+	j.progress.restart(0, totalSize(have))
 	if segmented && len(left) > 0 {
 		return Outcome{Work: j.work(plan, left)}, nil
 	}

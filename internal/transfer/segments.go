@@ -23,7 +23,7 @@ const (
 func (j *Job) CopySegment(ctx context.Context, plan Plan, segment Segment) error {
 	have, err := j.parts(ctx, plan, segment)
 	if err == nil {
-		j.progress.restart(j.besides(plan, segment) + totalSize(have))
+		j.progress.restart(j.besides(plan, segment), totalSize(have))
 		f := j.Source.Client.Reopen(j.Source.URL, plan.Size, plan.Pin)
 		run := &rangeCopy{job: j, file: f, plan: plan, have: have}
 		err = run.copyParts(ctx, missing(segment, have))

@@ -56,7 +56,7 @@ func (j *Job) from(ctx context.Context, w way) (Outcome, error) {
 				return Outcome{Result: r}, runAgain(ctx, err)
 			}
 		}
-		j.progress.restart(0)
+		j.progress.restart(0, 0)
 		outcome, err := j.start(ctx, w)
 		switch {
 		case err == nil || ctx.Err() != nil:
