@@ -428,8 +428,13 @@ func TestKilledWorkersAreTriedAgain(t *testing.T) {
 func TestTriesOutlastTheHandshake(t *testing.T) {
 	for _, r := range load(t, "deliver.asl.json").States[0].Retry {
 		if slices.Contains(r.ErrorEquals, "ConnectionOpening") {
-			if got, want := r.IntervalSeconds*r.MaxAttempts, int(meeting.Handshake.Seconds()); got <= want {
-				t.Errorf("tries while the handshake is open: got %d s of them, want more than %d s", got, want)
+			got, wait := 0.0, float64(r.IntervalSeconds)
+			for range r.MaxAttempts {
+				got += min(wait, float64(r.MaxDelaySeconds))
+				wait *= float64(r.BackoffRate)
+			}
+			if want := meeting.Handshake.Seconds(); got <= want || r.JitterStrategy != "NONE" {
+				t.Errorf("tries while the handshake is open: got %v s of them, jitter %s, want more than %v s without", got, r.JitterStrategy, want)
 			}
 			return
 		}

@@ -280,7 +280,7 @@ func TestStartUp(t *testing.T) {
 	for _, function := range functions(t) {
 		t.Run(function, func(t *testing.T) {
 			t.Parallel()
-			optional := []string{"LOCAL_ENDPOINT", "ORIGIN_SECRET_ARN", "ALLOWED_PATHS", "ORIGIN_REDIRECT_HOSTS", "API_AUTH"} // empty by default
+			optional := []string{"LOCAL_ENDPOINT", "ORIGIN_SECRET_ARN", "ALLOWED_PATHS", "ORIGIN_REDIRECT_HOSTS", "API_AUTH", "EVENT_BUS"} // empty by default
 			if function == "authorizer" {
 				optional = append(optional, "CONNECTIONS_TABLE") // set for all functions; this one doesn't use it
 			}

@@ -67,6 +67,7 @@ class Contract(unittest.TestCase):
         contract = {
             "StageName": "dev", "BucketName": "", "OriginUrl": None, "LinkExpirySeconds": 600, "ClientTimeoutSeconds": 3600,
             "ObjectExpiryDays": 1, "MaxFileBytes": 2**40, "MaxConcurrentSegments": 40, "OriginAnswerSeconds": 300, "OriginConnections": 8, "OriginIsPrivate": "false",
+            "EventBusName": "",
             "Architecture": "arm64", "LocalEndpoint": "",
         }
         self.assertEqual(parameters, parameters | contract)
@@ -519,7 +520,7 @@ class Watched(unittest.TestCase):
         self.assertEqual(p["LogGroupName"], {"Ref": "FunctionLogs"})
         main = "".join(f.read_text() for f in TOP.glob("functions/*/main.go"))
         messages = re.findall(r'message = "([^"]+)"', p["FilterPattern"])
-        self.assertEqual(len(messages), 2)
+        self.assertEqual(len(messages), 1)
         for message in messages:
             self.assertIn(f'WarnContext(ctx, "{message}"', main)
         codes = re.findall(r'error\.code = "(\w+)"', p["FilterPattern"])
@@ -631,6 +632,16 @@ class YourOwn(unittest.TestCase):
             self.assertEqual(p["KmsKeyId"], KEY, name)
         self.assertNotIn("kms:", json.dumps(OWN).replace("aws:kms", ""))
         self.assertNotIn("KmsKeyId", json.dumps(OWN))
+
+    def test_events(self):
+        """The functions that know an outcome may put events on that bus, and nobody may put any without one."""
+        resources = expand_template.decide(expand_template.expand({"EventBusName": "files"}), {"EventBusName": "files"})["Resources"]
+        policy = resources["PutEventsPolicy"]["Properties"]
+        self.assertEqual(policy["Roles"], [{"Ref": f"{name}FunctionRole"} for name in ("Fetch", "Finish", "CleanUp")])
+        statement, = policy["PolicyDocument"]["Statement"]
+        self.assertEqual(statement["Action"], "events:PutEvents")
+        self.assertTrue(statement["Resource"]["Fn::Sub"].endswith(":event-bus/files"))
+        self.assertNotIn("events:PutEvents", json.dumps(OWN))
 
     def test_who_may_use_the_key(self):
         """A role that may use the table or an object may use the key for it, only through that service."""

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"async-download/internal/download"
+	"async-download/internal/event"
 	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
@@ -44,7 +45,7 @@ func main() {
 	}
 	table.DynamoDB = dynamodb.NewFromConfig(cfg)
 	copier.S3 = transfer.S3(cfg)
-	f.download.Executions = sfn.NewFromConfig(cfg)
+	f.download.Executions, f.download.Events = sfn.NewFromConfig(cfg), event.New(cfg, env.Optional("EVENT_BUS"))
 	lambda.Start(f.handle)
 }
 

@@ -15,7 +15,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"async-download/internal/copying"
+	"async-download/internal/event"
 	"async-download/internal/failure"
+	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
 	"async-download/internal/origin"
@@ -63,6 +65,8 @@ func main() {
 	}
 	w.Table.DynamoDB = dynamodb.NewFromConfig(cfg)
 	w.Copier.S3 = transfer.S3(cfg)
+	w.Events = event.New(cfg, env.Optional("EVENT_BUS"))
+	w.Objects = link.NewSigner(cfg, w.Copier.Bucket, "", 0, local)
 	w.Socket = &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(cfg, func(o *apigatewaymanagementapi.Options) { o.BaseEndpoint = aws.String(webSocket) })}
 	lambda.Start(func(ctx context.Context, in input) (copying.Output, error) {
 		var out copying.Output

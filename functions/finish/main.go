@@ -15,8 +15,10 @@ import (
 
 	"async-download/internal/copying"
 	"async-download/internal/download"
+	"async-download/internal/event"
 	"async-download/internal/execution"
 	"async-download/internal/failure"
+	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
 	"async-download/internal/origin"
@@ -77,6 +79,8 @@ func main() {
 	}
 	f.Table.DynamoDB = dynamodb.NewFromConfig(cfg)
 	f.Copier.S3 = transfer.S3(cfg)
+	f.Events = event.New(cfg, env.Optional("EVENT_BUS"))
+	f.Objects = link.NewSigner(cfg, f.Copier.Bucket, "", 0, local)
 	lambda.Start(f.handle)
 }
 
@@ -86,7 +90,7 @@ func (f *function) handle(ctx context.Context, in input) (output, error) {
 		return output{Output: out}, failure.ToStepFunctions(err)
 	}
 	log := slog.With("execution", execution.NameOf(in.ExecutionARN))
-	p := download.Protocol{Table: f.Table, Discard: f.Copier.Discard, Metrics: f.Metrics}
+	p := download.Protocol{Table: f.Table, Discard: f.Copier.Discard, Metrics: f.Metrics, Events: f.Events}
 	noted, err := p.NoteFailure(ctx, in.ExecutionARN, failure.FromStepFunctions(in.Failure.Error, in.Failure.Cause))
 	if err != nil {
 		log.WarnContext(ctx, "failure not noted", "error", failure.As(err))

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"time"
 
+	"async-download/internal/event"
 	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
@@ -36,6 +37,12 @@ type Worker struct {
 	Origin  *origin.Client
 	Socket  *socket.Socket
 	Metrics *metric.Recorder
+
+	Events  *event.Bus // nil for none
+	Objects interface {
+		// Describe returns what the finished object called name is.
+		Describe(ctx context.Context, name string) (object.File, error)
+	}
 }
 
 // Output is what the state machine continues with: the segments that are left, and
@@ -199,7 +206,25 @@ func (w *Worker) markCopied(ctx context.Context, arn string, r *transfer.Result)
 		// item the file stays: it was delivered.
 		return errors.Join(failure.ErrCancelled, w.Copier.Discard(ctx, object.Key(execution.NameOf(arn))))
 	}
+	if err == nil && w.Events != nil {
+		w.announceReady(ctx, arn)
+	}
 	return cancelledIfEnded(err)
+}
+
+// announceReady puts the event of a file that is ready. The event has the caller's
+// path and address, which the item has, and the file's description.
+func (w *Worker) announceReady(ctx context.Context, arn string) {
+	item, err := w.Table.Current(ctx, arn)
+	var f object.File
+	if err == nil {
+		f, err = w.Objects.Describe(ctx, execution.NameOf(arn))
+	}
+	if err != nil {
+		slog.ErrorContext(ctx, "event not sent", "execution", execution.NameOf(arn), "type", event.Ready, "error", failure.As(err))
+		return
+	}
+	w.Events.Ready(ctx, item, f)
 }
 
 func (w *Worker) record(arn string, values map[metric.Name]float64) {

@@ -30,7 +30,7 @@ type Broken struct {
 // CleanUp removes what a broken execution left. Most have ended their download
 // themselves; one that was stopped, timed out or broke runs no Catch, and stops no Lambda
 // that still copies. It needs Table, Discard, Executions,
-// DeliverMachine and Metrics, and returns the item as it leaves it, empty if there
+// DeliverMachine, Metrics and Events, and returns the item as it leaves it, empty if there
 // is none. After an error it should be called again.
 func (p *Protocol) CleanUp(ctx context.Context, b Broken) (meeting.Item, error) {
 	item, err := p.cleanUp(ctx, b)
@@ -67,6 +67,9 @@ func (p *Protocol) cleanUp(ctx context.Context, b Broken) (meeting.Item, error) 
 	}
 	if !item.Status.NoFile() {
 		return item, nil
+	}
+	if !ended || b.Status != "FAILED" { // else NoteFailure has put the event
+		p.Events.Ended(ctx, item, item.Failure)
 	}
 	// Twice, since a worker may still be copying, even after FAILED: a Lambda whose state
 	// timed out or whose reply was lost continues.

@@ -25,7 +25,7 @@ type Noted struct {
 }
 
 // NoteFailure ends the download with this ARN because of why, and removes what the copy
-// stored. It needs Table, Discard and Metrics. If the download has ended before, the
+// stored. It needs Table, Discard, Metrics and Events. If the download has ended before, the
 // reason is the one noted then, and the file of one that was delivered stays.
 //
 // The reason is noted first: workers that still copy see it in the item and stop,
@@ -43,6 +43,7 @@ func (p *Protocol) NoteFailure(ctx context.Context, arn string, why *failure.Err
 	if !item.Status.NoFile() {
 		return noted, nil // delivered or expired: a client has a link, or may still ask for one
 	}
+	p.Events.Ended(ctx, item, why)
 	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
 	defer cancel()
 	if err := p.Discard(ctx, object.Key(execution.NameOf(arn))); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	"async-download/internal/event"
 	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/link"
@@ -65,6 +66,8 @@ type Protocol struct {
 	DeliverMachine string // ARN of the deliver machine
 
 	Socket Socket
+
+	Events *event.Bus // nil for none
 }
 
 // errNotFound is the answer to a wrong name and to a wrong ticket, so that it reveals

@@ -75,6 +75,16 @@ func AssumedRole(client *sts.Client, roleARN string, expiry time.Duration) aws.C
 	})
 }
 
+// Describe returns the description of the file of the execution called name. The
+// error is [failure.Expired] if it doesn't exist.
+func (s *Signer) Describe(ctx context.Context, name string) (object.File, error) {
+	head, err := s.head(ctx, name)
+	if err != nil {
+		return object.File{}, err
+	}
+	return object.Describe(head), nil
+}
+
 // Record returns what the object of the execution called name keeps. The error is
 // [failure.Expired] if the file doesn't exist.
 func (s *Signer) Record(ctx context.Context, name string) (object.Record, error) {
