@@ -79,6 +79,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"ORIGIN_REDIRECT_HOSTS":     "",
 		"ORIGIN_CONNECTIONS":        "8",
 		"ORIGIN_ANSWER_SECONDS":     "300",
+		"EVENT_BUS":                 "",
 		"JWT_ISSUER":                "https://issuer.example",
 		"JWT_AUDIENCE":              "files",
 	}
@@ -408,6 +409,10 @@ func TestDownload(t *testing.T) {
 				t.Errorf("got allowed origin %q, want *", got)
 			}
 		}},
+		{title: "from a page that is not allowed", sample: "download", env: map[string]string{"ALLOWED_WEB_ORIGINS": "https://other.example.com"},
+			change: show("headers", "Origin", "https://app.example.com"), check: foreign},
+		{title: "from an image in another site's page", sample: "download", env: map[string]string{"ALLOWED_WEB_ORIGINS": "https://other.example.com"},
+			change: show("headers", "sec-fetch-site", "cross-site"), check: foreign},
 		{title: "preflight from a page that is not allowed", sample: "download-preflight", env: map[string]string{"ALLOWED_WEB_ORIGINS": "https://other.example.com"},
 			check: func(t *testing.T, got invocation) {
 				if o, there := proxyAnswer(t, got).Headers["Access-Control-Allow-Origin"]; there {
@@ -540,6 +545,8 @@ func TestExecutions(t *testing.T) {
 		{title: "no ticket for the object", sample: "executions", calls: []call{get(empty), head(lockedObject)}, check: refusal(http.StatusNotFound, "NOT_FOUND")},
 		{title: "ticket for the object", sample: "executions", change: show("headers", "X-Download-Ticket", ticket), calls: []call{get(empty), head(lockedObject), head(lockedObject), assume}, check: ready},
 		{title: "no ticket given out, one required", sample: "executions", env: map[string]string{"REQUIRE_TICKET": "true"}, calls: []call{copying}, check: refusal(http.StatusNotFound, "NOT_FOUND")},
+		{title: "cancel from a page that is not allowed", sample: "executions-delete", env: map[string]string{"ALLOWED_WEB_ORIGINS": "https://other.example.com"},
+			change: show("headers", "Origin", "https://app.example.com"), check: foreign},
 		{title: "cancel without the ticket", sample: "executions-delete", calls: []call{get(locked)}, check: refusal(http.StatusNotFound, "NOT_FOUND")},
 		{title: "failed", sample: "executions", calls: []call{get(item("Item", stored(map[string]any{
 			"status": "FAILED", "failure": map[string]any{"code": "ORIGIN_STATUS", "message": "the origin answered 404 Not Found"}})))},
@@ -564,6 +571,15 @@ func TestExecutions(t *testing.T) {
 			}
 		}},
 	})
+}
+
+// foreign expects the refusal of a page of another site, which can't read it either.
+func foreign(t *testing.T, got invocation) {
+	t.Helper()
+	a := proxyAnswer(t, got)
+	if _, allowed := a.Headers["Access-Control-Allow-Origin"]; a.StatusCode != http.StatusForbidden || !strings.Contains(a.Body, `"ACCESS_DENIED"`) || allowed {
+		t.Errorf("got %d %v %s, want 403 ACCESS_DENIED that no page can read", a.StatusCode, a.Headers, a.Body)
+	}
 }
 
 // show adds a header or a parameter to the event.

@@ -63,3 +63,25 @@ func TestDelete(t *testing.T) {
 		}
 	}
 }
+
+// A failure that comes after the end, such as one of a worker whose reply was lost,
+// must not take the file from a client that has a link to it.
+func TestLateFailure(t *testing.T) {
+	for _, test := range []struct {
+		status    meeting.Status
+		discarded bool
+	}{
+		{meeting.Copying, true},
+		{meeting.Cancelled, true},
+		{meeting.Delivered, false},
+		{meeting.Expired, false},
+	} {
+		s := newStack(t)
+		s.table.items[arn] = item{"executionArn": {"S": arn}, "status": {"S": string(test.status)}, "expiresAt": {"N": "4000000000"}}
+		discarded := false
+		s.Discard = func(context.Context, string) error { discarded = true; return nil }
+		if _, err := s.NoteFailure(t.Context(), arn, failure.New(failure.Storage, "no space")); err != nil || discarded != test.discarded {
+			t.Errorf("%s: got %v and discarded %v, want %v", test.status, err, discarded, test.discarded)
+		}
+	}
+}

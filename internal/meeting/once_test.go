@@ -92,7 +92,9 @@ func (s *stack) Record(_ context.Context, name string) (object.Record, error) {
 	return r, nil
 }
 
-func (s *stack) Sign(context.Context, string) (link.Link, error) { panic("no link is asked for") }
+func (s *stack) Sign(context.Context, string) (link.Link, error) {
+	return link.Link{URL: "https://link"}, nil
+}
 
 const key = "5f0c3b1e-9a7d-4c62-88e1-f2a3b4c5d6e7"
 
