@@ -256,24 +256,23 @@ func (p *Tab) Files() []string {
 	return names
 }
 
-// Saved waits until the browser has saved a file, compares its SHA-256, hexadecimal, and removes it.
+// Saved waits until the browser has saved a file with this SHA-256, hexadecimal, and removes it. Chromium reserves the
+// name with an empty file before it moves the complete one there.
 func (p *Tab) Saved(name, want string) {
 	p.t.Helper()
-	within(p.t, 120*time.Second, name, func() bool { return slices.Contains(p.Files(), name) })
-	f, err := os.Open(filepath.Join(p.downloads, name))
-	if err != nil {
+	file := filepath.Join(p.downloads, name)
+	within(p.t, 120*time.Second, name+" with SHA-256 "+want, func() bool {
+		f, err := os.Open(file)
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		h := sha256.New()
+		_, err = io.Copy(h, f)
+		return err == nil && hex.EncodeToString(h.Sum(nil)) == want
+	})
+	if err := os.Remove(file); err != nil {
 		p.t.Fatal(err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		p.t.Fatal(err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		p.t.Fatal(err)
-	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != want {
-		p.t.Errorf("%s: SHA-256: got %s, want %s", name, got, want)
 	}
 }
 
