@@ -18,7 +18,7 @@ import (
 // docs/capacity.md from the same numbers. The writes that occur once per second during
 // a copy are not counted.
 func TestWhatADownloadAsksFor(t *testing.T) {
-	b, err := os.ReadFile("testdata/calls.json")
+	b, err := os.ReadFile("e2e/testdata/calls.json")
 	if err != nil {
 		t.Fatal(err)
 	}
