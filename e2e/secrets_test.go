@@ -22,6 +22,7 @@ import (
 func TestSecrets(t *testing.T) {
 	useOrigin(t, stack.originURL+"/file/1MiB/base.bin?key=planted-base")
 	set(t, "DownloadFunction", "REQUIRE_TICKET", "true")
+	t.Cleanup(func() { set(t, "DownloadFunction", "REQUIRE_TICKET", "false") })
 	planted := []string{"planted-base", "planted-query", "planted-value"}
 	run := func(path string) (string, answer) {
 		_, a := get(t, path)
@@ -29,7 +30,7 @@ func TestSecrets(t *testing.T) {
 		return a.ExecutionARN, a
 	}
 	// The socket connects late, so that there is a token in the item.
-	arn, a := run("/x.bin?key=planted-query&status=200")
+	arn, a := run("/x.bin?token=planted-query&status=200")
 	within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
 	i, _ := item(t, arn)
 	planted = append(planted, i.TaskToken)
@@ -43,10 +44,10 @@ func TestSecrets(t *testing.T) {
 	}
 	planted = append(planted, link.Query().Get("X-Amz-Signature"), link.Query().Get("X-Amz-Security-Token"))
 	// Failed, refused, cancelled, and requested without a socket.
-	failed, _ := run("/file/1MiB?status=404&key=planted-query")
+	failed, _ := run("/file/1MiB?status=404&token=planted-query")
 	ended(t, failed, 30*time.Second)
-	get(t, "/a/../b?key=planted-value")
-	_, b := run("/y.bin?delay=3s&key=planted-query")
+	get(t, "/a/../b?token=planted-value")
+	_, b := run("/y.bin?delay=3s&token=planted-query")
 	for _, method := range []string{"GET", "DELETE"} {
 		r, _ := http.NewRequest(method, b.StatusURL+"?ticket="+b.Ticket, nil)
 		resp, err := http.DefaultClient.Do(r)
@@ -56,7 +57,6 @@ func TestSecrets(t *testing.T) {
 		resp.Body.Close()
 	}
 	ended(t, b.ExecutionARN, 30*time.Second)
-	set(t, "DownloadFunction", "REQUIRE_TICKET", "false")
 
 	for _, p := range planted {
 		if len(p) < 12 {
