@@ -202,12 +202,12 @@ func TestSlowReader(t *testing.T) {
 
 func TestNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		requests := 0
-		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) { requests++; <-r.Context().Done() })
+		var requests atomic.Int32
+		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) { requests.Add(1); <-r.Context().Done() })
 		began := time.Now()
 		_, err := c.Open(t.Context(), u, 100)
-		if failure.CodeOf(err) != failure.OriginTooSlow || time.Since(began) != FirstByteTimeout || requests != 1 {
-			t.Errorf("got %v after %s and %d requests, want %s after %s and one", err, time.Since(began), requests, failure.OriginTooSlow, FirstByteTimeout)
+		if failure.CodeOf(err) != failure.OriginTooSlow || time.Since(began) != FirstByteTimeout || requests.Load() != 1 {
+			t.Errorf("got %v after %s and %d requests, want %s after %s and one", err, time.Since(began), requests.Load(), failure.OriginTooSlow, FirstByteTimeout)
 		}
 		c.Attempts = 1
 		r := c.Reopen(u, size, Pin{Kind: StrongETag, Value: `"v1"`}).Range(t.Context(), 0, size)

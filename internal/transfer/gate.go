@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -39,7 +40,7 @@ func (g *gate) enter(ctx context.Context) error {
 			return nil
 		case wait > origin.MaxSleep && g.open == 0:
 			defer g.mu.Unlock()
-			return &origin.Later{After: wait, Err: g.refusal}
+			return &origin.Later{After: wait + rand.N(wait/5+1), Err: g.refusal} // not all workers at that moment
 		}
 		wake := g.wake
 		g.mu.Unlock()
