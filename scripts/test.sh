@@ -14,6 +14,7 @@ test_go() {
   echo "== Go tests"
   # The tests in events/ run the functions' binaries: the race detector sees nothing there.
   go test ./asl ./events ./functions/... ./scripts/bench
+  mkdir -p .local
   local race=(-race -coverprofile=.local/coverage.out -coverpkg=./internal/...)
   [ -z "${QUICK:-}" ] || race=()
   go test ${race[@]+"${race[@]}"} $(go list ./internal/... ./cmd/... ./scripts/... | grep -v /bench)
