@@ -110,7 +110,7 @@ func (s *Starter) startedBefore(ctx context.Context, name string, item meeting.I
 			return 0, err
 		}
 		// The same request may be served at the same time: one of the two creates the item.
-		if err := s.Table.Create(ctx, item); !errors.Is(err, meeting.ErrExists) {
+		if err := s.Table.Create(ctx, item, nil); !errors.Is(err, meeting.ErrExists) {
 			return nothingFound, err
 		}
 	}
@@ -141,7 +141,7 @@ func (s *Starter) checkExisting(ctx context.Context, arn string) error {
 	case err == nil && item.Status != meeting.Copying:
 		return nil
 	case err == nil:
-		err = s.Table.Discard(ctx, arn)
+		err = s.Table.Discard(ctx, item)
 	case errors.Is(err, meeting.ErrUnknown):
 		if _, err := s.Objects.Record(ctx, execution.NameOf(arn)); failure.CodeOf(err) != failure.Expired {
 			return err

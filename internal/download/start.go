@@ -84,11 +84,11 @@ func (s *Starter) Start(ctx context.Context, r Request) (Started, error) {
 	if s.RequireTicket {
 		started.Ticket, item.TicketHash = ticket.New()
 	}
-	if err := s.Table.Create(ctx, item); err != nil {
+	if err := s.Table.Create(ctx, item, nil); err != nil {
 		return Started{}, throttled(err)
 	}
 	if err := s.startExecution(ctx, started.Name); err != nil {
-		return Started{}, errors.Join(throttled(err), s.Table.Discard(ctx, started.ExecutionARN))
+		return Started{}, errors.Join(throttled(err), s.Table.Discard(ctx, item))
 	}
 	s.recordStart(started.Name, r)
 	return started, nil
@@ -134,7 +134,7 @@ func throttled(err error) error {
 	var api smithy.APIError
 	if errors.As(err, &api) {
 		switch api.ErrorCode() {
-		case "ThrottlingException", "RequestLimitExceeded", "ProvisionedThroughputExceededException", "ExecutionLimitExceeded", "TooManyRequestsException":
+		case "ThrottlingException", "RequestLimitExceeded", "ProvisionedThroughputExceededException", "ExecutionLimitExceeded", "TooManyRequestsException", "TransactionCanceledException":
 			return failure.Wrap(err, failure.Throttled, "too many downloads are being started; try again in a second")
 		}
 	}

@@ -35,6 +35,8 @@ type table struct {
 	index map[string]string
 	// behind makes the index lag until follow is called.
 	behind bool
+	// done has the answers of transactions by their tokens.
+	done map[string]map[string]any
 
 	// changed, if set, is called after each write that changed something.
 	changed func(before, after item)
@@ -55,6 +57,7 @@ const (
 type refusal struct {
 	code, message string
 	item          item
+	reasons       []map[string]any // of a cancelled transaction
 }
 
 func (r *refusal) Error() string { return r.code + ": " + r.message }
@@ -63,8 +66,10 @@ func invalid(format string, a ...any) *refusal {
 	return &refusal{code: "ValidationException", message: fmt.Sprintf(format, a...)}
 }
 
-// request has the parameters of all four operations.
+// request has the parameters of all operations, and of a part of a transaction.
 type request struct {
+	TransactItems                       []map[string]request
+	ClientRequestToken                  string
 	TableName, IndexName                string
 	Key, Item                           item
 	ConsistentRead                      bool
@@ -98,6 +103,9 @@ func (t *table) do(operation string, body []byte) (status int, answer []byte) {
 		if no.item != nil {
 			out["Item"] = no.item
 		}
+		if no.reasons != nil {
+			out["CancellationReasons"] = no.reasons
+		}
 	} else {
 		status = http.StatusOK
 	}
@@ -108,47 +116,153 @@ func (t *table) do(operation string, body []byte) (status int, answer []byte) {
 	return status, answer
 }
 
+// transact applies the writes of a transaction, all or none.
+func (t *table) transact(r request) (map[string]any, error) {
+	if answer, ok := t.done[r.ClientRequestToken]; ok {
+		return answer, nil
+	}
+	type write struct {
+		key           string
+		before, after item
+	}
+	var writes []write
+	var reasons []map[string]any
+	cancelled := false
+	for _, one := range r.TransactItems {
+		for verb, r := range one {
+			key, before, after, _, err := t.change(verb+"Item", r)
+			no, refused := err.(*refusal)
+			reason := map[string]any{"Code": "None"}
+			switch {
+			case refused && no.code == "ConditionalCheckFailedException":
+				cancelled = true
+				reason = map[string]any{"Code": "ConditionalCheckFailed", "Message": no.message}
+				if no.item != nil {
+					reason["Item"] = no.item
+				}
+			case err != nil:
+				return nil, err
+			}
+			if slices.ContainsFunc(writes, func(w write) bool { return w.key == key }) {
+				return nil, invalid("Transaction request cannot include multiple operations on one item")
+			}
+			reasons, writes = append(reasons, reason), append(writes, write{key, before, after})
+		}
+	}
+	if cancelled {
+		return nil, &refusal{code: "TransactionCanceledException", message: "Transaction cancelled, please refer cancellation reasons for specific reasons", reasons: reasons}
+	}
+	for _, w := range writes {
+		if err := t.write(w.key, w.before, w.after); err != nil {
+			return nil, err
+		}
+	}
+	if t.done == nil {
+		t.done = map[string]map[string]any{}
+	}
+	if r.ClientRequestToken != "" {
+		t.done[r.ClientRequestToken] = map[string]any{}
+	}
+	return map[string]any{}, nil
+}
+
 func (t *table) carryOut(operation string, r request) (map[string]any, error) {
+	switch operation {
+	case "TransactWriteItems":
+		return t.transact(r)
+	case "PutItem", "DeleteItem", "UpdateItem":
+		key, before, after, out, err := t.change(operation, r)
+		if err == nil {
+			err = t.write(key, before, after)
+		}
+		return out, err
+	case "GetItem", "Query":
+		return t.find(operation, r)
+	}
+	return nil, fmt.Errorf("%s is not known here", operation)
+}
+
+func (r request) key(operation string) (string, error) {
+	of := r.Key
+	if operation == "PutItem" {
+		of = r.Item
+	} else if len(of) != 1 {
+		return "", invalid("The provided key element does not match the schema")
+	}
+	key, ok := of[keyName]["S"].(string)
+	if !ok {
+		return "", invalid("The provided key element does not match the schema")
+	}
+	if key == "" {
+		return "", invalid("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty string value. Key: %s", keyName)
+	}
+	return key, nil
+}
+
+var errNoTable = &refusal{code: "ResourceNotFoundException", message: "Cannot do operations on a non-existent table"}
+
+// change returns what a write makes of its item, and its answer.
+func (t *table) change(operation string, r request) (key string, before, after item, answer map[string]any, err error) {
 	if r.TableName != tableName {
-		return nil, &refusal{code: "ResourceNotFoundException", message: "Cannot do operations on a non-existent table"}
+		return "", nil, nil, nil, errNoTable
 	}
 	e := expressions{names: r.ExpressionAttributeNames, values: r.ExpressionAttributeValues, used: map[string]bool{}}
-	var key string
-	if operation != "Query" {
-		of := r.Key
-		if operation == "PutItem" {
-			of = r.Item
-		} else if len(of) != 1 {
-			return nil, invalid("The provided key element does not match the schema")
-		}
-		var ok bool
-		if key, ok = of[keyName]["S"].(string); !ok {
-			return nil, invalid("The provided key element does not match the schema")
-		}
-		if key == "" {
-			return nil, invalid("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty string value. Key: %s", keyName)
-		}
+	if key, err = r.key(operation); err != nil {
+		return key, nil, nil, nil, err
 	}
 	condition, err := e.condition(r.ConditionExpression)
 	if err != nil {
-		return nil, err
+		return key, nil, nil, nil, err
 	}
-	before := t.items[key]
-	met := func() error {
-		if err := e.finish(); err != nil {
-			return err
+	update := func(item) error { return nil }
+	if operation == "UpdateItem" {
+		if update, err = e.update(r.UpdateExpression); err != nil {
+			return key, nil, nil, nil, err
 		}
-		if condition != nil && !condition(before) {
-			no := &refusal{code: "ConditionalCheckFailedException", message: "The conditional request failed"}
-			if r.ReturnValuesOnConditionCheckFailure == "ALL_OLD" && before != nil {
-				no.item = before
-			}
-			return no
+	}
+	if err := e.finish(); err != nil {
+		return key, nil, nil, nil, err
+	}
+	before, answer = t.items[key], map[string]any{}
+	if condition != nil && !condition(before) {
+		no := &refusal{code: "ConditionalCheckFailedException", message: "The conditional request failed"}
+		if r.ReturnValuesOnConditionCheckFailure == "ALL_OLD" && before != nil {
+			no.item = before
 		}
-		return nil
+		return key, nil, nil, nil, no
 	}
 	switch operation {
-	case "GetItem":
+	case "PutItem":
+		after = maps.Clone(r.Item)
+	case "UpdateItem":
+		if after = maps.Clone(before); after == nil { // an update creates a missing item
+			after = item{keyName: r.Key[keyName]}
+		}
+		if err := update(after); err != nil {
+			return key, nil, nil, nil, err
+		}
+		switch r.ReturnValues {
+		case "", "NONE":
+		case "ALL_NEW":
+			answer["Attributes"] = after
+		default:
+			return key, nil, nil, nil, fmt.Errorf("ReturnValues %s is not known here", r.ReturnValues)
+		}
+	}
+	return key, before, after, answer, nil
+}
+
+// find answers the two reads.
+func (t *table) find(operation string, r request) (map[string]any, error) {
+	if r.TableName != tableName {
+		return nil, errNoTable
+	}
+	e := expressions{names: r.ExpressionAttributeNames, values: r.ExpressionAttributeValues, used: map[string]bool{}}
+	if operation == "GetItem" {
+		key, err := r.key(operation)
+		if err != nil {
+			return nil, err
+		}
 		only, err := e.projection(r.ProjectionExpression)
 		if err != nil {
 			return nil, err
@@ -159,69 +273,32 @@ func (t *table) carryOut(operation string, r request) (map[string]any, error) {
 		if !r.ConsistentRead {
 			return nil, fmt.Errorf("a read of the item that isn't consistent decides nothing")
 		}
-		if before == nil {
+		if t.items[key] == nil {
 			return map[string]any{}, nil
 		}
-		return map[string]any{"Item": only(before)}, nil
-	case "PutItem":
-		if err := met(); err != nil {
-			return nil, err
-		}
-		return map[string]any{}, t.write(key, before, maps.Clone(r.Item))
-	case "DeleteItem":
-		if err := met(); err != nil {
-			return nil, err
-		}
-		return map[string]any{}, t.write(key, before, nil)
-	case "UpdateItem":
-		update, err := e.update(r.UpdateExpression)
-		if err != nil {
-			return nil, err
-		}
-		if err := met(); err != nil {
-			return nil, err
-		}
-		after := maps.Clone(before)
-		if after == nil { // an update creates a missing item
-			after = item{keyName: r.Key[keyName]}
-		}
-		if err := update(after); err != nil {
-			return nil, err
-		}
-		if err := t.write(key, before, after); err != nil {
-			return nil, err
-		}
-		switch r.ReturnValues {
-		case "", "NONE":
-			return map[string]any{}, nil
-		case "ALL_NEW":
-			return map[string]any{"Attributes": after}, nil
-		}
-		return nil, fmt.Errorf("ReturnValues %s is not known here", r.ReturnValues)
-	case "Query":
-		if r.IndexName != indexName {
-			return nil, invalid("The table does not have the specified index: %s", r.IndexName)
-		}
-		if r.ConsistentRead {
-			return nil, invalid("Consistent reads are not supported on global secondary indexes")
-		}
-		asked, err := e.condition(r.KeyConditionExpression)
-		if err != nil {
-			return nil, err
-		}
-		if err := e.finish(); err != nil {
-			return nil, err
-		}
-		found := []item{}
-		for _, key := range slices.Sorted(maps.Keys(t.index)) {
-			i := item{keyName: {"S": key}, indexName: {"S": t.index[key]}}
-			if asked(i) {
-				found = append(found, i)
-			}
-		}
-		return map[string]any{"Items": found, "Count": len(found), "ScannedCount": len(found)}, nil
+		return map[string]any{"Item": only(t.items[key])}, nil
 	}
-	return nil, fmt.Errorf("%s is not known here", operation)
+	if r.IndexName != indexName {
+		return nil, invalid("The table does not have the specified index: %s", r.IndexName)
+	}
+	if r.ConsistentRead {
+		return nil, invalid("Consistent reads are not supported on global secondary indexes")
+	}
+	asked, err := e.condition(r.KeyConditionExpression)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.finish(); err != nil {
+		return nil, err
+	}
+	found := []item{}
+	for _, key := range slices.Sorted(maps.Keys(t.index)) {
+		i := item{keyName: {"S": key}, indexName: {"S": t.index[key]}}
+		if asked(i) {
+			found = append(found, i)
+		}
+	}
+	return map[string]any{"Items": found, "Count": len(found), "ScannedCount": len(found)}, nil
 }
 
 func (t *table) write(key string, before, after item) error {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -14,6 +16,7 @@ import (
 const (
 	noConnection = "REMOVE connectionId, connectedAt, #format"
 	running      = "#status IN (:copying, :ready)"
+	copyingOn    = "#status = :copying AND attribute_not_exists(cancelled)"
 	fileKept     = "attribute_not_exists(cancelled) AND #status IN (:ready, :delivered, :expired)"
 )
 
@@ -40,7 +43,7 @@ func (t *Table) update(ctx context.Context, arn, expression, condition string, v
 		ExpressionAttributeValues:           attributes(v),
 		ReturnValues:                        types.ReturnValueAllNew,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	})
+	}, againAfterConflict)
 	if err != nil {
 		return failed("update", err)
 	}
@@ -56,23 +59,86 @@ func (t *Table) remove(ctx context.Context, arn, condition string, v values) (It
 		ExpressionAttributeNames:            names(condition, v),
 		ExpressionAttributeValues:           attributes(v),
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	})
+	}, againAfterConflict)
 	if err != nil {
 		return failed("delete", err)
 	}
 	return Item{}, nil
 }
 
+// transact applies writes to two items, both or none. Only the first one, to the
+// download's item, has a condition; what transact returns where it doesn't hold is as for
+// update. A transaction returns no item.
+//
+// The SDK gives each call a token, so that a call repeated after a lost reply is applied
+// once and succeeds.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-apis-txwriteitems-idempotency
+func (t *Table) transact(ctx context.Context, writes ...types.TransactWriteItem) (Item, error) {
+	_, err := t.DynamoDB.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: writes}, againAfterConflict)
+	if err != nil {
+		return failed("write", err)
+	}
+	return Item{}, nil
+}
+
+// change is update as a part of a transaction. condition may be "".
+func (t *Table) change(arn, expression, condition string, v values) types.TransactWriteItem {
+	u := &types.Update{
+		TableName: &t.Name, Key: key(arn),
+		UpdateExpression:                    &expression,
+		ExpressionAttributeNames:            names(expression+condition, v),
+		ExpressionAttributeValues:           attributes(v),
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
+	if condition != "" {
+		u.ConditionExpression = &condition
+	}
+	return types.TransactWriteItem{Update: u}
+}
+
+// againAfterConflict makes the SDK repeat a write that met another one's transaction on
+// the same item, or a transaction that met another write: both were refused without any
+// effect. The SDK doesn't by itself.
+// https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling
+func againAfterConflict(o *dynamodb.Options) { o.Retryer = afterConflict{o.Retryer} }
+
+type afterConflict struct{ aws.Retryer }
+
+func (r afterConflict) IsErrorRetryable(err error) bool {
+	return errors.As(err, new(*types.TransactionConflictException)) || cancelledBy(err, "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded") != nil ||
+		r.Retryer.IsErrorRetryable(err)
+}
+
+// cancelledBy returns the first of a cancelled transaction's reasons that has one of the
+// codes, nil if there is none.
+func cancelledBy(err error, codes ...string) *types.CancellationReason {
+	var cancelled *types.TransactionCanceledException
+	if !errors.As(err, &cancelled) {
+		return nil
+	}
+	for _, reason := range cancelled.CancellationReasons {
+		if slices.Contains(codes, aws.ToString(reason.Code)) {
+			return &reason
+		}
+	}
+	return nil
+}
+
 // failed is what becomes of the error of a conditional write.
 func failed(verb string, err error) (Item, error) {
 	var condition *types.ConditionalCheckFailedException
-	if !errors.As(err, &condition) {
+	var there map[string]types.AttributeValue
+	if reason := cancelledBy(err, "ConditionalCheckFailed"); reason != nil {
+		there = reason.Item
+	} else if errors.As(err, &condition) {
+		there = condition.Item
+	} else {
 		return Item{}, fmt.Errorf("%s item: %w", verb, err)
 	}
-	if condition.Item == nil {
+	if there == nil {
 		return Item{}, ErrUnknown
 	}
-	item, err := decode(condition.Item)
+	item, err := decode(there)
 	if err != nil {
 		return Item{}, err
 	}

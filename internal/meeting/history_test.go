@@ -83,7 +83,7 @@ func history(r report, choose func(int) int) *world {
 	w.copyFails = choose(8) == 0
 	faults, connections := choose(5), 1+choose(4)
 	requests, cancels, stops, expiries := choose(3)-1, choose(3)-1, choose(6)-4, choose(4)-1
-	if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report", Query: "q=1", AskedBy: "192.0.2.1"}); err != nil {
+	if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report", Query: "q=1", AskedBy: "192.0.2.1"}, nil); err != nil {
 		r.Fatalf("create: %v", err)
 	}
 	w.start(context.Background(), "workflow", w.workflow)
@@ -200,7 +200,7 @@ func TestEveryOrder(t *testing.T) {
 					w := newWorld(t, choose)
 					defer w.finally()
 					w.interruptions = scene.interruptions
-					if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}); err != nil {
+					if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}, nil); err != nil {
 						t.Fatal(err)
 					}
 					w.start(context.Background(), "workflow", w.workflow)
@@ -272,7 +272,7 @@ func TestSurvivingWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(int) int { return 0 })
 		defer w.finally()
-		if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}); err != nil {
+		if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}, nil); err != nil {
 			t.Fatal(err)
 		}
 		w.start(context.Background(), "workflow", w.workflow)
@@ -330,7 +330,7 @@ func TestTimedOut(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, func(int) int { return 0 })
 				defer w.finally()
-				if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}); err != nil {
+				if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}, nil); err != nil {
 					t.Fatal(err)
 				}
 				w.start(context.Background(), "workflow", w.workflow)

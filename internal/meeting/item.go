@@ -47,6 +47,9 @@ type Item struct {
 	// TicketHash is the hash of the client's ticket; "" if it needs none.
 	TicketHash string `dynamodbav:"ticketHash"`
 
+	// HasRequest reports that the download may have an [OriginRequest].
+	HasRequest bool `dynamodbav:"hasRequest"`
+
 	// RequestHash identifies the request that an idempotency key belongs to; "" for
 	// a download that was asked for without a key.
 	RequestHash string `dynamodbav:"requestHash"`
@@ -68,6 +71,7 @@ type Item struct {
 	BytesTotal  *int64 `dynamodbav:"bytesTotal"`  // nil if the origin didn't send it
 	CopiedAt    int64  `dynamodbav:"copiedAt"`    // Unix time, ms; 0 until then
 	AnnouncedAt int64  `dynamodbav:"announcedAt"` // when progress was last posted, Unix time, ms
+	WaitsUntil  int64  `dynamodbav:"waitsUntil"`  // end of the last long wait for the origin, Unix time, ms; see [Table.WaitUntil]
 
 	Failure   *failure.Error `dynamodbav:"failure"`   // set when the download ended without a file
 	Cancelled bool           `dynamodbav:"cancelled"` // a cancel was accepted

@@ -159,7 +159,7 @@ var (
 func TestCreate(t *testing.T) {
 	scenes(t, map[string]func(*testing.T, *bench){
 		"new": func(t *testing.T, b *bench) {
-			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a%20b", Query: "q=%26", TicketHash: "hash", AskedBy: "192.0.2.1"}), nil)
+			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a%20b", Query: "q=%26", TicketHash: "hash", AskedBy: "192.0.2.1"}, nil), nil)
 			got, err := b.Current(ctx, arn)
 			want := meeting.Item{ExecutionARN: arn, Status: meeting.Copying, Path: "a%20b", Query: "q=%26", TicketHash: "hash", AskedBy: "192.0.2.1",
 				ExpiresAt: time.Now().Add(meeting.ItemLife).Unix()}
@@ -168,8 +168,8 @@ func TestCreate(t *testing.T) {
 			}
 		},
 		"twice": func(t *testing.T, b *bench) {
-			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a"}), nil)
-			if err := b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "b"}); err == nil {
+			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a"}, nil), nil)
+			if err := b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "b"}, nil); err == nil {
 				t.Error("got no error for a second item under the name")
 			}
 			if i, _ := b.Current(ctx, arn); i.Path != "a" {
@@ -177,10 +177,10 @@ func TestCreate(t *testing.T) {
 			}
 		},
 		"discarded": func(t *testing.T, b *bench) {
-			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a"}), nil)
-			wants(t, b.Discard(ctx, arn), nil)
+			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a"}, nil), nil)
+			wants(t, b.Discard(ctx, meeting.Item{ExecutionARN: arn}), nil)
 			b.is(t, "", "", "")
-			wants(t, b.Discard(ctx, arn), meeting.ErrUnknown)
+			wants(t, b.Discard(ctx, meeting.Item{ExecutionARN: arn}), meeting.ErrUnknown)
 		},
 	})
 }
@@ -195,7 +195,7 @@ func TestUnknownMakesNoRow(t *testing.T) {
 		"Progress":  func(b *bench) error { _, err := b.Progress(ctx, arn, 0, 1, &total); return err },
 		"Cancel":    func(b *bench) error { return b.Cancel(ctx, arn) },
 		"End":       func(b *bench) error { _, err := b.End(ctx, arn, failure.New(failure.Internal, "")); return err },
-		"Discard":   func(b *bench) error { return b.Discard(ctx, arn) },
+		"Discard":   func(b *bench) error { return b.Discard(ctx, meeting.Item{ExecutionARN: arn}) },
 		"Find":      func(b *bench) error { _, err := b.Find(ctx, "c1"); return err },
 		"Copied":    func(b *bench) error { return b.Copied(ctx, arn, 1) },
 		"Uploading": func(b *bench) error { return b.Uploading(ctx, arn, "u") },
@@ -660,7 +660,7 @@ func TestLostReplies(t *testing.T) {
 	scenes(t, map[string]func(*testing.T, *bench){
 		"create": func(t *testing.T, b *bench) {
 			b.loses("PutItem", "")
-			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a", Query: "q=1", AskedBy: "192.0.2.1"}), nil)
+			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a", Query: "q=1", AskedBy: "192.0.2.1"}, nil), nil)
 			b.is(t, meeting.Copying, "", "")
 		},
 		"connect": func(t *testing.T, b *bench) {
@@ -926,7 +926,7 @@ func TestClientThatKeepsComing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(int) int { return 0 })
 		defer w.finally()
-		if err := w.m.Create(context.WithValue(ctx, processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}); err != nil {
+		if err := w.m.Create(context.WithValue(ctx, processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}, nil); err != nil {
 			t.Fatal(err)
 		}
 		w.start(context.Background(), "workflow", w.workflow)

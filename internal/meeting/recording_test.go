@@ -32,7 +32,13 @@ func (x exchange) what() string {
 	if err := json.Unmarshal(x.Request, &r); err != nil {
 		return err.Error()
 	}
-	return strings.Join([]string{x.Operation, r.UpdateExpression, r.ConditionExpression, r.KeyConditionExpression, r.ProjectionExpression, r.ReturnValues}, "|")
+	what := []string{x.Operation, r.UpdateExpression, r.ConditionExpression, r.KeyConditionExpression, r.ProjectionExpression, r.ReturnValues}
+	for _, write := range r.TransactItems {
+		for verb, r := range write {
+			what = append(what, verb, r.UpdateExpression, r.ConditionExpression)
+		}
+	}
+	return strings.Join(what, "|")
 }
 
 // answer has the comparable part of an answer: the type of an error, not its text.

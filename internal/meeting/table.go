@@ -1,7 +1,9 @@
 // Package meeting brings a client and an execution together that know nothing
 // of each other except the execution's ARN, in whatever order they arrive.
 //
-// One item per download is the only record of who listens. Its verbs are
+// One item per download is the only record of who listens. A second one, if the origin is
+// asked for more than a path and a query, has what is sent to it ([OriginRequest]). The
+// verbs of the first are
 // [Table.Create], [Table.Connect], [Table.Disconnect], [Table.Current],
 // [Table.Progress], [Table.Copied], [Table.Deliver], [Table.Cancel] and
 // [Table.End]; one more, the wait, is a state in asl/download.asl.json that
@@ -80,11 +82,11 @@ func (t *Table) now() time.Time {
 	return time.Now()
 }
 
-// Create writes the item of a download that is about to start; i has ExecutionARN,
-// Path, Query, TicketHash, RequestHash and AskedBy. The execution's name is chosen first, so that
-// the item exists before the workflow's first write. The error is [ErrExists]
-// if the ARN has an item.
-func (t *Table) Create(ctx context.Context, i Item) error {
+// Create writes the item of a download that is about to start, and with r, unless that is
+// nil, its request item. i has ExecutionARN, Path, Query, TicketHash, RequestHash, and
+// AskedBy. The execution's name is chosen first, so that the item exists before the
+// workflow's first write. The error is [ErrExists] if the ARN has an item.
+func (t *Table) Create(ctx context.Context, i Item, r *OriginRequest) error {
 	item := values{
 		"executionArn": i.ExecutionARN,
 		"status":       Copying,
@@ -100,30 +102,43 @@ func (t *Table) Create(ctx context.Context, i Item) error {
 	if i.RequestHash != "" {
 		item["requestHash"] = i.RequestHash
 	}
-	put := attributes(item)
-	_, err := t.DynamoDB.PutItem(ctx, &dynamodb.PutItemInput{
-		TableName:                           &t.Name,
-		Item:                                put,
-		ConditionExpression:                 aws.String("attribute_not_exists(executionArn)"),
-		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	})
-	var there *types.ConditionalCheckFailedException
-	if errors.As(err, &there) && reflect.DeepEqual(there.Item, put) {
-		return nil // created by this call, which the SDK repeated because its reply was lost
+	condition := aws.String("attribute_not_exists(executionArn)")
+	var err error
+	if r != nil {
+		item["hasRequest"] = true
+		_, err = t.transact(ctx, types.TransactWriteItem{Put: &types.Put{
+			TableName: &t.Name, Item: attributes(item), ConditionExpression: condition,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		}}, t.putRequest(i.ExecutionARN, *r, item["expiresAt"].(int64)))
+	} else {
+		put := attributes(item)
+		_, err = t.DynamoDB.PutItem(ctx, &dynamodb.PutItemInput{
+			TableName: &t.Name, Item: put, ConditionExpression: condition,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		}, againAfterConflict)
+		var there *types.ConditionalCheckFailedException
+		if errors.As(err, &there) && reflect.DeepEqual(there.Item, put) {
+			return nil // created by this call, which the SDK repeated because its reply was lost
+		}
+		if err != nil {
+			_, err = failed("create", err)
+		}
 	}
-	if there != nil {
+	if errors.Is(err, errCondition) {
 		return ErrExists
 	}
-	if err != nil {
-		return fmt.Errorf("create item: %w", err)
-	}
-	return nil
+	return err
 }
 
-// Discard undoes a Create whose execution could not be started. The error is
+// Discard undoes the Create of i, whose execution could not be started. The error is
 // [ErrUnknown] if there is no such item, and [ErrEnded] if it is past copying.
-func (t *Table) Discard(ctx context.Context, arn string) error {
-	_, err := t.remove(ctx, arn, "#status = :copying", values{":copying": Copying})
+func (t *Table) Discard(ctx context.Context, i Item) error {
+	if i.HasRequest { // first, so that no request item is left without its download's
+		if err := t.DropRequest(ctx, i.ExecutionARN); err != nil {
+			return err
+		}
+	}
+	_, err := t.remove(ctx, i.ExecutionARN, "#status = :copying", values{":copying": Copying})
 	if errors.Is(err, errCondition) {
 		return ErrEnded
 	}

@@ -1,0 +1,205 @@
+package meeting_test
+
+import (
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"async-download/internal/failure"
+	"async-download/internal/meeting"
+)
+
+// post is what a POST sends in these tests.
+var post = meeting.OriginRequest{
+	Method: "POST", ContentType: "application/json", Body: []byte(`{"q":1}`), Header: map[string]string{"Authorization": "Bearer a.b.c"},
+}
+
+// create creates a download with a request, or without one.
+func (b *bench) create(t *testing.T, r *meeting.OriginRequest) meeting.Item {
+	t.Helper()
+	wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a"}, r), nil)
+	item, err := b.Current(ctx, arn)
+	wants(t, err, nil)
+	if item.HasRequest != (r != nil) {
+		t.Errorf("hasRequest: got %t, want %t", item.HasRequest, r != nil)
+	}
+	return item
+}
+
+// wantRequest compares the request item; nil means that there is none.
+func (b *bench) wantRequest(t *testing.T, want *meeting.OriginRequest) {
+	t.Helper()
+	got, err := b.Request(ctx, arn)
+	if want == nil {
+		wants(t, err, meeting.ErrUnknown)
+		return
+	}
+	wants(t, err, nil)
+	if !reflect.DeepEqual(got, *want) {
+		t.Errorf("request: got %+v, want %+v", got, *want)
+	}
+	// Both items expire together.
+	if of := b.table.get(arn); of != nil && !equal(of["expiresAt"], b.table.get(arn + "#request")["expiresAt"]) {
+		t.Errorf("the request expires at %v, its download at %v", b.table.get(arn + "#request")["expiresAt"], of["expiresAt"])
+	}
+}
+
+func TestRequest(t *testing.T) {
+	with := func(change func(*meeting.OriginRequest)) *meeting.OriginRequest {
+		r := post
+		change(&r)
+		return &r
+	}
+	sentBy := func(run string) *meeting.OriginRequest {
+		return with(func(r *meeting.OriginRequest) { r.SentBy = run })
+	}
+	atPlace := func(r *meeting.OriginRequest) {
+		r.Place, r.Away, r.Cookies = "https://origin.example/jobs/1", true, []byte("c")
+	}
+	place := func(b *bench, i meeting.Item) error {
+		return b.SetPlace(ctx, i, "https://origin.example/jobs/1", true, []byte("c"))
+	}
+	scenes(t, map[string]func(*testing.T, *bench){
+		"created with its download": func(t *testing.T, b *bench) {
+			b.create(t, &post)
+			b.wantRequest(t, &post)
+			wants(t, b.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "a"}, sentBy("x")), meeting.ErrExists)
+			b.wantRequest(t, &post)
+		},
+		"created, reply lost": func(t *testing.T, b *bench) {
+			b.loses("TransactWriteItems", "")
+			b.create(t, &post)
+			b.wantRequest(t, &post)
+		},
+		"empty": func(t *testing.T, b *bench) {
+			b.create(t, &meeting.OriginRequest{Method: "POST"})
+			b.wantRequest(t, &meeting.OriginRequest{Method: "POST"})
+		},
+		"none": func(t *testing.T, b *bench) {
+			i := b.create(t, nil)
+			b.wantRequest(t, nil)
+			wants(t, b.MarkSent(ctx, arn, "run"), meeting.ErrUnknown)
+			wants(t, b.ClearSent(ctx, arn, "run"), meeting.ErrUnknown)
+			wants(t, b.DropRequest(ctx, arn), nil)
+			wants(t, b.Discard(ctx, i), nil)
+			b.is(t, "", "", "")
+		},
+		"sent once": func(t *testing.T, b *bench) {
+			b.create(t, &post)
+			wants(t, b.MarkSent(ctx, arn, "one"), nil)
+			b.wantRequest(t, sentBy("one"))
+			wants(t, b.MarkSent(ctx, arn, "two"), meeting.ErrSent)
+			wants(t, b.ClearSent(ctx, arn, "two"), meeting.ErrSent)
+			b.wantRequest(t, sentBy("one"))
+			wants(t, b.ClearSent(ctx, arn, "one"), nil)
+			b.wantRequest(t, &post)
+			wants(t, b.MarkSent(ctx, arn, "two"), nil)
+			b.wantRequest(t, sentBy("two"))
+		},
+		"sent, replies lost": func(t *testing.T, b *bench) {
+			b.create(t, &post)
+			b.loses("UpdateItem", "SET sentBy")
+			wants(t, b.MarkSent(ctx, arn, "one"), nil)
+			b.loses("UpdateItem", "SET sentBy")
+			wants(t, b.ClearSent(ctx, arn, "one"), nil)
+			b.wantRequest(t, &post)
+		},
+		"a place": func(t *testing.T, b *bench) {
+			i := b.create(t, &post)
+			wants(t, place(b, i), nil)
+			b.wantRequest(t, with(atPlace))
+		},
+		"a place of a plain GET, reply lost": func(t *testing.T, b *bench) {
+			i := b.create(t, nil)
+			b.loses("TransactWriteItems", "SET place")
+			wants(t, place(b, i), nil)
+			want := meeting.OriginRequest{}
+			atPlace(&want)
+			b.wantRequest(t, &want)
+			if i, _ = b.Current(ctx, arn); !i.HasRequest {
+				t.Error("the item doesn't say that there is a request")
+			}
+		},
+		"no place after the end": func(t *testing.T, b *bench) {
+			for _, end := range []func(){
+				func() { wants(t, b.Cancel(ctx, arn), nil) },
+				func() { wants(t, b.Copied(ctx, arn, 1), nil) },
+				func() { _, err := b.End(ctx, arn, failure.New(failure.OriginStatus, "404")); wants(t, err, nil) },
+			} {
+				b.table.items = nil
+				i := b.create(t, nil)
+				end()
+				wants(t, place(b, i), meeting.ErrEnded)
+				b.wantRequest(t, nil)
+			}
+			b.table.items = nil
+			wants(t, place(b, meeting.Item{ExecutionARN: arn}), meeting.ErrUnknown)
+			b.wantRequest(t, nil)
+		},
+		"discarded": func(t *testing.T, b *bench) {
+			wants(t, b.Discard(ctx, b.create(t, &post)), nil)
+			b.is(t, "", "", "")
+		},
+	})
+}
+
+// DynamoDB refuses writes that meet a transaction on the same item; they are repeated.
+func TestTransactionConflicts(t *testing.T) {
+	for title, refusal := range map[string]string{
+		"a write": `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionConflictException","message":"Transaction is ongoing for the item"}`,
+		"a transaction": `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","message":"Transaction cancelled",
+			"CancellationReasons":[{"Code":"None"},{"Code":"TransactionConflict","Message":"Transaction is ongoing for the item"}]}`,
+		"throttling": `{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","message":"Transaction cancelled",
+			"CancellationReasons":[{"Code":"ThrottlingError"},{"Code":"None"}]}`,
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var conflicts []string
+				mine := &table{}
+				b := &bench{table: mine, Table: &meeting.Table{Name: tableName, DynamoDB: client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+					write := operation
+					if operation != "GetItem" && !slices.Contains(conflicts, write) && strings.Contains(title, "write") == (operation != "TransactWriteItems") {
+						conflicts = append(conflicts, write)
+						return http.StatusBadRequest, []byte(refusal), nil
+					}
+					status, answer := mine.do(operation, body)
+					return status, answer, nil
+				})}}
+				i := b.create(t, &post)
+				wants(t, b.SetPlace(ctx, i, "https://origin.example/", false, nil), nil)
+				wants(t, b.MarkSent(ctx, arn, "one"), nil)
+				wants(t, b.Discard(ctx, i), nil)
+				b.is(t, "", "", "")
+				if len(conflicts) == 0 {
+					t.Error("nothing met a conflict")
+				}
+			})
+		})
+	}
+}
+
+func TestWaitUntil(t *testing.T) {
+	until := time.UnixMilli(1_800_000_000_123)
+	scenes(t, map[string]func(*testing.T, *bench){
+		"while it copies": func(t *testing.T, b *bench) {
+			b.create(t, nil)
+			wants(t, b.WaitUntil(ctx, arn, until), nil)
+			if i, _ := b.Current(ctx, arn); i.WaitsUntil != until.UnixMilli() {
+				t.Errorf("got %d, want %d", i.WaitsUntil, until.UnixMilli())
+			}
+		},
+		"after a cancel": func(t *testing.T, b *bench) {
+			b.create(t, nil)
+			wants(t, b.Cancel(ctx, arn), nil)
+			wants(t, b.WaitUntil(ctx, arn, until), meeting.ErrEnded)
+		},
+		"without an item": func(t *testing.T, b *bench) {
+			wants(t, b.WaitUntil(ctx, arn, until), meeting.ErrUnknown)
+			b.is(t, "", "", "")
+		},
+	})
+}
