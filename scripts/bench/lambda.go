@@ -69,7 +69,7 @@ func runLambda(ctx context.Context, args []string) error {
 	cmd.Env = append(os.Environ(),
 		"AWS_LAMBDA_RUNTIME_API="+l.Addr().String(), "_HANDLER=bootstrap", "AWS_LAMBDA_FUNCTION_NAME=fetch", "AWS_ENDPOINT_URL_DYNAMODB=http://"+l.Addr().String(),
 		"CONNECTIONS_TABLE=table", "BUCKET="+bucket, "ORIGIN_URL="+origin.String(), "ORIGIN_IS_PRIVATE=false", "LOCAL_ENDPOINT="+os.Getenv("AWS_ENDPOINT_URL_S3"),
-		"ORIGIN_CONNECTIONS=8", "MAX_FILE_BYTES=1099511627776", "SEGMENT_BYTES=1099511627776", "WEBSOCKET_API=http://"+l.Addr().String(), "STACK_NAME=bench")
+		"ORIGIN_CONNECTIONS=8", "ORIGIN_ANSWER_SECONDS=300", "MAX_FILE_BYTES=1099511627776", "SEGMENT_BYTES=1099511627776", "WEBSOCKET_API=http://"+l.Addr().String(), "STACK_NAME=bench")
 	if err := cmd.Start(); err != nil {
 		return err
 	}
