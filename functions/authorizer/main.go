@@ -7,15 +7,12 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"async-download/internal/bearer"
-	"async-download/internal/setting"
+	"async-download/internal/start"
 )
 
 // API Gateway answers this text with 401 and any other error with 500.
@@ -25,14 +22,9 @@ var errUnauthorized = errors.New("Unauthorized")
 type function struct{ tokens *bearer.Verifier }
 
 func main() {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
-	env := setting.Reader{Lookup: os.LookupEnv}
+	env := start.New()
 	f := function{&bearer.Verifier{Issuer: env.String("JWT_ISSUER"), Audience: env.String("JWT_AUDIENCE"), Client: http.DefaultClient}}
-	if err := env.Err(); err != nil {
-		slog.Error("can't start", "error", err)
-		os.Exit(1)
-	}
-	lambda.Start(f.handle)
+	env.Run(f.handle)
 }
 
 func (f *function) handle(ctx context.Context, r events.APIGatewayCustomAuthorizerRequest) (events.APIGatewayCustomAuthorizerResponse, error) {

@@ -6,47 +6,24 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"os"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"async-download/internal/download"
-	"async-download/internal/event"
 	"async-download/internal/execution"
 	"async-download/internal/failure"
-	"async-download/internal/meeting"
-	"async-download/internal/metric"
-	"async-download/internal/setting"
-	"async-download/internal/transfer"
+	"async-download/internal/start"
 )
 
 type function struct{ download download.Protocol }
 
 func main() {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
-	env := setting.Reader{Lookup: os.LookupEnv}
-	table := &meeting.Table{Name: env.String("CONNECTIONS_TABLE")}
-	copier := &transfer.Copier{Bucket: env.String("BUCKET")}
+	env := start.New()
 	f := function{download.Protocol{
-		Table: table, Discard: copier.Discard,
-		DeliverMachine: env.String("DELIVER_STATE_MACHINE_ARN"),
-		Metrics:        &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
+		Table: env.Table(), Discard: env.Discard(), Executions: env.StepFunctions(), DeliverMachine: env.String("DELIVER_STATE_MACHINE_ARN"),
+		Metrics: env.Metrics(), Events: env.Events(),
 	}}
-	cfg, err := config.LoadDefaultConfig(context.Background())
-	env.Add("AWS", err)
-	if err := env.Err(); err != nil {
-		slog.Error("can't start", "error", err)
-		os.Exit(1)
-	}
-	table.DynamoDB = dynamodb.NewFromConfig(cfg)
-	copier.S3 = transfer.S3(cfg)
-	f.download.Executions, f.download.Events = sfn.NewFromConfig(cfg), event.New(cfg, env.Optional("EVENT_BUS"))
-	lambda.Start(f.handle)
+	env.Run(f.handle)
 }
 
 func (f *function) handle(ctx context.Context, e events.CloudWatchEvent) error {

@@ -6,25 +6,16 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"async-download/internal/download"
 	"async-download/internal/failure"
-	"async-download/internal/link"
 	"async-download/internal/meeting"
-	"async-download/internal/metric"
-	"async-download/internal/origin"
 	"async-download/internal/page"
 	"async-download/internal/rest"
-	"async-download/internal/setting"
+	"async-download/internal/start"
 )
 
 type function struct {
@@ -36,38 +27,26 @@ type function struct {
 }
 
 func main() {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
-	env := setting.Reader{Lookup: os.LookupEnv}
-	table := &meeting.Table{Name: env.String("CONNECTIONS_TABLE")}
+	env := start.New()
+	executions := env.StepFunctions()
 	f := function{
 		downloads: download.Starter{
 			Protocol: download.Protocol{
-				Table: table, StateMachine: env.String("STATE_MACHINE_ARN"), RequireTicket: env.Bool("REQUIRE_TICKET"),
-				Metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
+				Table: env.Table(), Objects: env.Links(), Executions: executions, StateMachine: env.String("STATE_MACHINE_ARN"),
+				RequireTicket: env.Bool("REQUIRE_TICKET"), Metrics: env.Metrics(),
 			},
-			AllowedPaths: env.List("ALLOWED_PATHS"),
-			Input:        download.Input{ClientTimeoutSeconds: env.Number("CLIENT_TIMEOUT_SECONDS"), MaxConcurrentSegments: download.ConcurrentSegments(env.Number("MAX_CONCURRENT_SEGMENTS"), env.Number("FETCH_CONCURRENCY"))},
+			Origin: env.Origin(), AllowedPaths: env.List("ALLOWED_PATHS"), Describer: executions,
+			Input: download.Input{
+				ClientTimeoutSeconds:  env.Number("CLIENT_TIMEOUT_SECONDS"),
+				MaxConcurrentSegments: download.ConcurrentSegments(env.Number("MAX_CONCURRENT_SEGMENTS"), env.Number("FETCH_CONCURRENCY")),
+			},
 		},
-		rest:      rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
+		rest:      env.REST(),
 		webSocket: "ws" + strings.TrimPrefix(env.String("WEBSOCKET_API"), "http"), // http to ws, https to wss
-		local:     env.Optional("LOCAL_ENDPOINT"),
+		local:     env.Local(),
 		auth:      env.Optional("API_AUTH"),
 	}
-	bucket, role, expiry := env.String("BUCKET"), env.String("SIGNER_ROLE_ARN"), env.Seconds("LINK_EXPIRY_SECONDS")
-	var err error
-	f.downloads.Origin, err = origin.ParseBase(env.String("ORIGIN_URL"))
-	env.Add("ORIGIN_URL", err)
-	cfg, err := config.LoadDefaultConfig(context.Background())
-	env.Add("AWS", err)
-	if err := env.Err(); err != nil {
-		slog.Error("can't start", "error", err)
-		os.Exit(1)
-	}
-	executions := sfn.NewFromConfig(cfg)
-	table.DynamoDB, table.Tokens = dynamodb.NewFromConfig(cfg), executions
-	f.downloads.Executions, f.downloads.Describer = executions, executions
-	f.downloads.Objects = link.NewSigner(cfg, bucket, role, expiry, f.local != "")
-	lambda.Start(f.handle)
+	env.Run(f.handle)
 }
 
 func (f *function) handle(ctx context.Context, r events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {

@@ -8,24 +8,15 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"os"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"async-download/internal/download"
 	"async-download/internal/failure"
-	"async-download/internal/link"
 	"async-download/internal/meeting"
-	"async-download/internal/metric"
 	"async-download/internal/rest"
-	"async-download/internal/setting"
+	"async-download/internal/start"
 	"async-download/internal/ticket"
-	"async-download/internal/transfer"
 )
 
 type function struct {
@@ -35,28 +26,16 @@ type function struct {
 }
 
 func main() {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
-	env := setting.Reader{Lookup: os.LookupEnv}
-	table := &meeting.Table{Name: env.String("CONNECTIONS_TABLE")}
+	env := start.New()
 	f := function{
 		download: download.Protocol{
-			Table: table, StateMachine: env.String("STATE_MACHINE_ARN"), RequireTicket: env.Bool("REQUIRE_TICKET"),
-			Metrics: &metric.Recorder{Stack: env.String("STACK_NAME"), Out: os.Stdout},
+			Table: env.Table(), Objects: env.Links(), Discard: env.Discard(), StateMachine: env.String("STATE_MACHINE_ARN"),
+			RequireTicket: env.Bool("REQUIRE_TICKET"), Metrics: env.Metrics(),
 		},
-		rest:  rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
-		local: env.Optional("LOCAL_ENDPOINT"),
+		rest:  env.REST(),
+		local: env.Local(),
 	}
-	bucket, role, expiry := env.String("BUCKET"), env.String("SIGNER_ROLE_ARN"), env.Seconds("LINK_EXPIRY_SECONDS")
-	cfg, err := config.LoadDefaultConfig(context.Background())
-	env.Add("AWS", err)
-	if err := env.Err(); err != nil {
-		slog.Error("can't start", "error", err)
-		os.Exit(1)
-	}
-	table.DynamoDB, table.Tokens = dynamodb.NewFromConfig(cfg), sfn.NewFromConfig(cfg)
-	f.download.Objects = link.NewSigner(cfg, bucket, role, expiry, f.local != "")
-	f.download.Discard = (&transfer.Copier{S3: transfer.S3(cfg), Bucket: bucket}).Discard
-	lambda.Start(f.handle)
+	env.Run(f.handle)
 }
 
 func (f *function) handle(ctx context.Context, r events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {

@@ -5,42 +5,21 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"os"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"async-download/internal/download"
 	"async-download/internal/execution"
 	"async-download/internal/failure"
-	"async-download/internal/meeting"
-	"async-download/internal/setting"
-	"async-download/internal/socket"
+	"async-download/internal/start"
 )
 
 type function struct{ download download.Protocol }
 
 func main() {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
-	env := setting.Reader{Lookup: os.LookupEnv}
-	table := &meeting.Table{Name: env.String("CONNECTIONS_TABLE")}
-	webSocket := env.String("WEBSOCKET_API")
-	cfg, err := config.LoadDefaultConfig(context.Background())
-	env.Add("AWS", err)
-	if err := env.Err(); err != nil {
-		slog.Error("can't start", "error", err)
-		os.Exit(1)
-	}
-	table.DynamoDB, table.Tokens = dynamodb.NewFromConfig(cfg), sfn.NewFromConfig(cfg)
-	f := function{download.Protocol{Table: table}}
-	f.download.Socket = &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(cfg, func(o *apigatewaymanagementapi.Options) { o.BaseEndpoint = aws.String(webSocket) })}
-	lambda.Start(f.handle)
+	env := start.New()
+	f := function{download.Protocol{Table: env.Table(), Socket: env.Socket()}}
+	env.Run(f.handle)
 }
 
 func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {

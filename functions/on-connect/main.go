@@ -7,25 +7,17 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"async-download/internal/download"
 	"async-download/internal/execution"
 	"async-download/internal/failure"
-	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/rest"
-	"async-download/internal/setting"
 	"async-download/internal/socket"
+	"async-download/internal/start"
 	"async-download/internal/ticket"
 )
 
@@ -35,29 +27,15 @@ type function struct {
 }
 
 func main() {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
-	env := setting.Reader{Lookup: os.LookupEnv}
-	table := &meeting.Table{Name: env.String("CONNECTIONS_TABLE")}
-	objects := &link.Signer{Bucket: env.String("BUCKET")}
+	env := start.New()
 	f := function{
 		download: download.Protocol{
-			Table: table, Objects: objects,
-			StateMachine: env.String("STATE_MACHINE_ARN"), DeliverMachine: env.String("DELIVER_STATE_MACHINE_ARN"),
-			RequireTicket: env.Bool("REQUIRE_TICKET"),
+			Table: env.Table(), Objects: env.Objects(), RequireTicket: env.Bool("REQUIRE_TICKET"), StateMachine: env.String("STATE_MACHINE_ARN"),
+			Executions: env.StepFunctions(), DeliverMachine: env.String("DELIVER_STATE_MACHINE_ARN"),
 		},
-		rest: rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")},
+		rest: env.REST(),
 	}
-	cfg, err := config.LoadDefaultConfig(context.Background())
-	env.Add("AWS", err)
-	if err := env.Err(); err != nil {
-		slog.Error("can't start", "error", err)
-		os.Exit(1)
-	}
-	stepFunctions := sfn.NewFromConfig(cfg)
-	f.download.Executions = stepFunctions
-	table.DynamoDB, table.Tokens = dynamodb.NewFromConfig(cfg), stepFunctions
-	objects.S3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = env.Optional("LOCAL_ENDPOINT") != "" })
-	lambda.Start(f.handle)
+	env.Run(f.handle)
 }
 
 // handle returns the status of the handshake: 403 for a client that is refused,

@@ -6,17 +6,12 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"os"
 
 	"github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-lambda-go/lambda"
-	"github.com/aws/aws-lambda-go/lambdacontext"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
-	"async-download/internal/setting"
+	"async-download/internal/start"
 )
 
 type function struct {
@@ -24,17 +19,9 @@ type function struct {
 }
 
 func main() {
-	slog.SetDefault(slog.New(lambdacontext.NewLogHandler()))
-	env := setting.Reader{Lookup: os.LookupEnv}
-	f := function{&meeting.Table{Name: env.String("CONNECTIONS_TABLE")}}
-	cfg, err := config.LoadDefaultConfig(context.Background())
-	env.Add("AWS", err)
-	if err := env.Err(); err != nil {
-		slog.Error("can't start", "error", err)
-		os.Exit(1)
-	}
-	f.meeting.DynamoDB = dynamodb.NewFromConfig(cfg)
-	lambda.Start(f.handle)
+	env := start.New()
+	f := function{env.Table()}
+	env.Run(f.handle)
 }
 
 func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {

@@ -47,12 +47,9 @@ type Signer struct {
 }
 
 // NewSigner returns a signer that assumes role. Without a role it can only read what
-// the objects keep. pathStyle is for the local stack, which has no host per bucket.
-func NewSigner(cfg aws.Config, bucket, role string, expiry time.Duration, pathStyle bool) *Signer {
-	s := &Signer{
-		S3:     s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = pathStyle }),
-		Bucket: bucket, Expiry: expiry,
-	}
+// the objects keep.
+func NewSigner(cfg aws.Config, bucket, role string, expiry time.Duration) *Signer {
+	s := &Signer{S3: s3.NewFromConfig(cfg, object.PathStyle), Bucket: bucket, Expiry: expiry}
 	if role != "" {
 		s.Presign = s3.NewPresignClient(s.S3)
 		s.Credentials = AssumedRole(sts.NewFromConfig(cfg), role, expiry)

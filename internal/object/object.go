@@ -19,6 +19,10 @@ import (
 // Key returns the object key of the execution called name.
 func Key(name string) string { return "downloads/" + name }
 
+// PathStyle makes a client put the bucket's name into the path where an endpoint is
+// configured: the local stack and other stores have no host name per bucket.
+func PathStyle(o *s3.Options) { o.UsePathStyle = o.BaseEndpoint != nil }
+
 // Metadata of the object, without S3's x-amz-meta- prefix.
 const (
 	// MetaVerified is "true" if the end of the origin's file was proven: by a length,

@@ -2,18 +2,11 @@
 package setting
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 )
 
 // Reader reads variables and collects all that are missing or wrong, so that a
@@ -27,7 +20,7 @@ type Reader struct {
 func (r *Reader) String(name string) string {
 	s, _ := r.Lookup(name)
 	if s == "" {
-		r.wrong = append(r.wrong, name+" is not set")
+		r.complain(name + " is not set")
 	}
 	return s
 }
@@ -55,7 +48,7 @@ func (r *Reader) Number(name string) int64 {
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 1 {
-		r.wrong = append(r.wrong, name+" must be a whole number above 0")
+		r.complain(name + " must be a whole number above 0")
 	}
 	return n
 }
@@ -69,7 +62,7 @@ func (r *Reader) Seconds(name string) time.Duration {
 func (r *Reader) Bool(name string) bool {
 	s := r.String(name)
 	if s != "" && s != "true" && s != "false" {
-		r.wrong = append(r.wrong, name+" must be true or false")
+		r.complain(name + " must be true or false")
 	}
 	return s == "true"
 }
@@ -77,7 +70,14 @@ func (r *Reader) Bool(name string) bool {
 // Add adds another error; nil is ignored.
 func (r *Reader) Add(name string, err error) {
 	if err != nil {
-		r.wrong = append(r.wrong, fmt.Sprintf("%s: %v", name, err))
+		r.complain(fmt.Sprintf("%s: %v", name, err))
+	}
+}
+
+// complain adds to what is wrong. A variable that is read twice is named once.
+func (r *Reader) complain(text string) {
+	if !slices.Contains(r.wrong, text) {
+		r.wrong = append(r.wrong, text)
 	}
 }
 
@@ -87,29 +87,4 @@ func (r *Reader) Err() error {
 		return nil
 	}
 	return fmt.Errorf("environment: %s", strings.Join(r.wrong, "; "))
-}
-
-// token matches the name of a header: RFC 9110, section 5.6.2.
-var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-
-// Headers reads the origin's headers from a secret, which is a JSON object of
-// strings. Its errors never contain a value.
-func Headers(ctx context.Context, client *secretsmanager.Client, secretARN string) (http.Header, error) {
-	out, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &secretARN})
-	if err != nil {
-		return nil, fmt.Errorf("read the origin's secret: %w", err)
-	}
-	var headers map[string]string
-	if out.SecretString == nil || json.Unmarshal([]byte(*out.SecretString), &headers) != nil {
-		return nil, errors.New(`the origin's secret must be a JSON object of headers, as {"Authorization":"Bearer x"}`)
-	}
-	h := http.Header{}
-	for name, value := range headers {
-		value = strings.TrimSpace(value) // a newline that an editor added
-		if !token.MatchString(name) || strings.ContainsFunc(value, unicode.IsControl) {
-			return nil, fmt.Errorf("the origin's secret: %q can't be a header, or its value has a control character", name)
-		}
-		h.Set(name, value)
-	}
-	return h, nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"async-download/internal/object"
 )
 
 const (
@@ -38,11 +40,7 @@ func S3(cfg aws.Config) *s3.Client {
 			roots = c.RootCAs
 		}
 	}
-	return s3.NewFromConfig(cfg, func(o *s3.Options) {
-		o.HTTPClient = httpClient(roots)
-		// A configured endpoint belongs to another store, which has no host name per bucket.
-		o.UsePathStyle = o.BaseEndpoint != nil
-	})
+	return s3.NewFromConfig(cfg, object.PathStyle, func(o *s3.Options) { o.HTTPClient = httpClient(roots) })
 }
 
 func httpClient(roots *x509.CertPool) *http.Client {
