@@ -284,27 +284,6 @@ func TestBucket(t *testing.T) {
 	}
 }
 
-func TestPace(t *testing.T) {
-	for _, tt := range []struct {
-		done, total, came int64
-		passed            time.Duration
-		want              string
-	}{
-		{0, 100 * mib, 0, time.Second, "  0 %  "},
-		{50 * mib, 100 * mib, 50 * mib, 5 * time.Second, " 50 %  10 MiB/s, 6s left"},
-		{50 * mib, 100 * mib, 10 * mib, 5 * time.Second, " 50 %  2.0 MiB/s, 26s left"}, // 40 were there before
-		{50 * mib, 100 * mib, 0, 5 * time.Second, " 50 %  "},
-		{100 * mib, 100 * mib, 100 * mib, 5 * time.Second, "100 %  20 MiB/s"},
-		{1 << 40, 5 << 40, 1 << 40, time.Hour, " 20 %  291 MiB/s, 4h0m1s left"},
-		{50 * mib, -1, 50 * mib, 5 * time.Second, "10 MiB/s"},
-		{0, 0, 0, 0, ""},
-	} {
-		if got := pace(tt.done, tt.total, tt.came, tt.passed); got != tt.want {
-			t.Errorf("%d of %d, %d in %s: got %q, want %q", tt.done, tt.total, tt.came, tt.passed, got, tt.want)
-		}
-	}
-}
-
 func TestHeaderIsSent(t *testing.T) {
 	newS3(t)
 	h := origintest.New([]byte("x"), `"v1"`)

@@ -1,130 +1,132 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/dustin/go-humanize"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
-	"async-download/internal/escape"
-	"async-download/internal/transfer"
+	"async-download/internal/progress"
 )
 
-// display shows progress on a terminal, and says everywhere what is waited for.
-// Its methods may be called by several goroutines.
+// What takes time beside the copy itself.
+const (
+	checking = "waiting for S3"
+	cleaning = "removing what was uploaded"
+)
+
+// brief is what is over before anybody wonders: a log has no line about a copy
+// that took no longer, and a terminal no line about a check.
+const brief = 5 * time.Second
+
+// counter is a [transfer.Job], as far as it is shown.
+type counter interface {
+	Copied() int64
+	Resumed() int64
+}
+
+// display shows progress: on a terminal in one line, elsewhere in lines at least
+// every 10 seconds. It reports what is tried again. Its methods may be called by
+// several goroutines.
 type display struct {
-	out      io.Writer
-	quiet    bool
-	progress *mpb.Progress
+	out   io.Writer
+	quiet bool
+	began time.Time
+	bar   *progress.Bar   // nil: not a terminal
+	lines *progress.Lines // nil: a terminal
 
-	job atomic.Pointer[transfer.Job] // the newest one
+	stop, stopped chan struct{} // end the goroutine that shows the progress
 
-	mu   sync.Mutex
-	bar  *mpb.Bar
-	stop chan struct{} // closed to end the goroutine that moves the bar
-	said time.Time     // when it was last written that something is tried again
+	mu       sync.Mutex
+	meter    progress.Meter
+	phase    string
+	job      counter // the newest one; nil before the first
+	total    int64
+	reported time.Time // when a retry was last reported
 }
 
 func newDisplay(out io.Writer, quiet bool) *display {
-	d := &display{out: out, quiet: quiet}
-	if f, ok := out.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
-		d.progress = mpb.New(mpb.WithOutput(f), mpb.WithWidth(40))
+	d := &display{out: out, quiet: quiet, began: time.Now(), phase: checking, total: -1, stop: make(chan struct{}), stopped: make(chan struct{})}
+	interval := time.Second
+	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		d.bar = progress.NewBar(out)
+		interval /= 5
+	} else {
+		d.lines = &progress.Lines{W: out}
 	}
-	return d
-}
-
-// start shows the progress of job, which copies a file of n bytes, -1 if unknown.
-// A copy that begins again, or continues in another job, keeps its bar.
-func (d *display) start(job *transfer.Job, n int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.job.Store(job)
-	if d.progress == nil || d.bar != nil {
-		return
-	}
-	var filler mpb.BarFillerBuilder = mpb.BarStyle().Padding(" ")
-	if n < 0 {
-		filler = mpb.SpinnerStyle("|", "/", "-", `\`).PositionLeft()
-	}
-	began := time.Now()
-	d.bar = d.progress.New(max(n, 0), filler,
-		mpb.PrependDecorators(decor.Any(func(s decor.Statistics) string {
-			return fmt.Sprintf("%-20s ", counts(s.Current, n)) // so wide that the bar stays where it is
-		})),
-		mpb.AppendDecorators(decor.Any(func(s decor.Statistics) string {
-			return fmt.Sprintf(" %-30s", pace(s.Current, n, s.Current-d.job.Load().Resumed(), time.Since(began)))
-		})))
-	d.stop = make(chan struct{})
-	go func(bar *mpb.Bar, stop chan struct{}) {
-		ticker := time.NewTicker(100 * time.Millisecond)
+	go func() {
+		defer close(d.stopped)
+		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for {
-			bar.SetCurrent(d.job.Load().Copied())
 			select {
 			case <-ticker.C:
-			case <-stop:
+				d.show()
+			case <-d.stop:
 				return
 			}
 		}
-	}(d.bar, d.stop)
+	}()
+	return d
 }
 
-// counts is how far a copy is; of a total below 0, nobody knows.
-func counts(done, total int64) string {
-	if total < 0 {
-		return humanize.IBytes(uint64(done))
-	}
-	return humanize.IBytes(uint64(done)) + " of " + humanize.IBytes(uint64(total))
+// enter begins a phase.
+func (d *display) enter(phase string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.phase = phase
 }
 
-// pace is the share that is done, and the speed and the time left by what came
-// since the start: parts end together, and a speed between two ends would jump.
-func pace(done, total, came int64, passed time.Duration) string {
-	text := ""
-	if total > 0 {
-		text = fmt.Sprintf("%3d %%  ", 100*done/total)
+// start shows the progress of job, which copies a file of total bytes, -1 if
+// unknown.
+func (d *display) start(job counter, total int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.job, d.total = job, total
+}
+
+func (d *display) show() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	done, total, counted := int64(0), int64(-1), false
+	if d.phase == progress.Copying && d.job != nil {
+		done, total = d.job.Copied(), d.total
+		counted = done > d.job.Resumed() // what an earlier run has copied says nothing about the rate
 	}
-	if came <= 0 || passed <= 0 {
-		return text
+	p := d.meter.Measure(d.phase, done, total, counted)
+	switch {
+	case d.quiet:
+	case d.bar != nil && (d.phase == progress.Copying || p.Quiet >= brief):
+		d.bar.Show(p)
+	case d.lines != nil && time.Since(d.began) >= brief:
+		d.lines.Show(p)
 	}
-	speed := float64(came) / passed.Seconds()
-	text += humanize.IBytes(uint64(speed)) + "/s"
-	if done < total {
-		text += fmt.Sprintf(", %s left", time.Duration(float64(total-done)/speed+1)*time.Second)
-	}
-	return text
 }
 
 func (d *display) note(text string) {
-	text = escape.Text(text)
-	if d.progress != nil {
-		_, _ = fmt.Fprintln(d.progress, text)
+	if d.bar != nil {
+		d.bar.Note(text)
 		return
 	}
-	fmt.Fprintln(d.out, text)
+	d.lines.Note(text)
 }
 
-// again reports that a request is repeated, at most once in two seconds, since all
+// retry reports that a request is repeated, at most once in two seconds, since all
 // ranges have the same problem.
-func (d *display) again(why string, pause time.Duration) {
+func (d *display) retry(reason string, pause time.Duration) {
 	d.mu.Lock()
 	now := time.Now()
-	silent := d.quiet || now.Sub(d.said) < 2*time.Second
+	silent := d.quiet || now.Sub(d.reported) < 2*time.Second
 	if !silent {
-		d.said = now
+		d.reported = now
 	}
 	d.mu.Unlock()
 	if silent {
 		return
 	}
-	text := "copyurl: " + why + "; trying again"
+	text := "copyurl: " + reason + "; trying again"
 	if pause = pause.Round(100 * time.Millisecond); pause > 0 {
 		text += " in " + pause.String()
 	}
@@ -133,16 +135,10 @@ func (d *display) again(why string, pause time.Duration) {
 
 // close ends the display, so that nothing is written over what follows.
 func (d *display) close() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.progress == nil {
-		return
+	close(d.stop)
+	<-d.stopped
+	d.show()
+	if d.bar != nil && !d.quiet {
+		d.bar.Last("")
 	}
-	if d.bar != nil {
-		close(d.stop)
-		d.bar.SetCurrent(d.job.Load().Copied())
-		d.bar.Abort(false)
-	}
-	d.progress.Wait()
-	fmt.Fprint(d.out, "\r\x1b[K") // over the terminal's ^C
 }

@@ -26,6 +26,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/headerflag"
 	"async-download/internal/origin"
+	"async-download/internal/progress"
 	"async-download/internal/transfer"
 )
 
@@ -110,7 +111,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	began := time.Now()
-	r, err := o.copy(ctx, stderr)
+	show := newDisplay(stderr, o.quiet)
+	r, err := o.copy(ctx, show)
+	show.close()
 	out := line{
 		Bytes: r.Bytes, Seconds: float64(time.Since(began).Milliseconds()) / 1000, Checksum: r.Checksum, Ranges: r.Ranges, Parts: r.Parts,
 		Verified: r.Verified, Pinned: r.Pinned, Digest: r.Digest, Object: "s3://" + o.bucket + "/" + o.key,
@@ -211,7 +214,7 @@ func parseDigest(text string) (origin.Digest, error) {
 	return d, nil
 }
 
-func (o *options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, error) {
+func (o *options) copy(ctx context.Context, show *display) (transfer.Result, error) {
 	// The SDK's warnings, such as of a machine that isn't EC2, help nobody here.
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
@@ -234,13 +237,12 @@ func (o *options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, 
 	if err := checkBucket(ctx, store, o.bucket); err != nil {
 		return transfer.Result{}, err
 	}
-	show := newDisplay(stderr, o.quiet)
-	defer show.close()
+	show.enter(progress.Copying)
 	copier := &transfer.Copier{S3: store, Bucket: o.bucket, PartSize: int64(o.partSize), Concurrency: o.concurrency, Replace: true}
 	src := transfer.Source{URL: o.url, Client: &origin.Client{
 		Base: &url.URL{Scheme: o.url.Scheme, Host: o.url.Host}, Header: o.header, RedirectHosts: []string{"*"},
 		AnyAddress: !o.publicOnly, Connections: o.concurrency,
-		Waiting: func(why *failure.Error, pause time.Duration) { show.again(why.Message, pause) },
+		Waiting: func(why *failure.Error, pause time.Duration) { show.retry(why.Message, pause) },
 	}}
 	for n := 0; ; n++ {
 		job := &transfer.Job{Copier: copier, Source: src, Key: o.key, Digest: o.digest}
@@ -249,7 +251,7 @@ func (o *options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, 
 		o.key = job.Key
 		var later *origin.Later
 		if errors.As(err, &later) && n < waits {
-			show.again(later.Err.Message, later.After)
+			show.retry(later.Err.Message, later.After)
 			if wait(ctx, later.After) {
 				continue
 			}
@@ -258,6 +260,7 @@ func (o *options) copy(ctx context.Context, stderr io.Writer) (transfer.Result, 
 		if err == nil {
 			return *outcome.Result, nil
 		}
+		show.enter(cleaning)
 		// The context's end may be the reason: the clean-up needs one that lives.
 		living, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
 		defer cancel()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"async-download/internal/escape"
+	"async-download/internal/progress"
 )
 
 // attempt goes from the question to the file. In an error's result only Reused
@@ -168,7 +169,7 @@ func (j *job) heard() {
 func (j *job) showCopy() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.show(j.meter.measure(copying, j.copy.done, j.copy.total, !j.copy.counted))
+	j.show(j.meter.Measure(progress.Copying, j.copy.done, j.copy.total, j.copy.counted))
 }
 
 // watchCopy shows the copy's state again, and says when the API is silent.

@@ -9,24 +9,20 @@ import (
 	"time"
 
 	"async-download/internal/escape"
+	"async-download/internal/progress"
 )
 
 // display shows how a download goes. Its methods may be called by several
 // goroutines. Whatever it writes has passed through [escape].
 type display interface {
 	note(text string)
-	show(progress)
+	show(progress.Progress)
 	// prompt writes a question and shows no progress until it is answered.
 	prompt(question string)
 	answered()
 	saved(result)
 	ended(*problem)
 }
-
-// maxLine is the longest line that is written: one message with a path in it.
-const maxLine = 6 << 10
-
-func writeLine(w io.Writer, text string) { fmt.Fprintln(w, escape.Cut(text, maxLine)) }
 
 // ending is the last line of a download that has failed.
 func ending(p *problem) string {
@@ -39,67 +35,40 @@ func ending(p *problem) string {
 // silence prints nothing but the error.
 type silence struct{ w io.Writer }
 
-func (silence) note(string)        {}
-func (silence) show(progress)      {}
-func (silence) saved(result)       {}
-func (s silence) prompt(q string)  { fmt.Fprint(s.w, "\n", q) }
-func (silence) answered()          {}
-func (s silence) ended(p *problem) { writeLine(s.w, ending(p)) }
-
-const (
-	// lineEvery keeps a log of a long download readable.
-	lineEvery = 5 * time.Second
-	// heartbeat is the longest time without a line: a log shows that the program
-	// is alive.
-	heartbeat = 9 * time.Second
-)
+func (silence) note(string)            {}
+func (silence) show(progress.Progress) {}
+func (silence) saved(result)           {}
+func (s silence) prompt(q string)      { fmt.Fprint(s.w, "\n", q) }
+func (silence) answered()              {}
+func (s silence) ended(p *problem)     { progress.WriteLine(s.w, ending(p)) }
 
 // lines is for logs and pipes.
 type lines struct {
 	silence
-	mu   sync.Mutex
-	at   time.Time // of the last line of progress
-	last progress
+	progress.Lines
 }
 
-func (l *lines) note(text string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	writeLine(l.w, text)
-}
+func newLines(w io.Writer) *lines { return &lines{silence{w}, progress.Lines{W: w}} }
 
-func (l *lines) show(p progress) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !due(p, l.last, l.at, lineEvery) {
-		return
-	}
-	l.last, l.at = p, time.Now()
-	writeLine(l.w, p.line())
-}
+func (l *lines) note(text string)         { l.Note(text) }
+func (l *lines) show(p progress.Progress) { l.Show(p) }
+func (l *lines) saved(r result)           { l.Note(r.describe()) }
 
-// due reports whether p has to be shown after last, which was shown at a time:
-// the beginning and the end of a phase at once, the first bytes too, what
-// changes at most so often, and what doesn't as a heartbeat.
-func due(p, last progress, at time.Time, every time.Duration) bool {
-	passed := time.Since(at)
-	switch {
-	case p.phase != last.phase, passed >= heartbeat:
-		return true
-	case p.done == last.done && p.total == last.total:
-		return false
-	}
-	return p.done == p.total || last.done == 0 || passed >= every
-}
+// bar is for people at a terminal.
+type bar struct{ *progress.Bar }
 
-func (l *lines) saved(r result) { l.note(r.describe()) }
+func (b bar) note(text string)         { b.Note(text) }
+func (b bar) show(p progress.Progress) { b.Show(p) }
+func (b bar) prompt(question string)   { b.Prompt(question) }
+func (b bar) answered()                { b.Answered() }
+func (b bar) saved(r result)           { b.Last(r.describe()) }
+func (b bar) ended(p *problem)         { b.Last(ending(p)) }
 
 // events is for programs: one JSON object per line.
 type events struct {
-	mu   sync.Mutex
-	w    io.Writer
-	at   time.Time // of the last progress
-	last progress
+	mu  sync.Mutex
+	w   io.Writer
+	due progress.Due
 }
 
 func (e *events) write(event any) {
@@ -117,19 +86,16 @@ func (e *events) note(text string) {
 	}{"note", text})
 }
 
-func (e *events) show(p progress) {
+func (e *events) show(p progress.Progress) {
 	e.mu.Lock()
-	show := due(p, e.last, e.at, time.Second)
-	if show {
-		e.last, e.at = p, time.Now()
-	}
+	show := e.due.At(p, time.Second)
 	e.mu.Unlock()
 	if !show {
 		return
 	}
 	var total *int64
-	if p.total >= 0 {
-		total = &p.total
+	if p.Total >= 0 {
+		total = &p.Total
 	}
 	e.write(struct {
 		Type   string `json:"type"`
@@ -138,7 +104,7 @@ func (e *events) show(p progress) {
 		Total  *int64 `json:"total"`
 		Second int64  `json:"bytesPerSecond"`
 		Left   int64  `json:"secondsLeft,omitempty"`
-	}{"progress", p.phase, p.done, total, int64(p.rate), int64(p.left.Seconds())})
+	}{"progress", p.Phase, p.Done, total, int64(p.Rate), int64(p.Left.Seconds())})
 }
 
 func (e *events) prompt(string) {} // nobody is there to answer

@@ -16,6 +16,7 @@ import (
 
 	"async-download/internal/bytesize"
 	"async-download/internal/escape"
+	"async-download/internal/progress"
 )
 
 // job is one download.
@@ -36,7 +37,7 @@ type job struct {
 	pending atomic.Bool
 
 	mu    sync.Mutex
-	meter meter
+	meter progress.Meter
 	copy  copyState
 
 	// cancellable is the execution while there is a copy to cancel.

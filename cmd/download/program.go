@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/term"
+
+	"async-download/internal/progress"
 )
 
 // Run is the program apart from its process. It returns the exit code.
@@ -117,8 +119,8 @@ func (p *program) display(o *options) display {
 	case o.json:
 		return &events{w: p.stdout}
 	case p.terminal:
-		return &bar{w: p.stderr, width: widthOf(p.stderr)}
+		return bar{progress.NewBar(p.stderr)}
 	default:
-		return &lines{silence: silence{p.stderr}}
+		return newLines(p.stderr)
 	}
 }

@@ -2,11 +2,12 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"async-download/internal/progress"
 )
 
 // copyFor shows, in virtual time, the copy of a file from an origin that sends so
@@ -84,7 +85,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // happen, and rate and time left go when bytes no longer come.
 func TestNoSilence(t *testing.T) {
 	for name, show := range map[string]func(w writerFunc) display{
-		"lines":  func(w writerFunc) display { return &lines{silence: silence{w}} },
+		"lines":  func(w writerFunc) display { return newLines(w) },
 		"events": func(w writerFunc) display { return &events{w: w} },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,22 +98,22 @@ func TestNoSilence(t *testing.T) {
 					last, text = time.Now(), string(p)
 					return len(p), nil
 				})
-				m := &meter{}
-				phase := func(name string, seconds int, done func(i int) int64, unknown bool) {
+				m := &progress.Meter{}
+				phase := func(name string, seconds int, done func(i int) int64, counted bool) {
 					for i := range seconds {
 						time.Sleep(time.Second)
-						d.show(m.measure(name, done(i), 100<<20, unknown))
+						d.show(m.Measure(name, done(i), 100<<20, counted))
 					}
 				}
-				phase(copying, 60, func(int) int64 { return 0 }, true)
+				phase(progress.Copying, 60, func(int) int64 { return 0 }, false)
 				if name == "lines" && !strings.HasPrefix(text, "copying: waiting for the origin, 5") {
 					t.Errorf("got %q, want what is waited for, and since when", text)
 				}
-				phase(copying, 30, func(i int) int64 { return int64(i+1) << 20 }, false)
+				phase(progress.Copying, 30, func(i int) int64 { return int64(i+1) << 20 }, true)
 				if name == "lines" && !strings.Contains(text, "1.0 MiB/s, ") {
 					t.Errorf("got %q, want a rate", text)
 				}
-				phase(copying, 60, func(int) int64 { return 30 << 20 }, false)
+				phase(progress.Copying, 60, func(int) int64 { return 30 << 20 }, true)
 				if name == "lines" && (strings.Contains(text, "/s") || !strings.Contains(text, "nothing for 5")) {
 					t.Errorf("got %q, want no rate", text)
 				}
@@ -121,40 +122,5 @@ func TestNoSilence(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-func TestLayout(t *testing.T) {
-	half := progress{phase: downloading, done: 15 << 20, total: 20 << 20, rate: 1 << 20, left: 5 * time.Second}
-	long := progress{phase: downloading, done: 1 << 29, total: 1 << 34, rate: 1000 << 10, left: 4*time.Hour + 34*time.Minute + 59*time.Second}
-	waits := progress{phase: copying, total: -1, quiet: 12 * time.Second}
-	tests := []struct {
-		p     progress
-		width int
-		want  string
-	}{
-		{half, 80, "downloading 15 MiB of 20 MiB     [=========>   ]  75 %  1.0 MiB/s, 5s left"},
-		{half, 60, "downloading 15 MiB of 20 MiB  75 %  1.0 MiB/s, 5s left"},
-		{half, 40, "downloading  75 %  1.0 MiB/s, 5s left"},
-		{long, 40, " 3 %  1000 KiB/s, 4h34m59s left"},
-		{long, 30, "1000 KiB/s, 4h34m59s left"},
-		{long, 20, "3 %"},
-		{waits, 80, "copying     waiting for the origin  12s"},
-		{waits, 40, "copying  waiting for the origin  12s"},
-	}
-	for _, test := range tests {
-		if got := strings.TrimSpace(layout(test.p, test.width)); got != strings.TrimSpace(test.want) {
-			t.Errorf("%d columns: got %q, want %q", test.width, got, test.want)
-		}
-	}
-	for width := 10; width < 200; width++ {
-		for _, p := range []progress{half, long, waits, {phase: verifying, done: 5, total: 5}} {
-			if got := layout(p, width); len(got) > max(width-3, 6) {
-				t.Errorf("%d columns: got %d in %q", width, len(got), got)
-			}
-		}
-	}
-	if got, want := fmt.Sprint(progress{phase: copying, done: 3, total: 6, rate: 1, left: 3 * time.Second}.line()), "copying: 3 B of 6 B (50 %), 1 B/s, 3s left"; got != want {
-		t.Errorf("got %q, want %q", got, want)
 	}
 }

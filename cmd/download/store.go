@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"async-download/internal/progress"
 )
 
 // toFile fetches what is missing and sums the whole.
@@ -75,7 +77,7 @@ func (j *job) attend(f *fetcher, execution string, finished <-chan struct{}) err
 				j.showFetch(f)
 			case time.Since(fetched) > time.Second:
 				j.mu.Lock()
-				j.show(j.meter.measure(verifying, f.summed.Load(), f.size, false))
+				j.show(j.meter.Measure(progress.Verifying, f.summed.Load(), f.size, true))
 				j.mu.Unlock()
 			}
 		}
@@ -86,13 +88,13 @@ func (j *job) attend(f *fetcher, execution string, finished <-chan struct{}) err
 func (j *job) showFetch(f *fetcher) {
 	left, _ := f.left()
 	j.mu.Lock()
-	p := j.meter.measure(downloading, f.size-left, f.size, false)
-	silent := left > 0 && p.quiet >= j.timings.silence
+	p := j.meter.Measure(progress.Downloading, f.size-left, f.size, true)
+	silent := left > 0 && p.Quiet >= j.timings.silence
 	note := silent && !j.copy.noted
 	j.copy.noted = silent
 	j.mu.Unlock()
 	if note {
-		j.note(fmt.Sprintf("nothing has come from the storage for %v; still trying", p.quiet))
+		j.note(fmt.Sprintf("nothing has come from the storage for %v; still trying", p.Quiet))
 	}
 	j.show(p)
 }

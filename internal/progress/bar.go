@@ -1,4 +1,4 @@
-package main
+package progress
 
 import (
 	"fmt"
@@ -10,19 +10,23 @@ import (
 	"golang.org/x/term"
 )
 
-// bar is for people at a terminal: a line for each phase, of which the last one
-// is written over with each change.
-type bar struct {
-	w     io.Writer
-	width func() int // of the terminal, in columns
+// Bar is for people at a terminal: a line for each phase, of which the last one
+// is written over with each change. Its methods may be called by several
+// goroutines.
+type Bar struct {
+	W     io.Writer
+	Width func() int // of the terminal, in columns
 
 	mu     sync.Mutex
-	now    progress
+	now    Progress
 	drawn  bool // the cursor is in the line of now
 	asking bool // a question is on the screen
 }
 
-// widthOf returns how many columns a terminal has.
+// NewBar returns the bar of a terminal.
+func NewBar(w io.Writer) *Bar { return &Bar{W: w, Width: widthOf(w)} }
+
+// widthOf returns how many columns a terminal has, 80 if it isn't one.
 func widthOf(stream any) func() int {
 	return func() int {
 		if f, ok := stream.(*os.File); ok {
@@ -34,27 +38,28 @@ func widthOf(stream any) func() int {
 	}
 }
 
-func (b *bar) show(p progress) {
+// Show writes over the line.
+func (b *Bar) Show(p Progress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.asking {
 		return
 	}
-	if b.drawn && p.phase != b.now.phase {
+	if b.drawn && p.Phase != b.now.Phase {
 		b.finish()
 	}
 	b.now, b.drawn = p, true
-	b.draw(layout(p, b.width()))
+	b.draw(layout(p, b.Width()))
 }
 
 // draw writes over the current line, whatever the terminal has echoed there.
-func (b *bar) draw(text string) { fmt.Fprintf(b.w, "\r%s\x1b[K", text) }
+func (b *Bar) draw(text string) { fmt.Fprintf(b.W, "\r%s\x1b[K", text) }
 
 // finish leaves the current line on the screen.
-func (b *bar) finish() {
+func (b *Bar) finish() {
 	if b.drawn {
-		b.draw(layout(b.now, b.width()))
-		fmt.Fprintln(b.w)
+		b.draw(layout(b.now, b.Width()))
+		fmt.Fprintln(b.W)
 	}
 	b.drawn = false
 }
@@ -70,7 +75,7 @@ const (
 
 // layout returns the line for a terminal of so many columns. What a narrow one
 // has no room for goes in this order: the bar, the counts, the phase's name.
-func layout(p progress, width int) string {
+func layout(p Progress, width int) string {
 	room := width - 3 // for a ^C
 	share := ""
 	if p.hasShare() {
@@ -85,7 +90,7 @@ func layout(p progress, width int) string {
 		}
 		return strings.Join(kept, "  ")
 	}
-	full := fmt.Sprintf("%-*s %-*s", len(downloading), p.phase, countsWidth, p.counts())
+	full := fmt.Sprintf("%-*s %-*s", len(Downloading), p.Phase, countsWidth, p.counts())
 	if share != "" {
 		beside := fmt.Sprintf("%s %s  %-*s", full, share, speedWidth, p.speed())
 		if columns := min(room, maxWidth) - len(beside) - len("[] "); columns >= minBar {
@@ -99,8 +104,8 @@ func layout(p progress, width int) string {
 	}
 	lines := []string{
 		join(strings.TrimRight(full, " "), share, p.speed()),
-		join(p.phase, p.counts(), share, p.speed()),
-		join(p.phase, share, p.speed()),
+		join(p.Phase, p.counts(), share, p.speed()),
+		join(p.Phase, share, p.speed()),
 		join(share, p.speed()),
 		p.speed(),
 	}
@@ -112,43 +117,46 @@ func layout(p progress, width int) string {
 	return share
 }
 
-func (b *bar) note(text string) {
+// Note writes a line above the progress.
+func (b *Bar) Note(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.drawn {
 		b.draw("")
 	}
-	writeLine(b.w, text)
+	WriteLine(b.W, text)
 	if b.drawn {
-		b.draw(layout(b.now, b.width()))
+		b.draw(layout(b.now, b.Width()))
 	}
 }
 
-func (b *bar) prompt(question string) {
+// Prompt asks a question. No progress is shown until it is answered.
+func (b *Bar) Prompt(question string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asking, b.drawn = true, false
 	b.draw(question)
 }
 
-func (b *bar) answered() {
+// Answered ends a question.
+func (b *Bar) Answered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asking = false
 }
 
-func (b *bar) saved(r result)   { b.last(r.describe()) }
-func (b *bar) ended(p *problem) { b.last(ending(p)) }
-
-// last writes the last line of a download.
-func (b *bar) last(text string) {
+// Last leaves the progress on the screen and writes the last line, unless it is
+// empty.
+func (b *Bar) Last(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.asking { // the question's line has no end
-		fmt.Fprintln(b.w)
+		fmt.Fprintln(b.W)
 	}
 	b.finish()
 	b.draw("") // over a ^C
-	writeLine(b.w, text)
-	b.asking, b.now = false, progress{}
+	if text != "" {
+		WriteLine(b.W, text)
+	}
+	b.asking, b.now = false, Progress{}
 }
