@@ -9,8 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -26,10 +24,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
-
 	"async-download/internal/failure"
 	"async-download/internal/origin/origintest"
+	"async-download/internal/progress/terminaltest"
 	"async-download/internal/transfer/s3test"
 )
 
@@ -490,36 +487,70 @@ func TestKilledAndRunAgain(t *testing.T) {
 	}
 }
 
-// On a terminal there is a bar, beside the one line on stdout.
+// drip sends a file of 20 MiB at 2 MiB/s until fast is called.
+func drip(t *testing.T) (url string, fast func()) {
+	hurry := make(chan struct{})
+	fast = sync.OnceFunc(func() { close(hurry) })
+	t.Cleanup(fast)
+	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(20*mib))
+		chunk := make([]byte, mib/8)
+		for range 20 * 8 {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+			select {
+			case <-hurry:
+			case <-time.After(time.Second / 16):
+			}
+		}
+	})), fast
+}
+
+// On a terminal, however narrow, there is a line with rate and time left, beside
+// the one line on stdout; it is still there at the end, also after Ctrl-C.
 func TestProgressOnATerminal(t *testing.T) {
-	newS3(t)
-	f := origintest.New(origintest.Bytes(5, 20*mib), `"v1"`)
-	cmd, stdout, _ := process(t, "-part-size", "5MiB", serve(t, newSlow(f, math.MaxInt64)), target("key"))
-	terminal, tty, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer terminal.Close()
-	if err := pty.Setsize(terminal, &pty.Winsize{Rows: 24, Cols: 100}); err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = tty
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = tty.Close()
-	shown, _ := io.ReadAll(terminal) // ends with EIO when the program has gone
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("got %v: %s", err, shown)
-	}
-	if out := parseLine(t, stdout.String()); out.Bytes != 20*mib {
-		t.Errorf("got %+v", out)
-	}
-	if !bytes.Contains(shown, []byte("MiB of 20 MiB ")) {
-		t.Errorf("got %q, want progress in it", shown)
-	}
-	if bytes.Contains(shown, []byte("planted")) {
-		t.Errorf("got %q, want no query in it", shown)
+	for _, test := range []struct {
+		columns    int
+		interrupt  bool
+		rate, last string
+	}{
+		{80, false, `copying     \S+ MiB of 20 MiB +\[=*> *\]  ?\d+ %  [0-9.]+ [KM]iB/s, \d+s left`, `^copying     20 MiB of 20 MiB     \[=+\]  100 %.*$`},
+		{40, false, `copying  ?\d+ %  [0-9.]+ [KM]iB/s, \d+s left`, `^copying  .*100 %.*$`},
+		{80, true, `copying     \S+ MiB of 20 MiB .* left`, `^copying     [^\^]*\ncopyurl: CANCELLED: interrupted$`},
+		{40, true, `copying .* left`, `^copying [^\^]*\ncopyurl: CANCELLED: interrupted$`},
+	} {
+		t.Run(fmt.Sprint(test.columns, " ", test.interrupt), func(t *testing.T) {
+			t.Parallel()
+			s := s3test.New(t)
+			url, fast := drip(t)
+			cmd, stdout, _ := process(t, url, target("key"))
+			for name, value := range environment(s) {
+				cmd.Env = append(cmd.Env, name+"="+value)
+			}
+			cmd.Stderr = nil
+			term := terminaltest.Start(t, cmd, test.columns)
+			term.WaitForMatch(test.rate)
+			want := 0
+			if test.interrupt {
+				want = 130
+				term.Type("\x03")
+			} else {
+				fast()
+			}
+			if got := term.End(want).String(); !regexp.MustCompile(test.last).MatchString(got) {
+				t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, test.last)
+			}
+			if out := parseLine(t, stdout.String()); !test.interrupt && out.Bytes != 20*mib {
+				t.Errorf("got %+v", out)
+			}
+			if strings.Contains(term.String(), "planted") {
+				t.Errorf("got %q, want no query in it", term)
+			}
+			if test.interrupt {
+				wantNothing(t, s, "key")
+			}
+		})
 	}
 }
 

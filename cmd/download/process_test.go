@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,13 +12,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/creack/pty"
+
+	"async-download/internal/progress/terminaltest"
 )
 
 // built is where the program is, for tests of the process: its memory, its
@@ -131,185 +130,78 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// screen is what a terminal shows, as far as the program uses one.
-type screen struct {
-	rows     [][]rune
-	row, col int
-	widest   int // the longest row there ever was
-}
-
-var controlSequence = regexp.MustCompile(`^\x1b\[([0-9]*)([A-Za-z])`)
-
-func (s *screen) write(text string) error {
-	for len(text) > 0 {
-		for len(s.rows) <= s.row {
-			s.rows = append(s.rows, nil)
-		}
-		if m := controlSequence.FindStringSubmatch(text); m != nil {
-			n, err := strconv.Atoi(m[1])
-			if err != nil {
-				n = 1
-			}
-			switch m[2] {
-			case "A":
-				s.row = max(0, s.row-n)
-			case "J":
-				s.rows = append(s.rows[:s.row], s.rows[s.row][:min(s.col, len(s.rows[s.row]))])
-			case "K":
-				s.rows[s.row] = s.rows[s.row][:min(s.col, len(s.rows[s.row]))]
-			default:
-				return fmt.Errorf("unexpected %q", m[0])
-			}
-			text = text[len(m[0]):]
-			continue
-		}
-		r := []rune(text)[0]
-		text = text[len(string(r)):]
-		switch r {
-		case '\r':
-			s.col = 0
-		case '\n':
-			s.row++
-		case '\a', '\x1b':
-			return fmt.Errorf("unexpected %q", r)
-		default:
-			for len(s.rows[s.row]) <= s.col {
-				s.rows[s.row] = append(s.rows[s.row], ' ')
-			}
-			s.rows[s.row][s.col] = r
-			s.col++
-			s.widest = max(s.widest, s.col)
-		}
-	}
-	return nil
-}
-
-func (s *screen) String() string {
-	var lines []string
-	for _, row := range s.rows {
-		lines = append(lines, strings.TrimRight(string(row), " "))
-	}
-	return strings.TrimRight(strings.Join(lines, "\n"), "\n")
-}
-
-// terminal is a program at a terminal of 80 columns.
-type terminal struct {
-	t    *testing.T
-	tty  *os.File
-	cmd  *exec.Cmd
-	mu   sync.Mutex
-	text strings.Builder
-	done chan struct{}
-}
-
-func atTerminal(t *testing.T, c *client, args ...string) *terminal {
+// atTerminal starts the program at a terminal of so many columns.
+func atTerminal(t *testing.T, c *client, columns int, args ...string) *terminaltest.Terminal {
 	t.Helper()
-	term := &terminal{t: t, cmd: exec.Command(built, args...), done: make(chan struct{})}
-	term.cmd.Dir = c.dir
+	cmd := exec.Command(built, args...)
+	cmd.Dir = c.dir
 	c.s.publishSettings()
-	term.cmd.Env = append(os.Environ(), "TERM=xterm")
-	var err error
-	if term.tty, err = pty.StartWithSize(term.cmd, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(term.done)
-		b := make([]byte, 4096)
-		for {
-			n, err := term.tty.Read(b)
-			term.mu.Lock()
-			term.text.Write(b[:n])
-			term.mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		term.cmd.Process.Kill()
-		term.tty.Close()
-	})
-	return term
-}
-
-func (term *terminal) String() string {
-	term.mu.Lock()
-	defer term.mu.Unlock()
-	return term.text.String()
-}
-
-func (term *terminal) waitForText(text string) {
-	term.t.Helper()
-	term.waitForMatch(regexp.QuoteMeta(text))
-}
-
-// waitForMatch waits until the pattern is somewhere in what was written.
-func (term *terminal) waitForMatch(pattern string) {
-	term.t.Helper()
-	want := regexp.MustCompile(pattern)
-	for deadline := time.Now().Add(20 * time.Second); !want.MatchString(term.String()); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			term.t.Fatalf("%q is not shown after 20 s:\n%s", pattern, term)
-		}
-	}
-}
-
-func (term *terminal) typeKeys(keys string) { io.WriteString(term.tty, keys) }
-
-// endExpecting waits for the exit and returns the last screen.
-func (term *terminal) endExpecting(want int) *screen {
-	term.t.Helper()
-	select {
-	case <-term.done:
-	case <-time.After(40 * time.Second):
-		term.t.Fatalf("still running after 40 s:\n%s", term)
-	}
-	err := term.cmd.Wait()
-	if got := term.cmd.ProcessState.ExitCode(); got != want {
-		term.t.Errorf("got exit code %d (%v), want %d:\n%s", got, err, want, term)
-	}
-	s := &screen{}
-	if err := s.write(term.String()); err != nil {
-		term.t.Error(err)
-	}
-	if s.widest > 80 {
-		term.t.Errorf("a row has %d columns of 80:\n%s", s.widest, s)
-	}
-	return s
+	return terminaltest.Start(t, cmd, columns)
 }
 
 func TestTerminal(t *testing.T) {
 	t.Parallel()
-	s, c := setUp(t, 20*MiB)
-	steps := make(chan map[string]any, 1)
-	s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-		ctx = s.readMessages(ctx, conn)
-		for step := range steps {
-			s.sendEvent(ctx, conn, step)
-		}
-		s.sendEvent(ctx, conn, ready(s.newLink()))
-		<-ctx.Done()
-	}
-	term := atTerminal(t, c, s.url())
-	// Each step waits for the one before to be shown.
-	steps <- progressEvent(MiB, nil)
-	term.waitForText("copying     1.0 MiB")
-	steps <- progressEvent(5*MiB, 20*MiB)
-	term.waitForText("copying     5.0 MiB of 20 MiB    [===") // a bar
-	time.Sleep(1600 * time.Millisecond)                       // twice is more than pace.Enough: there is a rate
-	steps <- progressEvent(10*MiB, 20*MiB)
-	term.waitForText("copying     10 MiB of 20 MiB     [===")
-	time.Sleep(1600 * time.Millisecond)
-	steps <- progressEvent(15*MiB, 20*MiB)
-	term.waitForMatch(`copying     15 MiB of 20 MiB     \[=+> +\]  75 %  (1\d MiB|\d\.\d MiB|\d+ KiB)/s, \d+s left`)
-	close(steps)
-	got := term.endExpecting(exitOK)
-	c.wantContent("report.bin", s.content)
-	want := `^copying     20 MiB of 20 MiB     \[=+\]  100 %.*
+	for _, test := range []struct {
+		columns    int
+		first      string // a line before there is a rate
+		rate, last string // a line with one, and the last screen
+	}{
+		{80, "copying     5.0 MiB of 20 MiB    [===", `copying     15 MiB of 20 MiB     \[=+> +\]  75 %  [0-9.]+ [KM]iB/s, \d+s left`,
+			`^copying     20 MiB of 20 MiB     \[=+\]  100 %.*
 downloading 20 MiB of 20 MiB     \[=+\]  100 %.*
-saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`
-	if !regexp.MustCompile(want).MatchString(got.String()) {
-		t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, want)
+saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`},
+		{40, "copying     5.0 MiB of 20 MiB  25 %", `copying  75 %  [0-9.]+ [KM]iB/s, \d+s left`,
+			`^copying .*100 %.*
+downloading .*100 %.*
+saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`},
+	} {
+		t.Run(fmt.Sprint(test.columns), func(t *testing.T) {
+			s, c := setUp(t, 20*MiB)
+			steps := make(chan map[string]any, 1)
+			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+				ctx = s.readMessages(ctx, conn)
+				for step := range steps {
+					s.sendEvent(ctx, conn, step)
+				}
+				s.sendEvent(ctx, conn, ready(s.newLink()))
+				<-ctx.Done()
+			}
+			term := atTerminal(t, c, test.columns, s.url())
+			// Each step waits for the one before to be shown.
+			steps <- progressEvent(MiB, nil)
+			term.WaitForMatch("copying +1.0 MiB")
+			steps <- progressEvent(5*MiB, 20*MiB)
+			term.WaitForText(test.first)
+			time.Sleep(1600 * time.Millisecond) // twice is more than pace.Enough: there is a rate
+			steps <- progressEvent(10*MiB, 20*MiB)
+			term.WaitForMatch("copying +(10 MiB of 20 MiB|50 %)")
+			time.Sleep(1600 * time.Millisecond)
+			steps <- progressEvent(15*MiB, 20*MiB)
+			term.WaitForMatch(test.rate)
+			close(steps)
+			got := term.End(exitOK).String()
+			c.wantContent("report.bin", s.content)
+			if !regexp.MustCompile(test.last).MatchString(got) {
+				t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, test.last)
+			}
+		})
+	}
+}
+
+// Ctrl-C while the file is downloaded leaves a clean last line.
+func TestTerminalStopped(t *testing.T) {
+	t.Parallel()
+	for _, columns := range []int{40, 80} {
+		s, c := setUp(t, 20*MiB)
+		release := s.holdAfter(5 * MiB)
+		defer release()
+		term := atTerminal(t, c, columns, "-o", c.path("x"), s.url())
+		c.waitForState("x", midway)
+		term.Type("\x03")
+		got := term.End(exitInterrupted).String()
+		if want := `(?m)^downloading [^\^]*\nStopped\. Run the same command again to continue\.$`; !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("%d columns: got screen:\n%s\nwant it to match:\n%s", columns, got, want)
+		}
 	}
 }
 
@@ -317,7 +209,7 @@ saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`
 func TestNoFileOnATerminal(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
-	got := atTerminal(t, c, "-o", "-", s.url()).endExpecting(exitUsage)
+	got := atTerminal(t, c, 80, "-o", "-", s.url()).End(exitUsage)
 	if want := "download: -o - would fill the terminal"; !strings.Contains(got.String(), want) || len(s.asks) > 0 {
 		t.Errorf("got %d questions and %q, want none and %q", len(s.keys), got, want)
 	}
@@ -361,23 +253,22 @@ func TestTerminalQuestion(t *testing.T) {
 				s.sendEvent(ctx, conn, ready(s.newLink()))
 				<-ctx.Done()
 			}
-			term := atTerminal(t, c, s.url())
-			term.waitForText("copying     10 B of 1000 B")
-			term.typeKeys("\x03")
-			term.waitForText(asked)
+			term := atTerminal(t, c, 80, s.url())
+			term.WaitForText("copying     10 B of 1000 B")
+			term.Type("\x03")
+			term.WaitForText(asked)
 			close(more)
 			s.waitFor("progress heard", func() bool { return heard })
 			time.Sleep(300 * time.Millisecond) // for a bar to be drawn
-			now := &screen{}
-			if err := now.write(term.String()); err != nil || now.String() != asked {
-				t.Errorf("got screen (error %v):\n%s\nwant the question alone", err, now)
+			if now := term.Screen().String(); now != asked {
+				t.Errorf("got screen:\n%s\nwant the question alone", now)
 			}
-			term.typeKeys(test.keys)
+			term.Type(test.keys)
 			if test.exit == exitOK {
-				term.waitForText("copying     600 B of 1000 B") // the answer was taken
+				term.WaitForText("copying     600 B of 1000 B") // the answer was taken
 				s.locked(func() { close(s.copyTime) })
 			}
-			if got := term.endExpecting(test.exit).String(); !regexp.MustCompile(test.screen).MatchString(got) {
+			if got := term.End(test.exit).String(); !regexp.MustCompile(test.screen).MatchString(got) {
 				t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, test.screen)
 			}
 			s.locked(func() {
@@ -394,17 +285,17 @@ func TestTerminalQuestionTwice(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
 	s.copyTime = make(chan struct{})
-	term := atTerminal(t, c, s.url())
-	term.waitForText("copying     waiting for the origin")
+	term := atTerminal(t, c, 80, s.url())
+	term.WaitForText("copying     waiting for the origin")
 	s.waitFor("a socket", func() bool { return len(s.sockets) == 1 })
-	term.typeKeys("\x03")
-	term.waitForText(asked)
-	term.typeKeys("\r")
+	term.Type("\x03")
+	term.WaitForText(asked)
+	term.Type("\r")
 	time.Sleep(2 * time.Second) // nothing shows that the answer was taken
-	term.typeKeys("\x03")
-	term.waitForMatch("(?s)" + regexp.QuoteMeta(asked) + ".*" + regexp.QuoteMeta(asked))
-	term.typeKeys("n\r")
-	if got, want := term.endExpecting(exitInterrupted).String(), asked+"\n"+asked+" n\nStopped. Run the same command again to continue."; got != want {
+	term.Type("\x03")
+	term.WaitForMatch("(?s)" + regexp.QuoteMeta(asked) + ".*" + regexp.QuoteMeta(asked))
+	term.Type("n\r")
+	if got, want := term.End(exitInterrupted).String(), asked+"\n"+asked+" n\nStopped. Run the same command again to continue."; got != want {
 		t.Errorf("got screen:\n%s\nwant:\n%s", got, want)
 	}
 }
@@ -457,15 +348,5 @@ func TestRunHearsSignals(t *testing.T) {
 	cancel()
 	if got := Run(stopped, []string{s.url()}, &c.out, &c.err); got != exitInterrupted {
 		t.Errorf("with a context that has ended: got exit code %d, want %d", got, exitInterrupted)
-	}
-}
-
-func TestScreen(t *testing.T) {
-	s := &screen{}
-	if err := errors.Join(s.write("a\r\nbcd\r\n\x1b[1A\x1b[Jx\r\n"), s.write("y")); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.String(); got != "a\nx\ny" {
-		t.Errorf("got %q", got)
 	}
 }
