@@ -7,6 +7,7 @@ import (
 
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
+	"async-download/internal/meeting/dynamodbtest"
 	"async-download/internal/object"
 )
 
@@ -31,9 +32,9 @@ func TestDelete(t *testing.T) {
 	for _, test := range tests {
 		s := newStack(t)
 		s.RequireTicket = false
-		item := item{"executionArn": {"S": arn}, "status": {"S": string(test.status)}, "bytesCopied": {"N": "0"}, "path": {"S": ""}, "query": {"S": ""}, "askedBy": {"S": ""}, "expiresAt": {"N": "4000000000"}}
+		item := dynamodbtest.Item{"executionArn": {"S": arn}, "status": {"S": string(test.status)}, "bytesCopied": {"N": "0"}, "path": {"S": ""}, "query": {"S": ""}, "askedBy": {"S": ""}, "expiresAt": {"N": "4000000000"}}
 		if test.status != "" {
-			s.table.items[arn] = item
+			s.table.Items[arn] = item
 		}
 		if test.object {
 			s.objects[name] = object.Record{}
@@ -54,7 +55,7 @@ func TestDelete(t *testing.T) {
 			}
 			got, err = s.Delete(t.Context(), name, "")
 		}
-		left, _ := s.table.get(arn)["status"]["S"].(string)
+		left, _ := s.table.Get(arn)["status"]["S"].(string)
 		if got.Status != test.want || failure.CodeOf(err) != test.wantError || meeting.Status(left) != test.left {
 			t.Errorf("%s, file %v: got %s, %v and left %s, want %s, %s and %s", test.status, test.object, got.Status, err, left, test.want, test.wantError, test.left)
 		}
@@ -77,7 +78,7 @@ func TestLateFailure(t *testing.T) {
 		{meeting.Expired, false},
 	} {
 		s := newStack(t)
-		s.table.items[arn] = item{"executionArn": {"S": arn}, "status": {"S": string(test.status)}, "expiresAt": {"N": "4000000000"}}
+		s.table.Items[arn] = dynamodbtest.Item{"executionArn": {"S": arn}, "status": {"S": string(test.status)}, "expiresAt": {"N": "4000000000"}}
 		discarded := false
 		s.Discard = func(context.Context, string) error { discarded = true; return nil }
 		if _, err := s.NoteFailure(t.Context(), arn, failure.New(failure.Storage, "no space")); err != nil || discarded != test.discarded {

@@ -14,6 +14,7 @@ import (
 	"async-download/internal/download"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/meeting/dynamodbtest"
 	"async-download/internal/metric"
 	"async-download/internal/object"
 	"async-download/internal/socket"
@@ -160,7 +161,7 @@ func TestDeliveryGivesUpInTime(t *testing.T) {
 		b.given(meeting.Ready, "c0", "")
 		d := b.delivery(meeting.Delivery{ExecutionARN: arn}, func(string) error {
 			n++
-			b.table.items[arn][indexName] = value{"S": fmt.Sprintf("c%d", n)}
+			b.table.Items[arn][dynamodbtest.IndexName] = dynamodbtest.Value{"S": fmt.Sprintf("c%d", n)}
 			return nil
 		})
 		if d.err == nil || d.err.name != "ConnectionOpening" {

@@ -79,7 +79,7 @@ func bubble(t *testing.T, f func()) {
 func history(r report, choose func(int) int) *world {
 	w := newWorld(r, choose)
 	defer w.finally()
-	w.table.behind = choose(4) == 0
+	w.table.Behind = choose(4) == 0
 	w.copyFails = choose(8) == 0
 	faults, connections := choose(5), 1+choose(4)
 	requests, cancels, stops, expiries := choose(3)-1, choose(3)-1, choose(6)-4, choose(4)-1
@@ -123,8 +123,8 @@ func history(r report, choose func(int) int) *world {
 		if stops > 0 && w.end == "" {
 			add(1, func() { stops--; w.halt([]string{"ABORTED", "TIMED_OUT"}[choose(2)]) })
 		}
-		if w.table.behind {
-			add(1, func() { w.table.catchUp() })
+		if w.table.Behind {
+			add(1, func() { w.table.CatchUp() })
 		}
 		add(2, func() { w.sleep(time.Duration(1+choose(10)) * 100 * time.Millisecond) })
 		if !hurry {
@@ -340,7 +340,7 @@ func TestTimedOut(t *testing.T) {
 				w.halt("TIMED_OUT")
 				w.settle()
 				w.judge()
-				status := meeting.Status(w.table.get(arn)["status"]["S"].(string))
+				status := meeting.Status(w.table.Get(arn)["status"]["S"].(string))
 				if file := w.kept(); status != test.want || file != (test.want == meeting.Expired) {
 					t.Errorf("got %s, file %v, want %s%s", status, file, test.want, w.story())
 				}

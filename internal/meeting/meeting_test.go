@@ -15,6 +15,7 @@ import (
 
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
+	"async-download/internal/meeting/dynamodbtest"
 )
 
 // The guards, and the tests that fail when one is removed. Each was tried by hand, with
@@ -59,15 +60,15 @@ import (
 // bench is a table with tokens, on which the tests call the package.
 type bench struct {
 	*meeting.Table
-	table  *table
+	table  *dynamodbtest.Table
 	tokens *tokens
 	// before, if set, is called before each call of the table, and may fail it.
 	before func(operation, expression string) fault
 }
 
 func newBench() *bench {
-	b := &bench{table: &table{}, tokens: &tokens{}}
-	b.Table = &meeting.Table{Name: tableName, Tokens: b.tokens, DynamoDB: client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+	b := &bench{table: &dynamodbtest.Table{}, tokens: &tokens{}}
+	b.Table = &meeting.Table{Name: dynamodbtest.TableName, Tokens: b.tokens, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
 		f := none
 		if b.before != nil {
 			f = b.before(operation, string(body))
@@ -75,7 +76,7 @@ func newBench() *bench {
 		if f == throttled {
 			return http.StatusBadRequest, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"Rate exceeded"}`), nil
 		}
-		status, answer := b.table.do(operation, body)
+		status, answer := b.table.Do(operation, body)
 		if f == lost {
 			return 0, nil, syscall.ECONNRESET
 		}
@@ -97,40 +98,40 @@ func (b *bench) loses(operation, expression string) {
 
 // given creates the item; "" omits an attribute.
 func (b *bench) given(status meeting.Status, connection, token string, more ...string) {
-	i := item{keyName: {"S": arn}, "status": {"S": string(status)}, "bytesCopied": {"N": "0"}}
+	i := dynamodbtest.Item{dynamodbtest.KeyName: {"S": arn}, "status": {"S": string(status)}, "bytesCopied": {"N": "0"}}
 	if connection != "" {
-		i[indexName] = value{"S": connection}
-		i["connectedAt"] = value{"N": fmt.Sprint(time.Now().UnixMilli())}
-		i["format"] = value{"S": ""}
+		i[dynamodbtest.IndexName] = dynamodbtest.Value{"S": connection}
+		i["connectedAt"] = dynamodbtest.Value{"N": fmt.Sprint(time.Now().UnixMilli())}
+		i["format"] = dynamodbtest.Value{"S": ""}
 	}
 	if token != "" {
-		i["taskToken"] = value{"S": token}
+		i["taskToken"] = dynamodbtest.Value{"S": token}
 	}
 	for _, m := range more {
 		switch m {
 		case "cancelled":
-			i[m] = value{"BOOL": true}
+			i[m] = dynamodbtest.Value{"BOOL": true}
 		case "long ago":
-			i["connectedAt"] = value{"N": "1"}
+			i["connectedAt"] = dynamodbtest.Value{"N": "1"}
 		default:
 			panic(m)
 		}
 	}
-	b.table.items = map[string]item{arn: i}
-	b.table.follow()
+	b.table.Items = map[string]dynamodbtest.Item{arn: i}
+	b.table.CatchUp()
 }
 
 // is compares the item; "" means no connection or token, and as a status, no item.
 func (b *bench) is(t *testing.T, status meeting.Status, connection, token string) {
 	t.Helper()
-	i := b.table.get(arn)
+	i := b.table.Get(arn)
 	s := func(name string) string { s, _ := i[name]["S"].(string); return s }
-	got, want := [3]string{s("status"), s(indexName), s("taskToken")}, [3]string{string(status), connection, token}
+	got, want := [3]string{s("status"), s(dynamodbtest.IndexName), s("taskToken")}, [3]string{string(status), connection, token}
 	if got != want {
 		t.Errorf("item: got %q, want %q", got, want)
 	}
-	if n := len(b.table.items); n > 1 || status == "" && n > 0 {
-		t.Errorf("got %d items: %v", n, b.table.items)
+	if n := len(b.table.Items); n > 1 || status == "" && n > 0 {
+		t.Errorf("got %d items: %v", n, b.table.Items)
 	}
 }
 
@@ -289,7 +290,7 @@ func TestConnect(t *testing.T) {
 			old, next := b.tokens.issue(), b.tokens.issue()
 			b.given(meeting.Ready, "", old)
 			b.tokens.pass = func(context.Context, string) fault { // between the answer and its note
-				b.table.items[arn]["taskToken"] = value{"S": next}
+				b.table.Items[arn]["taskToken"] = dynamodbtest.Value{"S": next}
 				return none
 			}
 			_, err := b.Connect(ctx, arn, at("c1"))
@@ -339,15 +340,15 @@ func TestDisconnect(t *testing.T) {
 		},
 		"another came": func(t *testing.T, b *bench) {
 			b.given(meeting.Ready, "c1", "")
-			b.table.behind = true
-			b.table.items[arn][indexName] = value{"S": "c2"}
+			b.table.Behind = true
+			b.table.Items[arn][dynamodbtest.IndexName] = dynamodbtest.Value{"S": "c2"}
 			wants(t, b.Disconnect(ctx, "c1"), nil) // the index still says c1
 			b.is(t, meeting.Ready, "c2", "")
 		},
 		"another came after delivery": func(t *testing.T, b *bench) {
 			b.given(meeting.Delivered, "c1", "")
-			b.table.behind = true
-			b.table.items[arn][indexName] = value{"S": "c2"}
+			b.table.Behind = true
+			b.table.Items[arn][dynamodbtest.IndexName] = dynamodbtest.Value{"S": "c2"}
 			wants(t, b.Disconnect(ctx, "c1"), nil)
 			b.is(t, meeting.Delivered, "c2", "")
 		},
@@ -359,8 +360,8 @@ func TestDisconnect(t *testing.T) {
 		},
 		"ahead of the index": func(t *testing.T, b *bench) {
 			b.given(meeting.Ready, "c1", "")
-			b.table.index, b.table.behind = nil, true
-			go func() { time.Sleep(500 * time.Millisecond); b.table.catchUp() }()
+			b.table.Index, b.table.Behind = nil, true
+			go func() { time.Sleep(500 * time.Millisecond); b.table.CatchUp() }()
 			wants(t, b.Disconnect(ctx, "c1"), nil)
 			b.is(t, meeting.Ready, "", "")
 		},
@@ -420,7 +421,7 @@ func TestDeliver(t *testing.T) {
 			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
 				return func(ctx context.Context, i meeting.Item, c meeting.Connection) error {
 					if c.ID == "c1" {
-						b.table.items[arn][indexName] = value{"S": "c2"}
+						b.table.Items[arn][dynamodbtest.IndexName] = dynamodbtest.Value{"S": "c2"}
 						return meeting.ErrGone
 					}
 					return took(ctx, i, c)
@@ -429,14 +430,14 @@ func TestDeliver(t *testing.T) {
 		"posted, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, told: "c1 c2", item: [3]string{"DELIVERED", "c2", ""},
 			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
 				return func(ctx context.Context, i meeting.Item, c meeting.Connection) error {
-					b.table.items[arn][indexName] = value{"S": "c2"}
+					b.table.Items[arn][dynamodbtest.IndexName] = dynamodbtest.Value{"S": "c2"}
 					return took(ctx, i, c)
 				}
 			}},
 		"posted, and another came each time": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: meeting.ErrOpening, item: [3]string{"READY", "c1....", ""},
 			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
 				return func(_ context.Context, _ meeting.Item, c meeting.Connection) error {
-					b.table.items[arn][indexName] = value{"S": c.ID + "."}
+					b.table.Items[arn][dynamodbtest.IndexName] = dynamodbtest.Value{"S": c.ID + "."}
 					return nil
 				}
 			}},
@@ -479,7 +480,7 @@ func TestHandshakeIsWaitedFor(t *testing.T) {
 			b := newBench()
 			b.given(meeting.Ready, "c1", "")
 			begun := time.Now()
-			b.table.items[arn]["connectedAt"] = value{"N": fmt.Sprint(begun.UnixMilli())}
+			b.table.Items[arn]["connectedAt"] = dynamodbtest.Value{"N": fmt.Sprint(begun.UnixMilli())}
 			b.Now = func() time.Time { return time.UnixMilli(begun.UnixMilli()).Add(age) }
 			err := b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone })
 			if !errors.Is(err, want) {
@@ -612,7 +613,7 @@ func TestCopy(t *testing.T) {
 			for _, status := range []meeting.Status{meeting.Delivered, meeting.Expired} {
 				b.given(meeting.Copying, "c1", "")
 				wants(t, b.Copied(ctx, arn, 12), nil)
-				b.table.items[arn]["status"] = value{"S": string(status)}
+				b.table.Items[arn]["status"] = dynamodbtest.Value{"S": string(status)}
 				wants(t, b.Copied(ctx, arn, 12), nil) // nothing for a worker to discard
 				b.is(t, status, "c1", "")
 			}
@@ -728,8 +729,8 @@ func TestLostReplies(t *testing.T) {
 					return lost
 				}
 				b.before = nil
-				item := b.table.items[arn]
-				item[indexName] = value{"S": "c2"} // written by an on-connect that finds DELIVERED and starts a delivery
+				item := b.table.Items[arn]
+				item[dynamodbtest.IndexName] = dynamodbtest.Value{"S": "c2"} // written by an on-connect that finds DELIVERED and starts a delivery
 				return none
 			}
 			var told []string
@@ -894,21 +895,21 @@ func TestWaitIsConditional(t *testing.T) {
 			t.Run(name+", "+title, func(t *testing.T) {
 				b := newBench()
 				scene.given(b)
-				before := b.table.get(arn)
+				before := b.table.Get(arn)
 				x := &execution{arn: arn}
 				p := x.fill(map[string]any{}, s.Parameters, "new").(map[string]any)
-				w.table.items = b.table.items
+				w.table.Items = b.table.Items
 				p2, no := w.direct(p)
 				if scene.held != (no == nil) {
 					t.Fatalf("got %v %v, want it to hold: %v", p2, no, scene.held)
 				}
-				i := w.table.get(arn)
+				i := w.table.Get(arn)
 				if !scene.held {
 					if no.name != "DynamoDb.ConditionalCheckFailedException" || !reflect.DeepEqual(i, before) {
 						t.Errorf("got %v and item %v, want nothing changed", no, i)
 					}
-					if len(w.table.items) > 1 || before == nil && i != nil {
-						t.Errorf("made a row: %v", w.table.items)
+					if len(w.table.Items) > 1 || before == nil && i != nil {
+						t.Errorf("made a row: %v", w.table.Items)
 					}
 					return
 				}

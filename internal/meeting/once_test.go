@@ -19,6 +19,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/meeting/dynamodbtest"
 	"async-download/internal/metric"
 	"async-download/internal/object"
 )
@@ -28,7 +29,7 @@ import (
 type stack struct {
 	t *testing.T
 	download.Starter
-	table table
+	table dynamodbtest.Table
 
 	mu         sync.Mutex
 	executions map[string]sfntypes.ExecutionStatus // by ARN
@@ -40,9 +41,9 @@ type stack struct {
 
 func newStack(t *testing.T) *stack {
 	s := &stack{t: t, executions: map[string]sfntypes.ExecutionStatus{}, objects: map[string]object.Record{}}
-	s.table.items = map[string]item{}
-	s.Table = &meeting.Table{Name: tableName, DynamoDB: client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
-		status, answer := s.table.do(operation, body)
+	s.table.Items = map[string]dynamodbtest.Item{}
+	s.Table = &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+		status, answer := s.table.Do(operation, body)
 		return status, answer, nil
 	})}
 	s.Objects, s.Executions, s.Describer = s, s, s
@@ -127,11 +128,11 @@ func (s *stack) mustAsk() download.Started {
 // deliver ends the download as one whose link was delivered, and whose client has
 // closed its socket: the object is the record.
 func (s *stack) deliver(d download.Started) {
-	i := s.table.get(d.ExecutionARN)
+	i := s.table.Get(d.ExecutionARN)
 	get := func(name string) string { v, _ := i[name]["S"].(string); return v }
 	s.objects[d.Name] = object.Record{TicketHash: get("ticketHash"), RequestHash: get("requestHash")}
 	s.executions[d.ExecutionARN] = sfntypes.ExecutionStatusSucceeded
-	delete(s.table.items, d.ExecutionARN)
+	delete(s.table.Items, d.ExecutionARN)
 }
 
 func TestSameKeySameDownload(t *testing.T) {
@@ -199,7 +200,7 @@ func TestSameKeySameDownload(t *testing.T) {
 		d := s.mustAsk()
 		s.deliver(d)
 		s.mustBe(d, 1)
-		if len(s.table.items) != 0 {
+		if len(s.table.Items) != 0 {
 			t.Error("an item was written for a download that is over")
 		}
 	})
@@ -239,8 +240,8 @@ func TestKeyWhoseFileIsGone(t *testing.T) {
 			t.Errorf("got %v, want EXPIRED", err)
 		}
 	}
-	if s.started != 1 || len(s.table.items) != 0 {
-		t.Errorf("got %d starts and %d items, want 1 and none", s.started, len(s.table.items))
+	if s.started != 1 || len(s.table.Items) != 0 {
+		t.Errorf("got %d starts and %d items, want 1 and none", s.started, len(s.table.Items))
 	}
 }
 

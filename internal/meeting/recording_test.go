@@ -1,6 +1,7 @@
 package meeting_test
 
 import (
+	"async-download/internal/meeting/dynamodbtest"
 	"bufio"
 	"bytes"
 	"compress/gzip"
@@ -28,7 +29,7 @@ type exchange struct {
 
 // what returns the exchange without its values.
 func (x exchange) what() string {
-	var r request
+	var r dynamodbtest.Request
 	if err := json.Unmarshal(x.Request, &r); err != nil {
 		return err.Error()
 	}
@@ -97,7 +98,7 @@ func TestTableAsDynamoDB(t *testing.T) {
 		bubble(t, func() { w = history(t, seeded(seed)) })
 		recording.Lock()
 		for _, x := range recording.exchanges {
-			if x.Operation != "Query" || !w.table.behind { // a lagging index can't be compared
+			if x.Operation != "Query" || !w.table.Behind { // a lagging index can't be compared
 				sent = append(sent, x)
 			}
 		}
@@ -110,7 +111,7 @@ func TestTableAsDynamoDB(t *testing.T) {
 	recording.Unlock()
 
 	if live != "" {
-		tell(t, live, "CreateTable", []byte(`{"TableName":"`+tableName+`","BillingMode":"PAY_PER_REQUEST",
+		tell(t, live, "CreateTable", []byte(`{"TableName":"`+dynamodbtest.TableName+`","BillingMode":"PAY_PER_REQUEST",
 			"AttributeDefinitions":[{"AttributeName":"executionArn","AttributeType":"S"},{"AttributeName":"connectionId","AttributeType":"S"}],
 			"KeySchema":[{"AttributeName":"executionArn","KeyType":"HASH"}],
 			"GlobalSecondaryIndexes":[{"IndexName":"connectionId","KeySchema":[{"AttributeName":"connectionId","KeyType":"HASH"}],"Projection":{"ProjectionType":"KEYS_ONLY"}}]}`))
@@ -118,7 +119,7 @@ func TestTableAsDynamoDB(t *testing.T) {
 		zip := gzip.NewWriter(&text)
 		for _, x := range append(refusals(), sent...) {
 			if x.Operation == "" {
-				tell(t, live, "DeleteItem", []byte(`{"TableName":"`+tableName+`","Key":{"executionArn":{"S":"`+arn+`"}}}`))
+				tell(t, live, "DeleteItem", []byte(`{"TableName":"`+dynamodbtest.TableName+`","Key":{"executionArn":{"S":"`+arn+`"}}}`))
 			} else {
 				x.Status, x.Answer = tell(t, live, x.Operation, x.Request)
 			}
@@ -146,7 +147,7 @@ func TestTableAsDynamoDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	known, compared, refused := map[string]bool{}, 0, 0
-	mine := &table{}
+	mine := &dynamodbtest.Table{}
 	for lines := bufio.NewReader(unzip); ; {
 		line, err := lines.ReadBytes('\n')
 		if err == io.EOF {
@@ -160,12 +161,12 @@ func TestTableAsDynamoDB(t *testing.T) {
 			t.Fatal(err)
 		}
 		if x.Operation == "" {
-			mine = &table{}
+			mine = &dynamodbtest.Table{}
 			continue
 		}
 		known[x.what()] = true
 		got := x
-		got.Status, got.Answer = mine.do(x.Operation, x.Request)
+		got.Status, got.Answer = mine.Do(x.Operation, x.Request)
 		g, err := got.answer()
 		if err != nil {
 			t.Fatal(err)
@@ -196,7 +197,7 @@ func TestTableAsDynamoDB(t *testing.T) {
 // refusals are requests with mistakes in an expression, and some that show how
 // conditions evaluate missing values.
 func refusals() []exchange {
-	key := `"TableName":"` + tableName + `","Key":{"executionArn":{"S":"` + arn + `"}}`
+	key := `"TableName":"` + dynamodbtest.TableName + `","Key":{"executionArn":{"S":"` + arn + `"}}`
 	update := func(rest string) exchange {
 		return exchange{Operation: "UpdateItem", Request: json.RawMessage("{" + key + "," + rest + "}")}
 	}
@@ -234,7 +235,7 @@ func refusals() []exchange {
 		all = append(all, update(rest))
 	}
 	return append(all,
-		exchange{Operation: "PutItem", Request: json.RawMessage(`{"TableName":"` + tableName + `","Item":{"executionArn":{"S":"` + arn + `"}},"ConditionExpression":"attribute_not_exists(executionArn)","ReturnValuesOnConditionCheckFailure":"ALL_OLD"}`)},
+		exchange{Operation: "PutItem", Request: json.RawMessage(`{"TableName":"` + dynamodbtest.TableName + `","Item":{"executionArn":{"S":"` + arn + `"}},"ConditionExpression":"attribute_not_exists(executionArn)","ReturnValuesOnConditionCheckFailure":"ALL_OLD"}`)},
 		exchange{Operation: "GetItem", Request: json.RawMessage(`{` + key + `,"ConsistentRead":true,"ProjectionExpression":"executionArn, status"}`)},
 		exchange{Operation: "GetItem", Request: json.RawMessage(`{` + key + `,"ConsistentRead":true,"ProjectionExpression":"executionArn, d1, missing1"}`)},
 		exchange{Operation: "DeleteItem", Request: json.RawMessage(`{` + key + `,"ConditionExpression":"attribute_exists(missing1)"}`)},
@@ -242,8 +243,8 @@ func refusals() []exchange {
 		exchange{Operation: "DeleteItem", Request: json.RawMessage(`{` + key + `,"ConditionExpression":"attribute_not_exists(missing1)"}`)},
 		exchange{Operation: "DeleteItem", Request: json.RawMessage(`{` + key + `,"ConditionExpression":"attribute_exists(executionArn)"}`)},
 		exchange{Operation: "GetItem", Request: json.RawMessage(`{` + key + `,"ConsistentRead":true}`)},
-		exchange{Operation: "Query", Request: json.RawMessage(`{"TableName":"` + tableName + `","IndexName":"connectionId","ConsistentRead":true,"KeyConditionExpression":"connectionId = :id","ExpressionAttributeValues":{":id":{"S":"x"}}}`)},
-		exchange{Operation: "Query", Request: json.RawMessage(`{"TableName":"` + tableName + `","IndexName":"other","KeyConditionExpression":"connectionId = :id","ExpressionAttributeValues":{":id":{"S":"x"}}}`)},
+		exchange{Operation: "Query", Request: json.RawMessage(`{"TableName":"` + dynamodbtest.TableName + `","IndexName":"connectionId","ConsistentRead":true,"KeyConditionExpression":"connectionId = :id","ExpressionAttributeValues":{":id":{"S":"x"}}}`)},
+		exchange{Operation: "Query", Request: json.RawMessage(`{"TableName":"` + dynamodbtest.TableName + `","IndexName":"other","KeyConditionExpression":"connectionId = :id","ExpressionAttributeValues":{":id":{"S":"x"}}}`)},
 		exchange{})
 }
 

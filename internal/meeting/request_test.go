@@ -11,6 +11,7 @@ import (
 
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
+	"async-download/internal/meeting/dynamodbtest"
 )
 
 // post is what a POST sends in these tests.
@@ -43,8 +44,8 @@ func (b *bench) wantRequest(t *testing.T, want *meeting.OriginRequest) {
 		t.Errorf("request: got %+v, want %+v", got, *want)
 	}
 	// Both items expire together.
-	if of := b.table.get(arn); of != nil && !equal(of["expiresAt"], b.table.get(arn + "#request")["expiresAt"]) {
-		t.Errorf("the request expires at %v, its download at %v", b.table.get(arn + "#request")["expiresAt"], of["expiresAt"])
+	if of := b.table.Get(arn); of != nil && !dynamodbtest.Equal(of["expiresAt"], b.table.Get(arn + "#request")["expiresAt"]) {
+		t.Errorf("the request expires at %v, its download at %v", b.table.Get(arn + "#request")["expiresAt"], of["expiresAt"])
 	}
 }
 
@@ -130,13 +131,13 @@ func TestRequest(t *testing.T) {
 				func() { wants(t, b.Copied(ctx, arn, 1), nil) },
 				func() { _, err := b.End(ctx, arn, failure.New(failure.OriginStatus, "404")); wants(t, err, nil) },
 			} {
-				b.table.items = nil
+				b.table.Items = nil
 				i := b.create(t, nil)
 				end()
 				wants(t, place(b, i), meeting.ErrEnded)
 				b.wantRequest(t, nil)
 			}
-			b.table.items = nil
+			b.table.Items = nil
 			wants(t, place(b, meeting.Item{ExecutionARN: arn}), meeting.ErrUnknown)
 			b.wantRequest(t, nil)
 		},
@@ -159,14 +160,14 @@ func TestTransactionConflicts(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var conflicts []string
-				mine := &table{}
-				b := &bench{table: mine, Table: &meeting.Table{Name: tableName, DynamoDB: client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+				mine := &dynamodbtest.Table{}
+				b := &bench{table: mine, Table: &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
 					write := operation
 					if operation != "GetItem" && !slices.Contains(conflicts, write) && strings.Contains(title, "write") == (operation != "TransactWriteItems") {
 						conflicts = append(conflicts, write)
 						return http.StatusBadRequest, []byte(refusal), nil
 					}
-					status, answer := mine.do(operation, body)
+					status, answer := mine.Do(operation, body)
 					return status, answer, nil
 				})}}
 				i := b.create(t, &post)

@@ -21,6 +21,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
+	"async-download/internal/meeting/dynamodbtest"
 	"async-download/internal/metric"
 	"async-download/internal/object"
 	"async-download/internal/socket"
@@ -41,7 +42,7 @@ type world struct {
 	// interruptions is how many are left, unless negative; see settle.
 	interruptions int
 
-	table  table
+	table  dynamodbtest.Table
 	tokens tokens
 	m      *meeting.Table
 	// download has the use cases, of which the Lambdas are thin wrappers.
@@ -130,19 +131,19 @@ func newWorld(r report, choose func(int) int) *world {
 	w.tokens.pass = func(ctx context.Context, operation string) fault {
 		return w.gate(ctx, operation, false, lost, throttled)
 	}
-	w.m = &meeting.Table{Name: tableName, Tokens: &w.tokens, DynamoDB: client(w.send)}
+	w.m = &meeting.Table{Name: dynamodbtest.TableName, Tokens: &w.tokens, DynamoDB: dynamodbtest.Client(w.send)}
 	w.download = &download.Protocol{
 		Table: w.m, Metrics: &metric.Recorder{Out: io.Discard}, StateMachine: machineARN,
 		Objects: w, Discard: w.discard, Executions: w, Socket: w,
 	}
-	w.table.changed = func(before, after item) {
+	w.table.Changed = func(before, after dynamodbtest.Item) {
 		if _, marked := after["cancelled"]; marked {
 			w.mu.Lock()
 			w.marked = true
 			w.mu.Unlock()
 		}
-		id, _ := after[indexName]["S"].(string)
-		if id != "" && id != meeting.Request && (!equal(before[indexName], after[indexName]) || !equal(before["connectedAt"], after["connectedAt"])) {
+		id, _ := after[dynamodbtest.IndexName]["S"].(string)
+		if id != "" && id != meeting.Request && (!dynamodbtest.Equal(before[dynamodbtest.IndexName], after[dynamodbtest.IndexName]) || !dynamodbtest.Equal(before["connectedAt"], after["connectedAt"])) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.last = w.client(id)
@@ -159,7 +160,7 @@ func (w *world) note(format string, a ...any) {
 func (w *world) story() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return "\n" + strings.Join(w.log, "\n") + fmt.Sprintf("\nitem: %v\n", w.table.items[arn])
+	return "\n" + strings.Join(w.log, "\n") + fmt.Sprintf("\nitem: %v\n", w.table.Items[arn])
 }
 
 // start starts a process; by is the process that starts it, or nil.
@@ -241,7 +242,7 @@ func (w *world) send(r *http.Request, operation string, body []byte) (int, []byt
 	case throttled:
 		return http.StatusBadRequest, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"Rate exceeded"}`), nil
 	}
-	status, answer := w.table.do(operation, body)
+	status, answer := w.table.Do(operation, body)
 	record(operation, body, status, answer)
 	w.mu.Lock()
 	if p := r.Context().Value(processKey{}).(*process); operation == "GetItem" || strings.HasPrefix(what.UpdateExpression, "SET connectionId") {
@@ -396,7 +397,7 @@ func (w *world) integrated(ctx context.Context, operation string, parameters map
 	for k, v := range parameters {
 		p[k] = v
 	}
-	p["TableName"] = tableName
+	p["TableName"] = dynamodbtest.TableName
 	body, err := json.Marshal(p)
 	if err != nil {
 		panic(err)
@@ -419,7 +420,7 @@ func (w *world) integrated(ctx context.Context, operation string, parameters map
 
 // direct makes a state's UpdateItem without stopping at the gate.
 func (w *world) direct(parameters map[string]any) (any, *mistake) {
-	parameters["TableName"] = tableName
+	parameters["TableName"] = dynamodbtest.TableName
 	body, err := json.Marshal(parameters)
 	if err != nil {
 		panic(err)
@@ -428,7 +429,7 @@ func (w *world) direct(parameters map[string]any) (any, *mistake) {
 }
 
 func (w *world) ask(operation string, body []byte) (any, *mistake) {
-	status, answer := w.table.do(operation, body)
+	status, answer := w.table.Do(operation, body)
 	record(operation, body, status, answer)
 	var out map[string]any
 	if err := json.Unmarshal(answer, &out); err != nil {
@@ -907,9 +908,9 @@ func (w *world) judge() {
 	last, end, wait, object, accepted, deleted := w.last, w.end, w.wait, w.object, w.accepted, w.deleted
 	broken, links, served, asked, faulty := w.broken, w.links, w.served, w.asked, w.faulty
 	w.mu.Unlock()
-	i := w.table.get(arn)
+	i := w.table.Get(arn)
 	is := func(name string) string { s, _ := i[name]["S"].(string); return s }
-	status, connection := meeting.Status(is("status")), is(indexName)
+	status, connection := meeting.Status(is("status")), is(dynamodbtest.IndexName)
 	_, flagged := i["cancelled"]
 
 	wrong := func(format string, a ...any) { w.Helper(); w.Fatalf(format+"%s", append(a, w.story())...) }
@@ -964,13 +965,13 @@ func (w *world) judge() {
 	if status == meeting.Delivered && (!object || gone && connection == "") {
 		wrong("a row is left for nobody: %s, connection %q, file %v", status, connection, object)
 	}
-	if status == meeting.Delivered && there != nil && there.state == "closed" && !there.silent && !w.table.behind {
+	if status == meeting.Delivered && there != nil && there.state == "closed" && !there.silent && !w.table.Behind {
 		wrong("a row is left for %s, which said goodbye", there.id)
 	}
 	if end != "" && i != nil && !status.Ended() {
 		wrong("ended as %s, and the item says %s", end, status)
 	}
-	if n := len(w.table.items); n > 1 || n == 1 && i == nil {
+	if n := len(w.table.Items); n > 1 || n == 1 && i == nil {
 		wrong("got %d items", n)
 	}
 	for token, t := range w.tokens.tasks {

@@ -1,4 +1,11 @@
-package meeting_test
+// Package dynamodbtest is a fake DynamoDB with the connections table: one item per key, an
+// index that may lag, and an evaluator of the expressions that the SDK and Step Functions
+// send. It rejects what it doesn't know; TestTableAsDynamoDB in internal/meeting compares it
+// with DynamoDB's own answers.
+//
+// It implements the service's protocol, so that the real SDK with its retries is used. In
+// process, ten thousand histories take minutes, and time can be testing/synctest's.
+package dynamodbtest
 
 import (
 	"bytes"
@@ -22,41 +29,40 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 )
 
-// table is a fake DynamoDB with the connections table: one item per key, an index that
-// lags until follow is called, and an evaluator of the expressions that the SDK and Step
-// Functions send. It implements the service's protocol, so that the real SDK with its
-// retries is used, in process, so that ten thousand histories take minutes and time can
-// be testing/synctest's. It rejects what it doesn't know, and TestTableAsDynamoDB
-// compares it with DynamoDB's own answers.
-type table struct {
-	mu    sync.Mutex
-	items map[string]item
-	// index has the connectionId of each item at the last call of follow.
-	index map[string]string
-	// behind makes the index lag until follow is called.
-	behind bool
+// Table is the table. The zero value is empty and ready to use.
+type Table struct {
+	// Items has the items by key, and Index the connectionId of each as the index has it.
+	// Both may be read and set while no request is served.
+	Items map[string]Item
+	Index map[string]string
+	// Behind makes the index lag until CatchUp is called.
+	Behind bool
 	// done has the answers of transactions by their tokens.
 	done map[string]map[string]any
 
-	// changed, if set, is called after each write that changed something.
-	changed func(before, after item)
+	// Changed, if set, is called after each write that changed something.
+	Changed func(before, after Item)
+
+	mu sync.Mutex
 }
 
-type item map[string]value
+// Item is an item, by the names of its attributes.
+type Item map[string]Value
 
-// value is an attribute's value in the protocol: {"S": "x"}.
-type value map[string]any
+// Value is an attribute's value in the protocol: {"S": "x"}.
+type Value map[string]any
 
+// The table's names.
 const (
-	tableName = "connections"
-	keyName   = "executionArn"
-	indexName = "connectionId"
+	TableName = "connections"
+	KeyName   = "executionArn"
+	IndexName = "connectionId"
 )
 
 // refusal is an error of the service.
 type refusal struct {
 	code, message string
-	item          item
+	item          Item
 	reasons       []map[string]any // of a cancelled transaction
 }
 
@@ -66,28 +72,28 @@ func invalid(format string, a ...any) *refusal {
 	return &refusal{code: "ValidationException", message: fmt.Sprintf(format, a...)}
 }
 
-// request has the parameters of all operations, and of a part of a transaction.
-type request struct {
-	TransactItems                       []map[string]request
+// Request has the parameters of all operations, and of a part of a transaction.
+type Request struct {
+	TransactItems                       []map[string]Request
 	ClientRequestToken                  string
 	TableName, IndexName                string
-	Key, Item                           item
+	Key, Item                           Item
 	ConsistentRead                      bool
 	ProjectionExpression                string
 	KeyConditionExpression              string
 	UpdateExpression                    string
 	ConditionExpression                 string
 	ExpressionAttributeNames            map[string]string
-	ExpressionAttributeValues           map[string]value
+	ExpressionAttributeValues           map[string]Value
 	ReturnValues                        string
 	ReturnValuesOnConditionCheckFailure string
 }
 
-// do executes a request and returns the service's answer.
-func (t *table) do(operation string, body []byte) (status int, answer []byte) {
+// Do executes a request and returns the service's answer.
+func (t *Table) Do(operation string, body []byte) (status int, answer []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var r request
+	var r Request
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	out, err := map[string]any(nil), d.Decode(&r)
@@ -117,13 +123,13 @@ func (t *table) do(operation string, body []byte) (status int, answer []byte) {
 }
 
 // transact applies the writes of a transaction, all or none.
-func (t *table) transact(r request) (map[string]any, error) {
+func (t *Table) transact(r Request) (map[string]any, error) {
 	if answer, ok := t.done[r.ClientRequestToken]; ok {
 		return answer, nil
 	}
 	type write struct {
 		key           string
-		before, after item
+		before, after Item
 	}
 	var writes []write
 	var reasons []map[string]any
@@ -166,7 +172,7 @@ func (t *table) transact(r request) (map[string]any, error) {
 	return map[string]any{}, nil
 }
 
-func (t *table) carryOut(operation string, r request) (map[string]any, error) {
+func (t *Table) carryOut(operation string, r Request) (map[string]any, error) {
 	switch operation {
 	case "TransactWriteItems":
 		return t.transact(r)
@@ -182,19 +188,19 @@ func (t *table) carryOut(operation string, r request) (map[string]any, error) {
 	return nil, fmt.Errorf("%s is not known here", operation)
 }
 
-func (r request) key(operation string) (string, error) {
+func (r Request) key(operation string) (string, error) {
 	of := r.Key
 	if operation == "PutItem" {
 		of = r.Item
 	} else if len(of) != 1 {
 		return "", invalid("The provided key element does not match the schema")
 	}
-	key, ok := of[keyName]["S"].(string)
+	key, ok := of[KeyName]["S"].(string)
 	if !ok {
 		return "", invalid("The provided key element does not match the schema")
 	}
 	if key == "" {
-		return "", invalid("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty string value. Key: %s", keyName)
+		return "", invalid("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty string value. Key: %s", KeyName)
 	}
 	return key, nil
 }
@@ -202,8 +208,8 @@ func (r request) key(operation string) (string, error) {
 var errNoTable = &refusal{code: "ResourceNotFoundException", message: "Cannot do operations on a non-existent table"}
 
 // change returns what a write makes of its item, and its answer.
-func (t *table) change(operation string, r request) (key string, before, after item, answer map[string]any, err error) {
-	if r.TableName != tableName {
+func (t *Table) change(operation string, r Request) (key string, before, after Item, answer map[string]any, err error) {
+	if r.TableName != TableName {
 		return "", nil, nil, nil, errNoTable
 	}
 	e := expressions{names: r.ExpressionAttributeNames, values: r.ExpressionAttributeValues, used: map[string]bool{}}
@@ -214,7 +220,7 @@ func (t *table) change(operation string, r request) (key string, before, after i
 	if err != nil {
 		return key, nil, nil, nil, err
 	}
-	update := func(item) error { return nil }
+	update := func(Item) error { return nil }
 	if operation == "UpdateItem" {
 		if update, err = e.update(r.UpdateExpression); err != nil {
 			return key, nil, nil, nil, err
@@ -223,7 +229,7 @@ func (t *table) change(operation string, r request) (key string, before, after i
 	if err := e.finish(); err != nil {
 		return key, nil, nil, nil, err
 	}
-	before, answer = t.items[key], map[string]any{}
+	before, answer = t.Items[key], map[string]any{}
 	if condition != nil && !condition(before) {
 		no := &refusal{code: "ConditionalCheckFailedException", message: "The conditional request failed"}
 		if r.ReturnValuesOnConditionCheckFailure == "ALL_OLD" && before != nil {
@@ -236,7 +242,7 @@ func (t *table) change(operation string, r request) (key string, before, after i
 		after = maps.Clone(r.Item)
 	case "UpdateItem":
 		if after = maps.Clone(before); after == nil { // an update creates a missing item
-			after = item{keyName: r.Key[keyName]}
+			after = Item{KeyName: r.Key[KeyName]}
 		}
 		if err := update(after); err != nil {
 			return key, nil, nil, nil, err
@@ -253,8 +259,8 @@ func (t *table) change(operation string, r request) (key string, before, after i
 }
 
 // find answers the two reads.
-func (t *table) find(operation string, r request) (map[string]any, error) {
-	if r.TableName != tableName {
+func (t *Table) find(operation string, r Request) (map[string]any, error) {
+	if r.TableName != TableName {
 		return nil, errNoTable
 	}
 	e := expressions{names: r.ExpressionAttributeNames, values: r.ExpressionAttributeValues, used: map[string]bool{}}
@@ -273,12 +279,12 @@ func (t *table) find(operation string, r request) (map[string]any, error) {
 		if !r.ConsistentRead {
 			return nil, fmt.Errorf("a read of the item that isn't consistent decides nothing")
 		}
-		if t.items[key] == nil {
+		if t.Items[key] == nil {
 			return map[string]any{}, nil
 		}
-		return map[string]any{"Item": only(t.items[key])}, nil
+		return map[string]any{"Item": only(t.Items[key])}, nil
 	}
-	if r.IndexName != indexName {
+	if r.IndexName != IndexName {
 		return nil, invalid("The table does not have the specified index: %s", r.IndexName)
 	}
 	if r.ConsistentRead {
@@ -291,9 +297,9 @@ func (t *table) find(operation string, r request) (map[string]any, error) {
 	if err := e.finish(); err != nil {
 		return nil, err
 	}
-	found := []item{}
-	for _, key := range slices.Sorted(maps.Keys(t.index)) {
-		i := item{keyName: {"S": key}, indexName: {"S": t.index[key]}}
+	found := []Item{}
+	for _, key := range slices.Sorted(maps.Keys(t.Index)) {
+		i := Item{KeyName: {"S": key}, IndexName: {"S": t.Index[key]}}
 		if asked(i) {
 			found = append(found, i)
 		}
@@ -301,69 +307,70 @@ func (t *table) find(operation string, r request) (map[string]any, error) {
 	return map[string]any{"Items": found, "Count": len(found), "ScannedCount": len(found)}, nil
 }
 
-func (t *table) write(key string, before, after item) error {
-	if id, ok := after[indexName]; ok {
+func (t *Table) write(key string, before, after Item) error {
+	if id, ok := after[IndexName]; ok {
 		s, isString := id["S"].(string)
 		if !isString {
-			return invalid("One or more parameter values were invalid: Type mismatch for Index Key %s", indexName)
+			return invalid("One or more parameter values were invalid: Type mismatch for Index Key %s", IndexName)
 		}
 		if s == "" {
-			return invalid("One or more parameter values are not valid. A value specified for a secondary index key is not supported. The AttributeValue for a key attribute cannot contain an empty string value. IndexName: %s, IndexKey: %s", indexName, indexName)
+			return invalid("One or more parameter values are not valid. A value specified for a secondary index key is not supported. The AttributeValue for a key attribute cannot contain an empty string value. IndexName: %s, IndexKey: %s", IndexName, IndexName)
 		}
 	}
-	if t.items == nil {
-		t.items = map[string]item{}
+	if t.Items == nil {
+		t.Items = map[string]Item{}
 	}
 	if after == nil {
-		delete(t.items, key)
+		delete(t.Items, key)
 	} else {
-		t.items[key] = after
+		t.Items[key] = after
 	}
-	if !t.behind {
+	if !t.Behind {
 		t.follow()
 	}
-	if t.changed != nil {
-		t.changed(before, after)
+	if t.Changed != nil {
+		t.Changed(before, after)
 	}
 	return nil
 }
 
 // follow brings the index up to date.
-func (t *table) follow() {
-	t.index = map[string]string{}
-	for key, i := range t.items {
-		if id, ok := i[indexName]["S"].(string); ok {
-			t.index[key] = id
+func (t *Table) follow() {
+	t.Index = map[string]string{}
+	for key, i := range t.Items {
+		if id, ok := i[IndexName]["S"].(string); ok {
+			t.Index[key] = id
 		}
 	}
 }
 
-// catchUp is follow for callers that don't hold the lock.
-func (t *table) catchUp() {
+// CatchUp brings the index up to date.
+func (t *Table) CatchUp() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.follow()
 }
 
-func (t *table) get(key string) item {
+// Get returns the item with a key, nil if there is none.
+func (t *Table) Get(key string) Item {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return maps.Clone(t.items[key])
+	return maps.Clone(t.Items[key])
 }
 
 // expressions are the expressions of a request, with their names and values.
 type expressions struct {
 	names  map[string]string
-	values map[string]value
+	values map[string]Value
 	used   map[string]bool
 
 	tokens []string
 }
 
 // operand returns a value, or nil if it is missing.
-type operand func(item) value
+type operand func(Item) Value
 
-//go:embed testdata/reserved.txt
+//go:embed reserved.txt
 var reservedText string
 
 // reserved has DynamoDB's reserved words.
@@ -467,15 +474,15 @@ func (e *expressions) operand() (operand, error) {
 		}
 		e.take()
 		e.used[t] = true
-		return func(item) value { return v }, nil
+		return func(Item) Value { return v }, nil
 	}
 	name, err := e.path()
-	return func(i item) value { return i[name] }, err
+	return func(i Item) Value { return i[name] }, err
 }
 
-func (e *expressions) projection(text string) (func(item) item, error) {
+func (e *expressions) projection(text string) (func(Item) Item, error) {
 	if text == "" {
-		return func(i item) item { return i }, nil
+		return func(i Item) Item { return i }, nil
 	}
 	e.scan(text)
 	var names []string
@@ -492,8 +499,8 @@ func (e *expressions) projection(text string) (func(item) item, error) {
 	if len(e.tokens) > 0 {
 		return nil, invalid("Invalid ProjectionExpression: Syntax error; token: %q", e.peek())
 	}
-	return func(i item) item {
-		only := item{}
+	return func(i Item) Item {
+		only := Item{}
 		for _, n := range names {
 			if v, ok := i[n]; ok {
 				only[n] = v
@@ -503,7 +510,7 @@ func (e *expressions) projection(text string) (func(item) item, error) {
 	}, nil
 }
 
-func (e *expressions) condition(text string) (func(item) bool, error) {
+func (e *expressions) condition(text string) (func(Item) bool, error) {
 	if text == "" {
 		return nil, nil
 	}
@@ -515,32 +522,32 @@ func (e *expressions) condition(text string) (func(item) bool, error) {
 	return c, err
 }
 
-func (e *expressions) either() (func(item) bool, error) {
+func (e *expressions) either() (func(Item) bool, error) {
 	a, err := e.both()
 	for err == nil && e.accept("OR") {
-		var b func(item) bool
+		var b func(Item) bool
 		one := a
 		b, err = e.both()
-		a = func(i item) bool { return one(i) || b(i) }
+		a = func(i Item) bool { return one(i) || b(i) }
 	}
 	return a, err
 }
 
-func (e *expressions) both() (func(item) bool, error) {
+func (e *expressions) both() (func(Item) bool, error) {
 	a, err := e.not()
 	for err == nil && e.accept("AND") {
-		var b func(item) bool
+		var b func(Item) bool
 		one := a
 		b, err = e.not()
-		a = func(i item) bool { return one(i) && b(i) }
+		a = func(i Item) bool { return one(i) && b(i) }
 	}
 	return a, err
 }
 
-func (e *expressions) not() (func(item) bool, error) {
+func (e *expressions) not() (func(Item) bool, error) {
 	if e.accept("NOT") {
 		c, err := e.not()
-		return func(i item) bool { return !c(i) }, err
+		return func(i Item) bool { return !c(i) }, err
 	}
 	if e.accept("(") {
 		c, err := e.either()
@@ -561,7 +568,7 @@ func (e *expressions) not() (func(item) bool, error) {
 		if err == nil {
 			err = e.expect(")")
 		}
-		return func(i item) bool { _, ok := i[name]; return ok == want }, err
+		return func(i Item) bool { _, ok := i[name]; return ok == want }, err
 	}
 	a, err := e.operand()
 	if err != nil {
@@ -582,8 +589,8 @@ func (e *expressions) not() (func(item) bool, error) {
 				break
 			}
 		}
-		return func(i item) bool {
-			return slices.ContainsFunc(list, func(b operand) bool { return equal(a(i), b(i)) })
+		return func(i Item) bool {
+			return slices.ContainsFunc(list, func(b operand) bool { return Equal(a(i), b(i)) })
 		}, e.expect(")")
 	}
 	op := e.take()
@@ -593,17 +600,17 @@ func (e *expressions) not() (func(item) bool, error) {
 	}
 	switch op {
 	case "=":
-		return func(i item) bool { return equal(a(i), b(i)) }, nil
+		return func(i Item) bool { return Equal(a(i), b(i)) }, nil
 	case "<>":
-		return func(i item) bool { return !equal(a(i), b(i)) }, nil
+		return func(i Item) bool { return !Equal(a(i), b(i)) }, nil
 	case "<", "<=", ">", ">=":
-		return func(i item) bool { return ordered(op, a(i), b(i)) }, nil
+		return func(i Item) bool { return ordered(op, a(i), b(i)) }, nil
 	}
 	return nil, invalid("Invalid expression: Syntax error; token: %q", op)
 }
 
-// equal compares as DynamoDB does; a missing value equals nothing.
-func equal(a, b value) bool {
+// Equal compares two values as DynamoDB does; a missing value equals nothing.
+func Equal(a, b Value) bool {
 	if a == nil || b == nil {
 		return false
 	}
@@ -615,7 +622,7 @@ func equal(a, b value) bool {
 	return bytes.Equal(x, y)
 }
 
-func ordered(op string, a, b value) bool {
+func ordered(op string, a, b Value) bool {
 	var c int
 	if x, y := number(a), number(b); x != nil && y != nil {
 		c = x.Cmp(y)
@@ -639,7 +646,7 @@ func ordered(op string, a, b value) bool {
 	return c >= 0
 }
 
-func number(v value) *big.Rat {
+func number(v Value) *big.Rat {
 	s, ok := v["N"].(string)
 	if !ok {
 		return nil
@@ -651,11 +658,11 @@ func number(v value) *big.Rat {
 	return r
 }
 
-func (e *expressions) update(text string) (func(item) error, error) {
+func (e *expressions) update(text string) (func(Item) error, error) {
 	e.scan(text)
 	type change struct {
 		name string
-		to   func(old item) (value, error) // nil removes
+		to   func(old Item) (Value, error) // nil removes
 	}
 	var changes []change
 	seen, sections := map[string]bool{}, map[string]bool{}
@@ -680,7 +687,7 @@ func (e *expressions) update(text string) (func(item) error, error) {
 				if err != nil {
 					return nil, err
 				}
-				c.to = func(old item) (value, error) {
+				c.to = func(old Item) (Value, error) {
 					if v := from(old); v != nil {
 						return v, nil
 					}
@@ -691,7 +698,7 @@ func (e *expressions) update(text string) (func(item) error, error) {
 				if err != nil {
 					return nil, err
 				}
-				c.to = func(old item) (value, error) {
+				c.to = func(old Item) (Value, error) {
 					n := number(by(old))
 					if v, ok := old[name]; ok && n != nil {
 						was := number(v)
@@ -703,13 +710,13 @@ func (e *expressions) update(text string) (func(item) error, error) {
 					if n == nil {
 						return nil, invalid("Invalid UpdateExpression: Incorrect operand type for operator or function; operator: ADD")
 					}
-					return value{"N": n.RatString()}, nil
+					return Value{"N": n.RatString()}, nil
 				}
 			case "REMOVE":
 			default:
 				return nil, invalid("Invalid UpdateExpression: Syntax error; token: %q", section)
 			}
-			if name == keyName {
+			if name == KeyName {
 				return nil, invalid("One or more parameter values were invalid: Cannot update attribute %s. This attribute is part of the key", name)
 			}
 			if seen[name] {
@@ -722,7 +729,7 @@ func (e *expressions) update(text string) (func(item) error, error) {
 			}
 		}
 	}
-	return func(i item) error {
+	return func(i Item) error {
 		old := maps.Clone(i) // each part of an update sees the item before it
 		for _, c := range changes {
 			if c.to == nil {
@@ -739,8 +746,8 @@ func (e *expressions) update(text string) (func(item) error, error) {
 	}, nil
 }
 
-// client returns the real SDK's client, which sends its requests to do.
-func client(do func(r *http.Request, operation string, body []byte) (int, []byte, error)) *dynamodb.Client {
+// Client returns the real SDK's client, which sends its requests to do.
+func Client(do func(r *http.Request, operation string, body []byte) (int, []byte, error)) *dynamodb.Client {
 	return dynamodb.New(dynamodb.Options{
 		Region:       "eu-central-1",
 		BaseEndpoint: aws.String("http://dynamodb.test"),
