@@ -65,7 +65,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("with reduced motion: got animation %q, want none", got)
 		}
 		a.say(progress(3e6, 10e6))
-		p.Until(soon, "progress", title("Copying 2026.pdf…")+` && page.live.textContent === "Copying 2026.pdf…" && document.title === "30 % – 2026.pdf" && page.bytes.textContent === "3 MB of 10 MB"`)
+		p.Until(soon, "progress", title("Copying 2026.pdf…")+` && page.live.textContent === "Copying 2026.pdf…" && document.title === "30 % – 2026.pdf" && page.bytes.textContent === "2.9 MiB of 9.5 MiB"`)
 		a.ready("the report.pdf")
 		p.Saved("the report.pdf", contentSum())
 		p.Until(soon, "the end", title("Ready: the report.pdf")+` && page.live.textContent === "Ready: the report.pdf" && document.title === "Ready – the report.pdf"`)
@@ -111,7 +111,7 @@ func TestPage(t *testing.T) {
 				t.Errorf("after %d s: got %q", second, got)
 			}
 		}
-		if got := p.Text("pace"); got != "300 kB/s · 18 s left" { // (10 MB - 4.5 MB) / 0.3 MB/s
+		if got := p.Text("pace"); got != "293 KiB/s · 18 s left" { // (10 MB - 4.5 MB) / 0.3 MB/s
 			t.Errorf("after 15 s: got %q", got)
 		}
 		p.JS(`time += 9000`)

@@ -374,11 +374,12 @@ function percent(part) {
   return `${Math.floor(part * 100)} %`;
 }
 
-/** As other programs show it: 1.5 MB. @param {number} n */
+/** As bin/download shows it: 1.5 MiB. @param {number} n */
 function bytes(n) {
-  const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
-  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, n)) / 3));
-  return (n / 1_000 ** power).toLocaleString("en", { style: "unit", unit: units[power], unitDisplay: power ? "short" : "long", maximumFractionDigits: power ? 1 : 0 });
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, n)) / 10));
+  const count = n / 1_024 ** power;
+  return `${count.toFixed(power && count < 10 ? 1 : 0)} ${units[power]}`;
 }
 
 /** @param {number} seconds */
