@@ -9,12 +9,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -207,11 +209,15 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%q: got %q, want no header in it", args, stderr)
 		}
 	}
+	var shown bytes.Buffer
+	if code := run(t.Context(), []string{"-version"}, &shown, io.Discard); code != 0 || !strings.HasPrefix(shown.String(), "copyurl ") || !strings.Contains(shown.String(), runtime.Version()) {
+		t.Errorf("-version: got code %d and %q", code, &shown)
+	}
 	var help, complaint bytes.Buffer
 	if code := run(t.Context(), []string{"-h"}, &help, &complaint); code != 0 || complaint.Len() > 0 {
 		t.Errorf("-h: got code %d and %q on stderr, want 0 and nothing", code, &complaint)
 	}
-	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-H", "-public-only", "-checksum", "HTTP_PROXY", "AWS_ENDPOINT_URL_S3", "\n  pinned "} {
+	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-H", "-public-only", "-checksum", "HTTP_PROXY", "AWS_ENDPOINT_URL_S3", "\n  pinned ", "\nExamples:\n"} {
 		if !strings.Contains(help.String(), want) {
 			t.Errorf("-h doesn't mention %q", want)
 		}

@@ -28,6 +28,7 @@ import (
 	"async-download/internal/origin"
 	"async-download/internal/progress"
 	"async-download/internal/transfer"
+	"async-download/internal/version"
 )
 
 const usage = `Usage: copyurl [flags] URL s3://BUCKET/KEY
@@ -36,6 +37,11 @@ Copies the file at URL to KEY in BUCKET: by ranges in parallel where the server
 supports them, otherwise as one stream. A KEY that ends in / (or s3://BUCKET/) is
 completed with the server's name for the file. If it is interrupted or fails, it leaves
 no object and no open upload; after a kill, the same command continues.
+
+Examples:
+  copyurl https://files.example/2026.pdf s3://bucket/reports/2026.pdf
+  copyurl https://files.example/2026.pdf s3://bucket/reports/
+  copyurl -H @credentials -checksum sha-256=DIGEST https://files.example/big.iso s3://bucket/big.iso
 
 Credentials, region and endpoint are those of the AWS tools: AWS_PROFILE,
 AWS_REGION, AWS_ENDPOINT_URL_S3 and so on.
@@ -47,7 +53,8 @@ Flags:
 `
 
 const output = `
-Prints one line of JSON:
+On stderr: progress on a terminal; elsewhere, of a copy that takes longer than 5 s, a
+line at least every 10 s. On stdout, one line of JSON:
   bytes, seconds
   checksum  of the object, as S3 keeps it, in base64
   ranges    requests that were made for the file, by this run
@@ -157,7 +164,8 @@ func parse(args []string, stdout io.Writer) (options, error) {
 		return err
 	})
 	flags.BoolVar(&o.publicOnly, "public-only", false, "refuse addresses that aren't public, as the deployed app does")
-	flags.BoolVar(&o.quiet, "q", false, "say nothing but errors")
+	flags.BoolVar(&o.quiet, "q", false, "print nothing but errors and the result")
+	showVersion := flags.Bool("version", false, "print the version")
 	// Flags may come before, between, and after the arguments.
 	var arguments []string
 	for rest := args; ; {
@@ -176,6 +184,10 @@ func parse(args []string, stdout io.Writer) (options, error) {
 		}
 		arguments = append(arguments, flags.Arg(0))
 		rest = flags.Args()[1:]
+	}
+	if *showVersion {
+		fmt.Fprintln(stdout, "copyurl", version.Text())
+		return o, flag.ErrHelp
 	}
 	if badHeader != nil {
 		return o, badHeader

@@ -7,13 +7,13 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
 	"async-download/internal/bytesize"
 	"async-download/internal/headerflag"
+	"async-download/internal/version"
 )
 
 const usage = `Usage: download [flags] API_URL[/PATH[?QUERY]]…
@@ -107,7 +107,7 @@ func (p *program) parseOptions(args []string) (*options, error) {
 	flags.DurationVar(&o.patience, "patience", realTimings.patience, "`time` without any answer after which to give up")
 	flags.BoolVar(&o.quiet, "q", false, "print nothing but errors")
 	flags.BoolVar(&o.json, "json", false, "print progress and outcome as JSON, one object per line, on stdout (with -o - on stderr)")
-	version := flags.Bool("version", false, "print the version")
+	showVersion := flags.Bool("version", false, "print the version")
 
 	visible := []string{}
 	flags.VisitAll(func(f *flag.Flag) { visible = append(visible, f.Name) })
@@ -131,8 +131,8 @@ func (p *program) parseOptions(args []string) (*options, error) {
 		return nil, errHelp
 	case err != nil:
 		return o, exitError(exitUsage, "%v; -h explains", err)
-	case *version:
-		fmt.Fprintln(p.stdout, "download", versionText())
+	case *showVersion:
+		fmt.Fprintln(p.stdout, "download", version.Text())
 		return nil, errHelp
 	case badHeader != nil:
 		return o, badHeader
@@ -239,20 +239,6 @@ func (p *program) readArgument(name, text string) ([]byte, error) {
 		return nil, exitError(exitUsage, "%s: %v", name, err)
 	}
 	return content, nil
-}
-
-func versionText() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	text := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && text == "(devel)" {
-			text = s.Value
-		}
-	}
-	return text + " " + info.GoVersion
 }
 
 // isFolder reports whether a file goes into output under its own name.
