@@ -267,7 +267,7 @@ class Permissions(unittest.TestCase):
         calls = json.loads(subprocess.run(["go", "run", "./scripts/calls"], cwd=TOP, capture_output=True, text=True, check=True).stdout)
         for name, p in of_type(SOURCE["Resources"], "AWS::Serverless::Function").items():
             granted = {a for _, s in statements(OWN, name + "Role") for a in listed(s["Action"])
-                       if a.startswith(("dynamodb:", "states:SendTask"))}
+                       if a.startswith(("dynamodb:", "states:SendTask", "states:StopExecution"))}
             with self.subTest(name):
                 self.assertEqual(granted, set(calls[pathlib.Path(p["CodeUri"]).name] or []))
 

@@ -90,10 +90,10 @@ func (p *Protocol) cleanUp(ctx context.Context, b Broken) (meeting.Item, error) 
 // the link, now or when it connects.
 func (b Broken) reason(item meeting.Item) *failure.Error {
 	switch {
+	case item.Cancelled: // by its client, which stops an execution that waits for the origin
+		return failure.ErrCancelled
 	case b.Status == "ABORTED":
 		return failure.New(failure.Cancelled, "the download was stopped by an operator")
-	case item.Cancelled: // nothing may be kept, and the workflow could not see to it
-		return failure.ErrCancelled
 	case item.Status == meeting.Ready:
 		return failure.New(failure.Expired, "the workflow ended before a client came")
 	case b.Status == "TIMED_OUT":

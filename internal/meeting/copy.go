@@ -58,13 +58,19 @@ func (t *Table) Announce(ctx context.Context, arn string) (Item, error) {
 	return item, err
 }
 
-// Copied notes that the object is whole. [ErrEnded] when the download was cancelled or
+// Copied notes that the object is whole, and deletes the request item in the same
+// transaction, if there is one: from now on the download's own item may go at any time,
+// and nobody would find the other one. [ErrEnded] when the download was cancelled or
 // has ended without a file, which nobody will ask for; [ErrUnknown] when there is no
 // item: another worker finished the copy, and the client has its link.
 func (t *Table) Copied(ctx context.Context, arn string, size int64) error {
-	item, err := t.update(ctx, arn, "SET #status = :ready, bytesCopied = :size, bytesTotal = :size, copiedAt = :now REMOVE uploadId",
-		running+" AND attribute_not_exists(cancelled)",
-		values{":copying": Copying, ":ready": Ready, ":size": size, ":now": t.now().UnixMilli()})
+	const set = "SET #status = :ready, bytesCopied = :size, bytesTotal = :size, copiedAt = :now REMOVE uploadId"
+	const condition = running + " AND attribute_not_exists(cancelled)"
+	v := values{":copying": Copying, ":ready": Ready, ":size": size, ":now": t.now().UnixMilli()}
+	item, err := t.update(ctx, arn, set, condition+" AND attribute_not_exists(hasRequest)", v)
+	if errors.Is(err, errCondition) && item.HasRequest && item.CopiedAt == 0 {
+		item, err = t.transact(ctx, t.change(arn, set, condition, v), t.deleteRequest(arn))
+	}
 	if errors.Is(err, errCondition) {
 		if item.CopiedAt != 0 && !item.Cancelled && !item.Status.NoFile() {
 			return nil // noted before, by another worker or a call whose reply was lost; the file is kept

@@ -83,9 +83,14 @@ func history(r report, choose func(int) int) *world {
 	w.copyFails = choose(8) == 0
 	faults, connections := choose(5), 1+choose(4)
 	requests, cancels, stops, expiries := choose(3)-1, choose(3)-1, choose(6)-4, choose(4)-1
-	if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report", Query: "q=1", AskedBy: "192.0.2.1"}, nil); err != nil {
-		r.Fatalf("create: %v", err)
+	switch choose(4) {
+	case 0:
+		w.sends = &meeting.OriginRequest{Method: "GET", Header: map[string]string{"Authorization": "x"}}
+	case 1:
+		w.sends, w.refuses = &meeting.OriginRequest{Method: "POST", Body: []byte("{}")}, max(choose(4)-2, 0)
 	}
+	w.accepts = max(choose(6)-3, 0)
+	w.create()
 	w.start(context.Background(), "workflow", w.workflow)
 
 	for range 20 + choose(80) {
@@ -161,6 +166,15 @@ func history(r report, choose func(int) int) *world {
 	return w
 }
 
+// create creates the download.
+func (w *world) create() {
+	w.Helper()
+	ctx := context.WithValue(context.Background(), processKey{}, w.alone())
+	if err := w.m.Create(ctx, meeting.Item{ExecutionARN: arn, Path: "report", Query: "q=1", AskedBy: "192.0.2.1"}, w.sends); err != nil {
+		w.Fatalf("create: %v", err)
+	}
+}
+
 // opened runs the processes until a connection has opened or was refused.
 func (w *world) opened(s *clientSocket) bool {
 	w.settle()
@@ -200,9 +214,7 @@ func TestEveryOrder(t *testing.T) {
 					w := newWorld(t, choose)
 					defer w.finally()
 					w.interruptions = scene.interruptions
-					if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}, nil); err != nil {
-						t.Fatal(err)
-					}
+					w.create()
 					w.start(context.Background(), "workflow", w.workflow)
 					for all, _ := w.standing(); w.visits["Wait for the client"] == 0; all, _ = w.standing() { // only the meeting is ordered
 						w.proceed(all[0], none)
@@ -272,9 +284,7 @@ func TestSurvivingWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(int) int { return 0 })
 		defer w.finally()
-		if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}, nil); err != nil {
-			t.Fatal(err)
-		}
+		w.create()
 		w.start(context.Background(), "workflow", w.workflow)
 		// until runs the processes, except the survivor, until one has stopped before call.
 		until := func(who, call string) *process {
@@ -330,9 +340,7 @@ func TestTimedOut(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, func(int) int { return 0 })
 				defer w.finally()
-				if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}, nil); err != nil {
-					t.Fatal(err)
-				}
+				w.create()
 				w.start(context.Background(), "workflow", w.workflow)
 				for all, _ := w.standing(); len(all) > 0 && (test.at == "" || !strings.HasPrefix(all[0].at, test.at)); all, _ = w.standing() {
 					w.proceed(all[0], none)

@@ -116,7 +116,10 @@ func (x *execution) run(ctx context.Context, input any) (status string, output a
 			data = x.place(data, s.ResultPath, s.Result)
 			name = s.Next
 		case "Wait":
-			time.Sleep(time.Duration(x.read(data, s.SecondsPath).(float64)) * time.Second)
+			select {
+			case <-time.After(time.Duration(x.read(data, s.SecondsPath).(float64)) * time.Second):
+			case <-ctx.Done():
+			}
 			name = s.Next
 		case "Choice":
 			name = s.Default

@@ -927,9 +927,7 @@ func TestClientThatKeepsComing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(int) int { return 0 })
 		defer w.finally()
-		if err := w.m.Create(context.WithValue(ctx, processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}, nil); err != nil {
-			t.Fatal(err)
-		}
+		w.create()
 		w.start(context.Background(), "workflow", w.workflow)
 		for range 30 {
 			s := w.connect()

@@ -119,7 +119,9 @@ func TestTableAsDynamoDB(t *testing.T) {
 		zip := gzip.NewWriter(&text)
 		for _, x := range append(refusals(), sent...) {
 			if x.Operation == "" {
-				tell(t, live, "DeleteItem", []byte(`{"TableName":"`+dynamodbtest.TableName+`","Key":{"executionArn":{"S":"`+arn+`"}}}`))
+				for _, key := range []string{arn, arn + "#request"} {
+					tell(t, live, "DeleteItem", []byte(`{"TableName":"`+dynamodbtest.TableName+`","Key":{"executionArn":{"S":"`+key+`"}}}`))
+				}
 			} else {
 				x.Status, x.Answer = tell(t, live, x.Operation, x.Request)
 			}
@@ -234,7 +236,24 @@ func refusals() []exchange {
 	} {
 		all = append(all, update(rest))
 	}
+	transact := func(writes ...string) exchange {
+		return exchange{Operation: "TransactWriteItems", Request: json.RawMessage(`{"TransactItems":[` + strings.Join(writes, ",") + "]}")}
+	}
+	where := func(verb, key, rest string) string {
+		return `{"` + verb + `":{"TableName":"` + dynamodbtest.TableName + `","Key":{"executionArn":{"S":"` + key + `"}},` + rest + "}}"
+	}
+	exists, missing := `"ConditionExpression":"attribute_exists(executionArn)"`, `"ConditionExpression":"attribute_exists(missing1)"`
+	set, old := `"UpdateExpression":"SET e1 = :e","ExpressionAttributeValues":{":e":{"S":"x"}}`, `"ReturnValuesOnConditionCheckFailure":"ALL_OLD"`
+	second := arn + "#request"
 	return append(all,
+		transact(where("Update", arn, set+","+exists), where("Update", second, set)),
+		transact(where("Update", arn, set+","+missing+","+old), where("Delete", second, exists)),
+		transact(where("Update", arn, set+","+exists), where("Delete", second, missing+","+old)),
+		transact(where("Update", arn, set+","+missing), where("Delete", second, missing)),
+		transact(where("Update", arn, set), where("Delete", arn, exists)),
+		transact(where("Update", arn, `"UpdateExpression":"SET status = :e","ExpressionAttributeValues":{":e":{"S":"x"}}`), where("Delete", second, exists)),
+		transact(where("Delete", second, exists), where("Update", arn, set)),
+		transact(where("Delete", second, exists+","+old), where("Update", arn, set)),
 		exchange{Operation: "PutItem", Request: json.RawMessage(`{"TableName":"` + dynamodbtest.TableName + `","Item":{"executionArn":{"S":"` + arn + `"}},"ConditionExpression":"attribute_not_exists(executionArn)","ReturnValuesOnConditionCheckFailure":"ALL_OLD"}`)},
 		exchange{Operation: "GetItem", Request: json.RawMessage(`{` + key + `,"ConsistentRead":true,"ProjectionExpression":"executionArn, status"}`)},
 		exchange{Operation: "GetItem", Request: json.RawMessage(`{` + key + `,"ConsistentRead":true,"ProjectionExpression":"executionArn, d1, missing1"}`)},

@@ -1,6 +1,8 @@
 package meeting_test
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"reflect"
 	"slices"
@@ -141,6 +143,48 @@ func TestRequest(t *testing.T) {
 			wants(t, place(b, meeting.Item{ExecutionARN: arn}), meeting.ErrUnknown)
 			b.wantRequest(t, nil)
 		},
+		"gone with the copy": func(t *testing.T, b *bench) {
+			b.create(t, &post)
+			b.loses("TransactWriteItems", ":ready")
+			wants(t, b.Copied(ctx, arn, 3), nil)
+			b.is(t, meeting.Ready, "", "")
+			if i, _ := b.Current(ctx, arn); i.BytesCopied != 3 || i.CopiedAt == 0 {
+				t.Errorf("got %+v, want 3 bytes", i)
+			}
+			// A second worker that is done, and one that is after a delivery.
+			b.before = func(operation, _ string) fault {
+				if operation == "TransactWriteItems" {
+					t.Error("a worker that was not the first began a transaction")
+				}
+				return none
+			}
+			wants(t, b.Copied(ctx, arn, 3), nil)
+			b.table.Items = nil
+			wants(t, b.Copied(ctx, arn, 3), meeting.ErrUnknown)
+		},
+		"copied after a cancel": func(t *testing.T, b *bench) {
+			b.create(t, &post)
+			wants(t, b.Cancel(ctx, arn), nil)
+			wants(t, b.Copied(ctx, arn, 3), meeting.ErrEnded)
+			b.wantRequest(t, &post) // until the end is noted
+		},
+		"gone with the end": func(t *testing.T, b *bench) {
+			b.create(t, &post)
+			failed := failure.New(failure.OriginStatus, "404")
+			b.before = func(operation, _ string) fault {
+				if operation == "DeleteItem" {
+					return throttled
+				}
+				return none
+			}
+			if _, err := b.End(ctx, arn, failed); err == nil || errors.Is(err, meeting.ErrEnded) {
+				t.Errorf("got %v, want an error that has End called again", err)
+			}
+			b.before = nil
+			_, err := b.End(ctx, arn, failed)
+			wants(t, err, meeting.ErrEnded)
+			b.is(t, meeting.Failed, "", "")
+		},
 		"discarded": func(t *testing.T, b *bench) {
 			wants(t, b.Discard(ctx, b.create(t, &post)), nil)
 			b.is(t, "", "", "")
@@ -197,6 +241,37 @@ func TestWaitUntil(t *testing.T) {
 			b.create(t, nil)
 			wants(t, b.Cancel(ctx, arn), nil)
 			wants(t, b.WaitUntil(ctx, arn, until), meeting.ErrEnded)
+		},
+		"cancelled during the wait": func(t *testing.T, b *bench) {
+			b.create(t, nil)
+			stops := 0
+			b.tokens.stop = func() bool { stops++; return true }
+			wants(t, b.WaitUntil(ctx, arn, time.Now().Add(time.Minute)), nil)
+			b.tokens.pass = func(context.Context, string) fault { return throttled }
+			if err := b.Cancel(ctx, arn); err == nil {
+				t.Error("want an error, after which the client cancels again")
+			}
+			b.tokens.pass = nil
+			wants(t, b.Cancel(ctx, arn), nil)
+			if stops != 1 {
+				t.Errorf("the execution was stopped %d times, want 1", stops)
+			}
+			b.tokens.stop = func() bool { return false } // it has ended
+			wants(t, b.Cancel(ctx, arn), nil)
+		},
+		"cancelled after the wait": func(t *testing.T, b *bench) {
+			b.create(t, nil)
+			b.tokens.stop = func() bool { t.Error("an execution whose worker runs was stopped"); return true }
+			wants(t, b.WaitUntil(ctx, arn, time.Now().Add(time.Minute)), nil)
+			time.Sleep(time.Minute)
+			wants(t, b.Cancel(ctx, arn), nil)
+		},
+		"cancelled while the file waits for its client": func(t *testing.T, b *bench) {
+			b.create(t, nil)
+			b.tokens.stop = func() bool { t.Error("an execution that doesn't wait for its origin was stopped"); return true }
+			wants(t, b.WaitUntil(ctx, arn, time.Now().Add(time.Minute)), nil)
+			wants(t, b.Copied(ctx, arn, 3), nil) // by a worker whose predecessor's reply was lost
+			wants(t, b.Cancel(ctx, arn), nil)
 		},
 		"without an item": func(t *testing.T, b *bench) {
 			wants(t, b.WaitUntil(ctx, arn, until), meeting.ErrUnknown)

@@ -57,12 +57,13 @@ var (
 	ErrGone = errors.New("the connection is gone")
 )
 
-// Tokens is the part of Step Functions that answers task tokens. Both calls may
-// be repeated: the first one that is accepted counts, every later one fails
-// because the task is closed.
+// Tokens is the part of Step Functions that ends waits. An answer to a task token may
+// be repeated: the first one that is accepted counts, every later one fails because the
+// task is closed. StopExecution ends an execution that waits for its origin.
 type Tokens interface {
 	SendTaskSuccess(context.Context, *sfn.SendTaskSuccessInput, ...func(*sfn.Options)) (*sfn.SendTaskSuccessOutput, error)
 	SendTaskFailure(context.Context, *sfn.SendTaskFailureInput, ...func(*sfn.Options)) (*sfn.SendTaskFailureOutput, error)
+	StopExecution(context.Context, *sfn.StopExecutionInput, ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error)
 }
 
 // Table works on the items of one DynamoDB table.

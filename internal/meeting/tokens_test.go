@@ -32,6 +32,8 @@ const (
 type tokens struct {
 	// pass, if set, decides the outcome of each call.
 	pass func(ctx context.Context, operation string) fault
+	// stop, if set, stops the execution; false if there is none.
+	stop func() bool
 
 	mu    sync.Mutex
 	n     int
@@ -164,6 +166,19 @@ func (s *tokens) SendTaskFailure(ctx context.Context, in *sfn.SendTaskFailureInp
 		return nil, err
 	}
 	return &sfn.SendTaskFailureOutput{}, nil
+}
+
+func (s *tokens) StopExecution(ctx context.Context, in *sfn.StopExecutionInput, _ ...func(*sfn.Options)) (*sfn.StopExecutionOutput, error) {
+	err := s.call(ctx, "StopExecution", func() error {
+		if *in.ExecutionArn != arn || s.stop == nil || !s.stop() {
+			return &types.ExecutionDoesNotExist{Message: aws.String("Execution Does Not Exist")}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &sfn.StopExecutionOutput{}, nil
 }
 
 func TestTokensAreStrict(t *testing.T) {

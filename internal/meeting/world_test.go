@@ -58,6 +58,10 @@ type world struct {
 
 	object    bool // there is a file in S3
 	copyFails bool
+	sends     *meeting.OriginRequest // what the download sends beyond path and query; nil for a plain GET
+	refuses   int                    // how often the origin answers a POST with 429
+	accepts   int                    // how often it answers with 202 before it has the file
+	posts     int                    // how many POSTs it executed
 	sockets   []*clientSocket
 	last      *clientSocket // the connection written last, which must get the answer
 	links     int           // how often a client got a link
@@ -136,7 +140,16 @@ func newWorld(r report, choose func(int) int) *world {
 		Table: w.m, Metrics: &metric.Recorder{Out: io.Discard}, StateMachine: machineARN,
 		Objects: w, Discard: w.discard, Executions: w, Socket: w,
 	}
+	w.tokens.stop = func() bool {
+		w.halt("ABORTED")
+		return true
+	}
 	w.table.Changed = func(before, after dynamodbtest.Item) {
+		if why := w.lonely(); why != "" {
+			w.mu.Lock()
+			w.broken = why
+			w.mu.Unlock()
+		}
 		if _, marked := after["cancelled"]; marked {
 			w.mu.Lock()
 			w.marked = true
@@ -150,6 +163,17 @@ func newWorld(r report, choose func(int) int) *world {
 		}
 	}
 	return w
+}
+
+// lonely returns why the request item must not exist beside its download's item as that
+// is; "" if it may, or doesn't. While a failure is noted, it still does.
+func (w *world) lonely() string {
+	i, request := w.table.Items[arn], w.table.Items[arn+"#request"]
+	status, _ := i["status"]["S"].(string)
+	if request == nil || meeting.Status(status) == meeting.Copying || meeting.Status(status).NoFile() {
+		return ""
+	}
+	return fmt.Sprintf("the request item is there, and its download is %q", status)
 }
 
 func (w *world) note(format string, a ...any) {
@@ -471,6 +495,11 @@ func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *m
 	if errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped() {
 		return nil, cancelled
 	}
+	if err == nil && item.HasRequest || w.accepts > 0 {
+		if out, no := w.askOrigin(ctx, item); out != nil || no != nil {
+			return out, no
+		}
+	}
 	if err == nil {
 		err = w.m.Uploading(ctx, arn, "upload")
 	}
@@ -517,6 +546,68 @@ func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *m
 		return nil, internal
 	}
 	return map[string]any{"work": map[string]any{"segments": []any{}, "missing": 0.0}, "waitSeconds": 0.0}, nil
+}
+
+// askOrigin sends what the download's request item has to the origin, and is done if the
+// origin answers with the file: with nil.
+func (w *world) askOrigin(ctx context.Context, item meeting.Item) (map[string]any, *mistake) {
+	var r meeting.OriginRequest
+	var err error
+	if item.HasRequest {
+		r, err = w.m.Request(ctx, arn)
+	}
+	run := ctx.Value(processKey{}).(*process).name
+	post := r.Method == "POST" && r.Place == ""
+	refused := false
+	switch {
+	case w.kept(): // nothing is left to ask for
+		return nil, nil
+	case err == nil && post:
+		if err = w.m.MarkSent(ctx, arn, run); err != nil {
+			break
+		}
+		if w.gate(ctx, "POST", false) == killed {
+			return nil, &mistake{"INTERNAL", ""}
+		}
+		w.mu.Lock()
+		if refused = w.refuses > 0; refused {
+			w.refuses--
+		} else {
+			w.posts++
+		}
+		w.mu.Unlock()
+	case err == nil:
+		if w.gate(ctx, "GET", false) == killed {
+			return nil, &mistake{"INTERNAL", ""}
+		}
+	}
+	w.mu.Lock()
+	accepted := err == nil && !refused && w.accepts > 0
+	if accepted {
+		w.accepts--
+	}
+	w.mu.Unlock()
+	seconds := 0.0
+	switch {
+	case refused:
+		seconds, err = 1, w.m.ClearSent(ctx, arn, run)
+	case accepted:
+		seconds = 30
+		if err = w.m.SetPlace(ctx, item, "https://origin.example/jobs/1", false, nil); err == nil {
+			err = w.m.WaitUntil(ctx, arn, time.Now().Add(30*time.Second))
+		}
+	}
+	switch {
+	case errors.Is(err, meeting.ErrSent):
+		return nil, &mistake{"ORIGIN_UNREACHABLE", ""}
+	case errors.Is(err, meeting.ErrEnded), errors.Is(err, meeting.ErrUnknown):
+		return nil, &mistake{"CANCELLED", ""}
+	case err != nil:
+		return nil, &mistake{"INTERNAL", ""}
+	case seconds == 0:
+		return nil, nil
+	}
+	return map[string]any{"work": map[string]any{"segments": []any{}, "missing": 0.0}, "waitSeconds": seconds}, nil
 }
 
 func (w *world) keep(object bool) {
@@ -906,7 +997,7 @@ func (w *world) judge() {
 	w.Helper()
 	w.mu.Lock()
 	last, end, wait, object, accepted, deleted := w.last, w.end, w.wait, w.object, w.accepted, w.deleted
-	broken, links, served, asked, faulty := w.broken, w.links, w.served, w.asked, w.faulty
+	broken, links, served, asked, faulty, posts := w.broken, w.links, w.served, w.asked, w.faulty, w.posts
 	w.mu.Unlock()
 	i := w.table.Get(arn)
 	is := func(name string) string { s, _ := i[name]["S"].(string); return s }
@@ -971,7 +1062,18 @@ func (w *world) judge() {
 	if end != "" && i != nil && !status.Ended() {
 		wrong("ended as %s, and the item says %s", end, status)
 	}
-	if n := len(w.table.Items); n > 1 || n == 1 && i == nil {
+	if posts > 1 {
+		wrong("the origin executed %d POSTs", posts)
+	}
+	request := w.table.Get(arn + "#request")
+	if request != nil && (end != "" || status != meeting.Copying) {
+		wrong("the request item is left: the execution ended as %q, and the download is %q", end, status)
+	}
+	n := len(w.table.Items)
+	if request != nil {
+		n--
+	}
+	if n > 1 || n == 1 && i == nil {
 		wrong("got %d items", n)
 	}
 	for token, t := range w.tokens.tasks {

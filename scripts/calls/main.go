@@ -1,5 +1,5 @@
 // Command calls prints, as JSON, what each function in functions/ may ask of
-// DynamoDB and of task tokens: every call that its main can reach through this
+// DynamoDB and of task tokens, and which may stop an execution: every call that its main can reach through this
 // module, as IAM actions. scripts/template_test.py compares it with the roles.
 //
 //	go run ./scripts/calls
@@ -24,8 +24,11 @@ import (
 const module = "async-download/"
 
 var (
-	tableAction = regexp.MustCompile(`^(Get|Put|Update|Delete|BatchGet|BatchWrite|TransactGet|TransactWrite)Items?$|^(Query|Scan)$`)
-	tokenAction = regexp.MustCompile(`^SendTask(Success|Failure|Heartbeat)$`)
+	tableAction = regexp.MustCompile(`^(Get|Put|Update|Delete)Item$|^Batch(Get|Write)Items?$|^(Query|Scan)$`)
+	tokenAction = regexp.MustCompile(`^(SendTask(Success|Failure|Heartbeat)|StopExecution)$`)
+	// part is a part of a transaction, which needs the permission of the same write outside
+	// of one: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html
+	part = regexp.MustCompile(`/service/dynamodb/types\.(Put|Update|Delete|ConditionCheck)$`)
 )
 
 func main() {
@@ -56,8 +59,13 @@ func main() {
 					if !ok {
 						return true
 					}
-					if called, ok := p.TypesInfo.Uses[id].(*types.Func); ok {
-						uses[name] = append(uses[name], fullName(called))
+					switch used := p.TypesInfo.Uses[id].(type) {
+					case *types.Func:
+						uses[name] = append(uses[name], fullName(used))
+					case *types.TypeName:
+						if used.Pkg() != nil {
+							uses[name] = append(uses[name], used.Pkg().Path()+"."+used.Name())
+						}
 					}
 					return true
 				})
@@ -98,6 +106,8 @@ func reached(from string, uses, methods map[string][]string) []string {
 			actions["dynamodb:"+last] = true
 		} else if (of || strings.Contains(name, "/service/sfn.Client)")) && tokenAction.MatchString(last) {
 			actions["states:"+last] = true
+		} else if p := part.FindStringSubmatch(name); p != nil {
+			actions["dynamodb:"+p[1]+"Item"] = true
 		} else if of {
 			todo = append(todo, methods[last]...)
 		}

@@ -127,10 +127,6 @@ func (t *Table) transact(r Request) (map[string]any, error) {
 	if answer, ok := t.done[r.ClientRequestToken]; ok {
 		return answer, nil
 	}
-	type write struct {
-		key           string
-		before, after Item
-	}
 	var writes []write
 	var reasons []map[string]any
 	cancelled := false
@@ -158,10 +154,8 @@ func (t *Table) transact(r Request) (map[string]any, error) {
 	if cancelled {
 		return nil, &refusal{code: "TransactionCanceledException", message: "Transaction cancelled, please refer cancellation reasons for specific reasons", reasons: reasons}
 	}
-	for _, w := range writes {
-		if err := t.write(w.key, w.before, w.after); err != nil {
-			return nil, err
-		}
+	if err := t.apply(writes...); err != nil {
+		return nil, err
 	}
 	if t.done == nil {
 		t.done = map[string]map[string]any{}
@@ -179,7 +173,7 @@ func (t *Table) carryOut(operation string, r Request) (map[string]any, error) {
 	case "PutItem", "DeleteItem", "UpdateItem":
 		key, before, after, out, err := t.change(operation, r)
 		if err == nil {
-			err = t.write(key, before, after)
+			err = t.apply(write{key, before, after})
 		}
 		return out, err
 	case "GetItem", "Query":
@@ -307,29 +301,41 @@ func (t *Table) find(operation string, r Request) (map[string]any, error) {
 	return map[string]any{"Items": found, "Count": len(found), "ScannedCount": len(found)}, nil
 }
 
-func (t *Table) write(key string, before, after Item) error {
-	if id, ok := after[IndexName]; ok {
-		s, isString := id["S"].(string)
-		if !isString {
-			return invalid("One or more parameter values were invalid: Type mismatch for Index Key %s", IndexName)
-		}
-		if s == "" {
-			return invalid("One or more parameter values are not valid. A value specified for a secondary index key is not supported. The AttributeValue for a key attribute cannot contain an empty string value. IndexName: %s, IndexKey: %s", IndexName, IndexName)
+// write is what a write makes of an item; nil is none.
+type write struct {
+	key           string
+	before, after Item
+}
+
+func (t *Table) apply(writes ...write) error {
+	for _, w := range writes {
+		if id, ok := w.after[IndexName]; ok {
+			s, isString := id["S"].(string)
+			if !isString {
+				return invalid("One or more parameter values were invalid: Type mismatch for Index Key %s", IndexName)
+			}
+			if s == "" {
+				return invalid("One or more parameter values are not valid. A value specified for a secondary index key is not supported. The AttributeValue for a key attribute cannot contain an empty string value. IndexName: %s, IndexKey: %s", IndexName, IndexName)
+			}
 		}
 	}
 	if t.Items == nil {
 		t.Items = map[string]Item{}
 	}
-	if after == nil {
-		delete(t.Items, key)
-	} else {
-		t.Items[key] = after
+	for _, w := range writes {
+		if w.after == nil {
+			delete(t.Items, w.key)
+		} else {
+			t.Items[w.key] = w.after
+		}
 	}
 	if !t.Behind {
 		t.follow()
 	}
-	if t.Changed != nil {
-		t.Changed(before, after)
+	for _, w := range writes {
+		if t.Changed != nil {
+			t.Changed(w.before, w.after)
+		}
 	}
 	return nil
 }
