@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
@@ -62,7 +63,7 @@ func (s *Starter) startOnce(ctx context.Context, r Request, query string) (Start
 	// second start has no effect while the first one runs.
 	switch err := s.tryExecution(ctx, started.Name); {
 	case errors.As(err, new(*sfntypes.ExecutionAlreadyExists)):
-		if err := s.checkExisting(ctx, started.ExecutionARN); err != nil {
+		if err := s.checkExisting(ctx, item); err != nil {
 			return Started{}, throttled(err)
 		}
 	case err != nil:
@@ -126,7 +127,8 @@ func sameRequest(earlier, now string) error {
 // checkExisting decides what an execution is whose name was taken: the one of this
 // download, running with an input from before an update of the stack, or ended at
 // once; or one whose item and file are gone. Names are unique for 90 days.
-func (s *Starter) checkExisting(ctx context.Context, arn string) error {
+func (s *Starter) checkExisting(ctx context.Context, asked meeting.Item) error {
+	arn := asked.ExecutionARN
 	existing, err := s.Describer.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
 	if err != nil {
 		return fmt.Errorf("describe execution: %w", err)
@@ -134,20 +136,24 @@ func (s *Starter) checkExisting(ctx context.Context, arn string) error {
 	if existing.Status == sfntypes.ExecutionStatusRunning {
 		return nil
 	}
-	// An execution of this item has noted in it how it ended, or the link was
-	// delivered and the item is gone.
 	item, err := s.Table.Current(ctx, arn)
 	switch {
 	case err == nil && item.Status != meeting.Copying:
-		return nil
-	case err == nil:
+		return sameRequest(item.RequestHash, asked.RequestHash) // the execution has noted in it how it ended
+	case err == nil && existing.Status != sfntypes.ExecutionStatusSucceeded && !item.Asked().After(aws.ToTime(existing.StopDate)):
+		return sameRequest(item.RequestHash, asked.RequestHash) // the execution was stopped or broke; clean-up is about to end it
+	case err == nil: // created after the execution had ended, by this request or by one that was interrupted here
 		err = s.Table.Discard(ctx, item)
-	case errors.Is(err, meeting.ErrUnknown):
-		if _, err := s.Objects.Record(ctx, execution.NameOf(arn)); failure.CodeOf(err) != failure.Expired {
-			return err
-		}
 	}
 	if err != nil && !errors.Is(err, meeting.ErrUnknown) && !errors.Is(err, meeting.ErrEnded) {
+		return err
+	}
+	// The link may have been delivered since startedBefore looked.
+	record, err := s.Objects.Record(ctx, execution.NameOf(arn))
+	if err == nil {
+		return sameRequest(record.RequestHash, asked.RequestHash)
+	}
+	if failure.CodeOf(err) != failure.Expired {
 		return err
 	}
 	return failure.New(failure.Expired, "the file of this Idempotency-Key is no longer kept; use a new key to ask for it again")
