@@ -192,6 +192,9 @@ func (w *world) alone() *process {
 // faults. With two processes it runs every order; with more, every order in which a
 // process that could continue is interrupted at most twice.
 func TestEveryOrder(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it runs one process at a time, so the race detector finds nothing, and takes six times as long")
+	}
 	for title, scene := range map[string]struct {
 		interruptions int
 		begin         func(w *world)
