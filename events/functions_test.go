@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"async-download/internal/start/starttest"
 )
 
 const (
@@ -56,38 +58,26 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 	t.Helper()
 	values := map[string]string{
 		"CONNECTIONS_TABLE":         table,
-		"LOCAL_ENDPOINT":            "",
 		"STATE_MACHINE_ARN":         machine,
 		"DELIVER_STATE_MACHINE_ARN": deliver,
 		"BUCKET":                    bucket,
 		"SIGNER_ROLE_ARN":           signerRole,
-		"LINK_EXPIRY_SECONDS":       "600",
 		"WEBSOCKET_API":             endpoint + "/dev",
 		"ORIGIN_URL":                "https://origin.example/files?" + baseQuery,
-		"ORIGIN_IS_PRIVATE":         "false",
-		"MAX_FILE_BYTES":            "1099511627776",
-		"CLIENT_TIMEOUT_SECONDS":    "3600",
-		"MAX_CONCURRENT_SEGMENTS":   "40",
 		"FETCH_CONCURRENCY":         "1000000",
 		"ALLOWED_WEB_ORIGINS":       "*",
 		"SEGMENT_BYTES":             "4294967296",
-		"REQUIRE_TICKET":            "false",
 		"STACK_NAME":                "download",
-		"ORIGIN_SECRET_ARN":         "",
-		"ALLOWED_PATHS":             "",
-		"API_AUTH":                  "NONE",
-		"ORIGIN_REDIRECT_HOSTS":     "",
-		"ORIGIN_CONNECTIONS":        "8",
-		"ORIGIN_ANSWER_SECONDS":     "300",
-		"EVENT_BUS":                 "",
 		"JWT_ISSUER":                "https://issuer.example",
 		"JWT_AUDIENCE":              "files",
 	}
 	env := map[string]string{"AWS_ENDPOINT_URL": endpoint}
-	for _, name := range templateVariables(t, function) {
+	for name, byDefault := range starttest.Variables(t, function) {
 		value, known := values[name]
-		if !known {
+		if !known && byDefault == nil {
 			t.Errorf("no value for %s of %s", name, function)
+		} else if !known {
+			value = *byDefault
 		}
 		env[name] = value
 	}

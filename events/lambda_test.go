@@ -22,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"go.yaml.in/yaml/v3"
+	"async-download/internal/start/starttest"
 )
 
 // bin is the folder of the functions' binaries, built as `sam build` does.
@@ -105,48 +105,6 @@ func functions(t *testing.T) []string {
 		dirs[i] = filepath.Base(dir)
 	}
 	return dirs
-}
-
-// logicalID returns the name of a folder's resource in the template.
-func logicalID(function string) string {
-	var id strings.Builder
-	for _, word := range strings.Split(function, "-") {
-		id.WriteString(strings.ToUpper(word[:1]) + word[1:])
-	}
-	return id.String() + "Function"
-}
-
-// templateVariables returns the names of the environment variables that a function
-// gets from the template: the common ones and its own.
-func templateVariables(t *testing.T, function string) []string {
-	t.Helper()
-	b, err := os.ReadFile("../template.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	type properties struct {
-		Environment struct {
-			Variables map[string]yaml.Node `yaml:"Variables"`
-		} `yaml:"Environment"`
-	}
-	var template struct {
-		Globals struct {
-			Function properties `yaml:"Function"`
-		} `yaml:"Globals"`
-		Resources map[string]struct {
-			Properties properties `yaml:"Properties"`
-		} `yaml:"Resources"`
-	}
-	if err := yaml.Unmarshal(b, &template); err != nil {
-		t.Fatal(err)
-	}
-	names := slices.Collect(maps.Keys(template.Globals.Function.Environment.Variables))
-	names = slices.AppendSeq(names, maps.Keys(template.Resources[logicalID(function)].Properties.Environment.Variables))
-	if len(names) < 2 {
-		t.Fatalf("got variables %v of %s in the template, want more", names, logicalID(function))
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }
 
 // invocation is the outcome of a function's binary for one event.
@@ -280,9 +238,16 @@ func TestStartUp(t *testing.T) {
 	for _, function := range functions(t) {
 		t.Run(function, func(t *testing.T) {
 			t.Parallel()
-			optional := []string{"LOCAL_ENDPOINT", "ORIGIN_SECRET_ARN", "ALLOWED_PATHS", "ORIGIN_REDIRECT_HOSTS", "API_AUTH", "EVENT_BUS"} // empty by default
-			if function == "authorizer" {
-				optional = append(optional, "CONNECTIONS_TABLE") // set for all functions; this one doesn't use it
+			variables := starttest.Variables(t, function)
+			var needed []string
+			for name, value := range variables {
+				required := value == nil || *value != ""
+				if function == "authorizer" { // which exists only where the issuer is set, and has no use for the table
+					required = strings.HasPrefix(name, "JWT_")
+				}
+				if required {
+					needed = append(needed, name)
+				}
 			}
 			api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				t.Errorf("got %s %s, want an exit", r.Method, r.URL.Path)
@@ -306,12 +271,11 @@ func TestStartUp(t *testing.T) {
 			}
 
 			out := start(nil)
-			for _, name := range templateVariables(t, function) {
-				if got, want := strings.Contains(out, name+" is not set"), !slices.Contains(optional, name); got != want {
+			for name := range variables {
+				if got, want := strings.Contains(out, name+" is not set"), slices.Contains(needed, name); got != want {
 					t.Errorf("without %s: got named %v, want %v", name, got, want)
 				}
 			}
-			needed := slices.DeleteFunc(templateVariables(t, function), func(name string) bool { return slices.Contains(optional, name) })
 			if got, want := strings.Count(out, " is not set"), len(needed); got != want {
 				t.Errorf("got %d variables named, want the template's %d: %s", got, want, out)
 			}
@@ -321,7 +285,7 @@ func TestStartUp(t *testing.T) {
 				"MAX_FILE_BYTES": "1 TiB", "SEGMENT_BYTES": "4 GiB", "ORIGIN_IS_PRIVATE": "yes", "REQUIRE_TICKET": "maybe", "CLIENT_TIMEOUT_SECONDS": "-1", "MAX_CONCURRENT_SEGMENTS": "1.5", "ORIGIN_CONNECTIONS": "none", "ORIGIN_ANSWER_SECONDS": "soon", "FETCH_CONCURRENCY": "0",
 			}
 			env, bad := map[string]string{}, 0
-			for _, name := range templateVariables(t, function) {
+			for name := range variables {
 				env[name] = "x"
 				if value, ok := wrong[name]; ok {
 					env[name] = value
@@ -332,7 +296,7 @@ func TestStartUp(t *testing.T) {
 				return
 			}
 			out = start(env)
-			for _, name := range templateVariables(t, function) {
+			for name := range variables {
 				if _, want := wrong[name]; strings.Contains(out, name) != want {
 					t.Errorf("%s=%s: got named %v, want %v: %s", name, env[name], !want, want, out)
 				}

@@ -44,7 +44,7 @@ func main() {
 		rest:      env.REST(),
 		webSocket: "ws" + strings.TrimPrefix(env.String("WEBSOCKET_API"), "http"), // http to ws, https to wss
 		local:     env.Local(),
-		auth:      env.Optional("API_AUTH"),
+		auth:      env.String("API_AUTH"),
 	}
 	env.Run(f.handle)
 }

@@ -22,6 +22,7 @@ import (
 // Code is one of the words below.
 type Code string
 
+// A download ends with one of these; [known] has a message for each.
 const (
 	// OriginStatus: the origin answered with a status that is no file.
 	OriginStatus Code = "ORIGIN_STATUS"
@@ -47,9 +48,10 @@ const (
 	Expired Code = "EXPIRED"
 	// Internal: a fault of this application.
 	Internal Code = "INTERNAL"
+)
 
-	// The rest is seen by REST clients alone.
-
+// Only REST clients see these.
+const (
 	// InvalidPath: the path could lead away from the origin's base URL.
 	InvalidPath Code = "INVALID_PATH"
 	// NotFound: no such execution, or no access to it.

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +67,37 @@ func TestFromStepFunctions(t *testing.T) {
 	for _, code := range Codes() {
 		if got := FromStepFunctions(string(code), ""); got.Code != code || got.Message == "" {
 			t.Errorf("%s: got %s %q, want the code and a message", code, got.Code, got.Message)
+		}
+	}
+}
+
+// A code that isn't known would turn into INTERNAL on its way through Step
+// Functions. The first block of constants has the codes of downloads.
+func TestEveryCodeIsKnown(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "failure.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks [][]string
+	for _, d := range file.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || g.Tok != token.CONST || !g.Lparen.IsValid() {
+			continue
+		}
+		var block []string
+		for _, spec := range g.Specs {
+			block = append(block, strings.Trim(spec.(*ast.ValueSpec).Values[0].(*ast.BasicLit).Value, `"`))
+		}
+		blocks = append(blocks, block)
+	}
+	if len(blocks) != 2 {
+		t.Fatalf("got %d blocks of codes, want those of downloads and those of REST", len(blocks))
+	}
+	for i, block := range blocks {
+		for _, code := range block {
+			if got, want := slices.Contains(Codes(), Code(code)), i == 0; got != want {
+				t.Errorf("%s: got known %v, want %v", code, got, want)
+			}
 		}
 	}
 }

@@ -65,11 +65,7 @@ func runLambda(ctx context.Context, args []string) error {
 
 	cmd := exec.CommandContext(ctx, args[0])
 	cmd.Stderr = os.Stderr
-	origin := url.URL{Scheme: source.Scheme, Host: source.Host}
-	cmd.Env = append(os.Environ(),
-		"AWS_LAMBDA_RUNTIME_API="+l.Addr().String(), "_HANDLER=bootstrap", "AWS_LAMBDA_FUNCTION_NAME=fetch", "AWS_ENDPOINT_URL_DYNAMODB=http://"+l.Addr().String(),
-		"CONNECTIONS_TABLE=table", "BUCKET="+bucket, "ORIGIN_URL="+origin.String(), "ORIGIN_IS_PRIVATE=false", "LOCAL_ENDPOINT="+os.Getenv("AWS_ENDPOINT_URL_S3"),
-		"ORIGIN_CONNECTIONS=8", "ORIGIN_ANSWER_SECONDS=300", "MAX_FILE_BYTES=1099511627776", "SEGMENT_BYTES=1099511627776", "WEBSOCKET_API=http://"+l.Addr().String(), "STACK_NAME=bench")
+	cmd.Env = append(os.Environ(), environment(l.Addr().String(), bucket, source)...)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -82,5 +78,16 @@ func runLambda(ctx context.Context, args []string) error {
 		return err
 	case err := <-gone:
 		return fmt.Errorf("fetch exited unexpectedly: %v", err)
+	}
+}
+
+// environment returns the variables of the fetch function whose services are at
+// address, for a copy of source into bucket.
+func environment(address, bucket string, source *url.URL) []string {
+	origin := url.URL{Scheme: source.Scheme, Host: source.Host}
+	return []string{
+		"AWS_LAMBDA_RUNTIME_API=" + address, "_HANDLER=bootstrap", "AWS_LAMBDA_FUNCTION_NAME=fetch", "AWS_ENDPOINT_URL_DYNAMODB=http://" + address,
+		"CONNECTIONS_TABLE=table", "BUCKET=" + bucket, "ORIGIN_URL=" + origin.String(), "ORIGIN_IS_PRIVATE=false", "LOCAL_ENDPOINT=" + os.Getenv("AWS_ENDPOINT_URL_S3"),
+		"ORIGIN_CONNECTIONS=8", "ORIGIN_ANSWER_SECONDS=300", "MAX_FILE_BYTES=1099511627776", "SEGMENT_BYTES=1099511627776", "WEBSOCKET_API=http://" + address, "STACK_NAME=bench",
 	}
 }
