@@ -42,6 +42,7 @@ import (
 var shapes = map[string]any{
 	"download":             events.APIGatewayProxyRequest{},
 	"download-base":        events.APIGatewayProxyRequest{},
+	"download-post":        events.APIGatewayProxyRequest{},
 	"download-preflight":   events.APIGatewayProxyRequest{},
 	"executions":           events.APIGatewayProxyRequest{},
 	"executions-delete":    events.APIGatewayProxyRequest{},

@@ -282,7 +282,7 @@ func TestStartUp(t *testing.T) {
 
 			wrong := map[string]string{
 				"ORIGIN_URL": "ftp://user:hunter2@origin.example", "LINK_EXPIRY_SECONDS": "0",
-				"MAX_FILE_BYTES": "1 TiB", "SEGMENT_BYTES": "4 GiB", "ORIGIN_IS_PRIVATE": "yes", "REQUIRE_TICKET": "maybe", "CLIENT_TIMEOUT_SECONDS": "-1", "MAX_CONCURRENT_SEGMENTS": "1.5", "ORIGIN_CONNECTIONS": "none", "ORIGIN_ANSWER_SECONDS": "soon", "FETCH_CONCURRENCY": "0",
+				"MAX_FILE_BYTES": "1 TiB", "SEGMENT_BYTES": "4 GiB", "ORIGIN_IS_PRIVATE": "yes", "REQUIRE_TICKET": "maybe", "CLIENT_TIMEOUT_SECONDS": "-1", "MAX_CONCURRENT_SEGMENTS": "1.5", "ORIGIN_CONNECTIONS": "none", "ORIGIN_ANSWER_SECONDS": "soon", "FORWARDED_HEADERS": "Accept,Host", "CALLER_HEADER": "Prefer", "FETCH_CONCURRENCY": "0",
 			}
 			env, bad := map[string]string{}, 0
 			for name := range variables {

@@ -67,11 +67,10 @@ class Contract(unittest.TestCase):
         contract = {
             "StageName": "dev", "BucketName": "", "OriginUrl": None, "LinkExpirySeconds": 600, "ClientTimeoutSeconds": 3600,
             "ObjectExpiryDays": 1, "MaxFileBytes": 2**40, "MaxConcurrentSegments": 40, "OriginAnswerSeconds": 300, "OriginConnections": 8, "OriginIsPrivate": "false",
-            "EventBusName": "",
+            "EventBusName": "", "AllowedMethods": "GET", "ForwardedHeaders": "", "CallerHeader": "",
             "Architecture": "arm64", "LocalEndpoint": "",
         }
-        for name, default in contract.items():
-            self.assertEqual(parameters.get(name), default, f"{name} is promised to users with this default")
+        self.assertEqual(parameters, parameters | contract)
         self.assertEqual([name for name, default in parameters.items() if default is None], ["OriginUrl"], "parameters without a default")
         self.assertEqual(SOURCE["Parameters"]["LinkExpirySeconds"]["MaxValue"], 3600)
         for name, p in SOURCE["Parameters"].items():
@@ -711,7 +710,8 @@ class Callers(unittest.TestCase):
             for path, verb, method in methods:
                 self.assertIn("x-amazon-apigateway-integration", method)
                 if (verb == "options" or path in ("/", "/client.js")  # a preflight has no credentials; the page is no secret
-                        or (path.split("/")[1], verb) not in (("download", "get"), ("executions", "get"), ("executions", "delete"))  # 405
+                        or (path.split("/")[1], verb) not in (  # 405; a POST also, where AllowedMethods has none
+                            ("download", "get"), ("download", "post"), ("executions", "get"), ("executions", "delete"))
                         or path.endswith("/file") and verb == "delete"):
                     self.assertNotIn("security", method, f"{auth}: {verb} {path}")
                     continue
@@ -734,6 +734,32 @@ class Callers(unittest.TestCase):
             # API Gateway inserts messageString with its quotes.
             text = response["responseTemplates"]["application/json"].replace("$context.error.messageString", '"a message"')
             self.assertEqual(json.loads(text)["error"]["message"], "a message")
+
+    def test_headers_for_the_origin(self):
+        """The patterns refuse what internal/rest refuses, at deployment."""
+        names = (TOP / "internal/rest/testdata/unforwardable.txt").read_text().splitlines()
+        self.assertGreater(len(names), 30)
+        for parameter in ("ForwardedHeaders", "CallerHeader"):
+            pattern = SOURCE["Parameters"][parameter]["AllowedPattern"]
+            for name in names:
+                for spelling in (name, name.lower(), name.upper()):
+                    self.assertNotRegex(spelling, pattern, parameter)
+                    self.assertNotRegex("Accept," + spelling, pattern, parameter)
+                    self.assertNotRegex(spelling + ",Accept", pattern, parameter)
+            for text in ("Accept,", ",Accept", "Accept,,Authorization", "Accept, Authorization", ","):
+                self.assertNotRegex(text, pattern, parameter)
+            for text in ("", "Authorization", "X-Tenant_1", "Hosted", "Ranges", "Te2", "X-Amzn-Trace-Id", "Contents"):
+                self.assertRegex(text, pattern, parameter)
+        self.assertRegex("Authorization,Accept-Language,X-Tenant", SOURCE["Parameters"]["ForwardedHeaders"]["AllowedPattern"])
+        self.assertNotRegex("Authorization,Accept", SOURCE["Parameters"]["CallerHeader"]["AllowedPattern"])
+
+    def test_a_caller_has_to_be_authorized_to_be_named(self):
+        with self.assertRaises(expand_template.Refused):
+            expand_template.decide(EXPANDED, {"CallerHeader": "X-Caller"})
+        for auth, (more, _) in self.VALUES.items():
+            if auth != "NONE":
+                resources = expand_template.decide(EXPANDED, {"ApiAuth": auth, "CallerHeader": "X-Caller"} | more)["Resources"]
+                self.assertEqual(resources["DownloadFunction"]["Properties"]["Environment"]["Variables"]["CALLER_HEADER"], "X-Caller")
 
     def test_a_changed_value_reaches_the_stage(self):
         # The deployment's name is a hash of the source, which doesn't contain the value.

@@ -119,7 +119,7 @@ func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	case r.Method == http.MethodOptions:
-		give(api.Preflight(from))
+		give(api.Preflight(from, "GET, DELETE, OPTIONS"))
 		return
 	}
 	if answer != nil {

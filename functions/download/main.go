@@ -1,4 +1,4 @@
-// Command download answers GET /download, which starts the copy of a file, and
+// Command download answers GET and POST /download, which start the copy of a file, and
 // serves the page and its client.
 package main
 
@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -20,6 +21,8 @@ import (
 
 type function struct {
 	downloads download.Starter
+	methods   []string // of /download
+	forward   rest.Forwarding
 	rest      rest.API
 	webSocket string // wss://…
 	local     string // the local stack's URL, "" on AWS
@@ -28,19 +31,21 @@ type function struct {
 
 func main() {
 	env := start.New()
-	executions := env.StepFunctions()
+	executions, forward := env.StepFunctions(), env.Forwarding()
 	f := function{
 		downloads: download.Starter{
 			Protocol: download.Protocol{
 				Table: env.Table(), Objects: env.Links(), Executions: executions, StateMachine: env.String("STATE_MACHINE_ARN"),
 				RequireTicket: env.Bool("REQUIRE_TICKET"), Metrics: env.Metrics(),
 			},
-			Origin: env.Origin(), AllowedPaths: env.List("ALLOWED_PATHS"), Describer: executions,
+			Origin: env.Origin(), AllowedPaths: env.List("ALLOWED_PATHS"), Describer: executions, CallerHeader: forward.Caller,
 			Input: download.Input{
 				ClientTimeoutSeconds:  env.Number("CLIENT_TIMEOUT_SECONDS"),
 				MaxConcurrentSegments: download.ConcurrentSegments(env.Number("MAX_CONCURRENT_SEGMENTS"), env.Number("FETCH_CONCURRENCY")),
 			},
 		},
+		methods:   append(strings.Split(env.String("ALLOWED_METHODS"), ","), http.MethodHead, http.MethodOptions),
+		forward:   forward,
 		rest:      env.REST(),
 		webSocket: "ws" + strings.TrimPrefix(env.String("WEBSOCKET_API"), "http"), // http to ws, https to wss
 		local:     env.Local(),
@@ -61,31 +66,31 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	case "/client.js":
 		return page.Client(f.rest, r.Headers)
 	}
-	from := rest.Header(r.Headers, "Origin")
-	switch r.HTTPMethod {
-	case http.MethodOptions:
-		return f.rest.Preflight(from)
-	case http.MethodHead: // without starting anything
+	from, methods := rest.Header(r.Headers, "Origin"), strings.Join(f.methods, ", ")
+	switch {
+	case !slices.Contains(f.methods, r.HTTPMethod):
+		return f.rest.NotAllowed(from, methods)
+	case r.HTTPMethod == http.MethodOptions:
+		return f.rest.Preflight(from, methods, append([]string{"Content-Type"}, f.forward.Headers...)...)
+	case r.HTTPMethod == http.MethodHead: // without starting anything
 		return rest.Answer{Status: http.StatusOK, Headers: f.rest.OK(from, http.StatusOK, nil, nil).Headers}
-	case http.MethodGet:
-	default:
-		return f.rest.NotAllowed(from, "GET, HEAD, OPTIONS")
 	}
 	if err := f.rest.Foreign(r.Headers, rest.BaseURL(r, f.local)); err != nil {
 		slog.WarnContext(ctx, "request refused", "error", err)
 		return f.rest.Error(from, err)
 	}
-	started, err := f.downloads.Start(ctx, download.Request{
-		Path: rest.DownloadPath(r), Query: r.MultiValueQueryStringParameters,
-		AskedBy: rest.AskedBy(r.RequestContext), Caller: rest.Principal(r.RequestContext), Key: rest.Header(r.Headers, "Idempotency-Key"),
-	})
+	request, err := rest.DownloadRequest(r, f.forward)
+	var started download.Started
+	if err == nil {
+		started, err = f.downloads.Start(ctx, request)
+	}
 	if err != nil {
 		slog.WarnContext(ctx, "request failed", "error", failure.As(err))
 		return f.rest.Error(from, err)
 	}
 	body, prefer := rest.NewStarted(r, started, f.webSocket, f.local), rest.ParsePrefer(r.MultiValueHeaders)
 	if !prefer.Waits && !prefer.RespondAsync {
-		return f.rest.OK(from, http.StatusOK, body, nil)
+		return f.rest.Started(from, r.HTTPMethod, body)
 	}
 	state, waited := download.State{Status: meeting.Copying}, false
 	if prefer.Waits {

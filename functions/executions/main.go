@@ -48,7 +48,7 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	file := r.Resource == "/executions/{name}/file"
 	switch {
 	case r.HTTPMethod == http.MethodOptions:
-		return f.rest.Preflight(from)
+		return f.rest.Preflight(from, "GET, DELETE, OPTIONS")
 	case file && r.HTTPMethod != http.MethodGet:
 		return f.rest.NotAllowed(from, "GET, OPTIONS")
 	case r.HTTPMethod != http.MethodGet && r.HTTPMethod != http.MethodDelete:

@@ -1,11 +1,15 @@
 package download
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -40,18 +44,18 @@ var errKeyReused = failure.New(failure.KeyReused, "this Idempotency-Key was used
 // The error is [failure.InvalidPath] for a malformed key, [failure.KeyReused] for
 // the key of another request, and [failure.Expired] where the download of this key
 // has ended and its file is no longer kept.
-func (s *Starter) startOnce(ctx context.Context, r Request, query string) (Started, error) {
+func (s *Starter) startOnce(ctx context.Context, r Request, query string, sent *meeting.OriginRequest) (Started, error) {
 	if len(r.Key) < minKey || len(r.Key) > maxKey || strings.ContainsFunc(r.Key, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return Started{}, failure.New(failure.InvalidPath, "an Idempotency-Key has %d to %d visible ASCII characters", minKey, maxKey)
 	}
 	started := Started{Name: execution.NameFor(r.Caller, r.Key)}
 	started.ExecutionARN = execution.ARN(s.StateMachine, started.Name)
-	item := meeting.Item{ExecutionARN: started.ExecutionARN, Path: r.Path, Query: query, AskedBy: r.AskedBy, RequestHash: requestHash(r.Path, query)}
+	item := meeting.Item{ExecutionARN: started.ExecutionARN, Path: r.Path, Query: query, AskedBy: r.AskedBy, RequestHash: r.hash(query), HasRequest: sent != nil}
 	if s.RequireTicket {
 		started.Ticket, item.TicketHash = ticket.For(r.Caller, r.Key)
 	}
 
-	found, err := s.startedBefore(ctx, started.Name, item)
+	found, err := s.startedBefore(ctx, started.Name, item, sent)
 	if err != nil {
 		return Started{}, throttled(err)
 	}
@@ -77,9 +81,17 @@ func (s *Starter) startOnce(ctx context.Context, r Request, query string) (Start
 	return started, nil
 }
 
-// requestHash identifies what is asked for.
-func requestHash(path, query string) string {
-	sum := sha256.Sum256([]byte("GET\x00" + path + "\x00" + query))
+// hash identifies what is asked for: the method, path, query, content type, and body, and
+// the names of the forwarded headers. Their values may change: a request that is repeated
+// with a renewed token is the same one. The key is hashed with a body, so that nobody can
+// guess the body from the hash, which the file keeps.
+func (r Request) hash(query string) string {
+	parts := []string{cmp.Or(r.Method, http.MethodGet), r.Path, query}
+	if len(r.Header) > 0 || r.Method == http.MethodPost {
+		body := sha256.Sum256(append([]byte(r.Key+"\x00"), r.Body...))
+		parts = append(parts, strings.Join(slices.Sorted(maps.Keys(r.Header)), ","), r.ContentType, hex.EncodeToString(body[:]))
+	}
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -93,8 +105,8 @@ const (
 )
 
 // startedBefore looks for an earlier request with the key of item, and creates the
-// item where there was none.
-func (s *Starter) startedBefore(ctx context.Context, name string, item meeting.Item) (found, error) {
+// item, with what is sent to the origin, where there was none.
+func (s *Starter) startedBefore(ctx context.Context, name string, item meeting.Item, sent *meeting.OriginRequest) (found, error) {
 	for {
 		earlier, err := s.Table.Current(ctx, item.ExecutionARN)
 		if err == nil {
@@ -111,7 +123,7 @@ func (s *Starter) startedBefore(ctx context.Context, name string, item meeting.I
 			return 0, err
 		}
 		// The same request may be served at the same time: one of the two creates the item.
-		if err := s.Table.Create(ctx, item, nil); !errors.Is(err, meeting.ErrExists) {
+		if err := s.Table.Create(ctx, item, sent); !errors.Is(err, meeting.ErrExists) {
 			return nothingFound, err
 		}
 	}

@@ -5,7 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
 	"net/url"
+	"strings"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
@@ -28,6 +32,7 @@ type Starter struct {
 	AllowedPaths []string // prefixes of paths that may be asked for; none: any
 	Input        Input
 	Describer    Describer // for requests with a key
+	CallerHeader string    // header in which the origin receives the caller's principal; "" for none
 }
 
 // Input is the execution's input: the two numbers its states read.
@@ -45,11 +50,39 @@ func ConcurrentSegments(limit, concurrency int64) int64 {
 
 // Request is what a caller asks for.
 type Request struct {
+	Method  string     // GET or POST
 	Path    string     // below the origin's base, percent-encoded as the client sent it
 	Query   url.Values // decoded, as API Gateway hands it over
 	AskedBy string     // the caller's address and principal, for the audit line
 	Caller  string     // the principal alone, "" if there is none
 	Key     string     // the caller's Idempotency-Key, "" for none
+
+	Header      map[string]string // forwarded to the origin, by canonical names
+	ContentType string            // of the body of a POST
+	Body        []byte
+}
+
+// origin returns what the request sends to the origin beyond path and query; nil if that is
+// nothing. callerHeader is as in [Starter].
+func (r Request) origin(callerHeader string) (*meeting.OriginRequest, error) {
+	header := maps.Clone(r.Header)
+	if callerHeader != "" {
+		if r.Caller == "" || strings.ContainsFunc(r.Caller, unicode.IsControl) {
+			return nil, errors.New("the caller has no principal that can be sent to the origin")
+		}
+		if header == nil {
+			header = map[string]string{}
+		}
+		header[http.CanonicalHeaderKey(callerHeader)] = r.Caller
+	}
+	if r.Method != http.MethodPost && len(header) == 0 {
+		return nil, nil
+	}
+	o := &meeting.OriginRequest{Method: r.Method, Header: header}
+	if r.Method == http.MethodPost {
+		o.ContentType, o.Body = r.ContentType, r.Body
+	}
+	return o, nil
 }
 
 // Started is a download that has begun.
@@ -75,16 +108,20 @@ func (s *Starter) Start(ctx context.Context, r Request) (Started, error) {
 	if _, err := origin.Join(s.Origin, s.AllowedPaths, r.Path, query); err != nil {
 		return Started{}, err
 	}
+	sent, err := r.origin(s.CallerHeader)
+	if err != nil {
+		return Started{}, err
+	}
 	if r.Key != "" {
-		return s.startOnce(ctx, r, query)
+		return s.startOnce(ctx, r, query, sent)
 	}
 	started := Started{Name: execution.NewName()}
 	started.ExecutionARN = execution.ARN(s.StateMachine, started.Name)
-	item := meeting.Item{ExecutionARN: started.ExecutionARN, Path: r.Path, Query: query, AskedBy: r.AskedBy}
+	item := meeting.Item{ExecutionARN: started.ExecutionARN, Path: r.Path, Query: query, AskedBy: r.AskedBy, HasRequest: sent != nil}
 	if s.RequireTicket {
 		started.Ticket, item.TicketHash = ticket.New()
 	}
-	if err := s.Table.Create(ctx, item, nil); err != nil {
+	if err := s.Table.Create(ctx, item, sent); err != nil {
 		return Started{}, throttled(err)
 	}
 	if err := s.startExecution(ctx, started.Name); err != nil {

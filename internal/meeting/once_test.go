@@ -230,6 +230,48 @@ func TestKeyOfAnotherRequest(t *testing.T) {
 	}
 }
 
+// A POST is the same request if method, content type, body, and the names of the forwarded
+// headers are the same; the headers' values may be renewed.
+func TestKeyOfAPost(t *testing.T) {
+	s := newStack(t)
+	ask := func(change func(*download.Request)) (download.Started, error) {
+		r := download.Request{
+			Method: "POST", Path: "a.bin", Caller: "ann", Key: key, ContentType: "application/json", Body: []byte("{}"),
+			Header: map[string]string{"Authorization": "Bearer 1"},
+		}
+		change(&r)
+		return s.Start(s.t.Context(), r)
+	}
+	first, err := ask(func(*download.Request) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, err := s.Table.Request(t.Context(), first.ExecutionARN)
+	if err != nil || string(sent.Body) != "{}" || sent.Header["Authorization"] != "Bearer 1" {
+		t.Errorf("got %+v, %v, want what was sent", sent, err)
+	}
+	again, err := ask(func(r *download.Request) { r.Header = map[string]string{"Authorization": "Bearer 2"} })
+	if err != nil || again != first || s.started != 1 {
+		t.Errorf("with a renewed token: got %+v, %v after %d starts, want %+v after one", again, err, s.started, first)
+	}
+	for round, after := range []func(){func() {}, func() { s.deliver(first) }} {
+		after()
+		for title, change := range map[string]func(*download.Request){
+			"GET":                 func(r *download.Request) { r.Method = "GET" },
+			"another body":        func(r *download.Request) { r.Body = []byte("{ }") },
+			"no body":             func(r *download.Request) { r.Body = nil },
+			"another type":        func(r *download.Request) { r.ContentType = "text/plain" },
+			"another path":        func(r *download.Request) { r.Path = "b.bin" },
+			"without credentials": func(r *download.Request) { r.Header = nil },
+			"another header":      func(r *download.Request) { r.Header = map[string]string{"Accept-Language": "de"} },
+		} {
+			if _, err := ask(change); failure.CodeOf(err) != failure.KeyReused {
+				t.Errorf("round %d, %s: got %v, want KEY_REUSED", round, title, err)
+			}
+		}
+	}
+}
+
 func TestKeyWhoseFileIsGone(t *testing.T) {
 	s := newStack(t)
 	d := s.mustAsk()

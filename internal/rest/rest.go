@@ -43,12 +43,14 @@ func (a API) Error(origin string, err error) Answer {
 	return a.OK(origin, status(e.Code), map[string]*failure.Error{"error": e}, headers)
 }
 
-// Preflight answers OPTIONS.
-func (a API) Preflight(origin string) Answer {
+// Preflight answers OPTIONS. methods is the list of those that the resource has; headers
+// are request headers that it reads in addition to those of every resource.
+func (a API) Preflight(origin, methods string, headers ...string) Answer {
 	h := a.headers(origin)
-	h["Access-Control-Allow-Methods"] = "GET, DELETE, OPTIONS"
+	h["Access-Control-Allow-Methods"] = methods
 	// The two X-Amz- are of a signature, for ApiAuth IAM.
-	h["Access-Control-Allow-Headers"] = "Authorization, Idempotency-Key, Prefer, X-Api-Key, X-Amz-Date, X-Amz-Security-Token, X-Download-Ticket"
+	h["Access-Control-Allow-Headers"] = strings.Join(append([]string{
+		"Authorization", "Idempotency-Key", "Prefer", "X-Api-Key", "X-Amz-Date", "X-Amz-Security-Token", "X-Download-Ticket"}, headers...), ", ")
 	h["Access-Control-Max-Age"] = "3600"
 	return Answer{http.StatusNoContent, h, ""}
 }
@@ -65,6 +67,8 @@ func status(code failure.Code) int {
 		return http.StatusGone
 	case failure.Conflict:
 		return http.StatusConflict
+	case failure.TooLarge:
+		return http.StatusRequestEntityTooLarge
 	case failure.Throttled:
 		return http.StatusTooManyRequests
 	case failure.KeyReused:

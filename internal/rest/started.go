@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"net/http"
 	"net/url"
 
 	"github.com/aws/aws-lambda-go/events"
@@ -27,4 +28,13 @@ func NewStarted(r events.APIGatewayProxyRequest, d download.Started, webSocket, 
 		StatusURL:         BaseURL(r, local) + "/executions/" + d.Name,
 		Ticket:            d.Ticket,
 	}
+}
+
+// Started answers a request without a preference: 200, or 202 with the status URL for a
+// POST, whose outcome isn't known yet (RFC 9110, section 15.3.3).
+func (a API) Started(origin, method string, body Started) Answer {
+	if method == http.MethodPost {
+		return a.OK(origin, http.StatusAccepted, body, map[string]string{"Location": body.StatusURL, "Retry-After": "2"})
+	}
+	return a.OK(origin, http.StatusOK, body, nil)
 }

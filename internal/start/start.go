@@ -107,6 +107,15 @@ func (env *Environment) REST() rest.API {
 	return rest.API{AllowedOrigins: env.String("ALLOWED_WEB_ORIGINS")}
 }
 
+// Forwarding reads FORWARDED_HEADERS and CALLER_HEADER, which may be empty, and API_AUTH.
+func (env *Environment) Forwarding() rest.Forwarding {
+	f := rest.Forwarding{Headers: env.List("FORWARDED_HEADERS"), Caller: env.Optional("CALLER_HEADER")}
+	auth := env.Optional("API_AUTH")
+	env.Add("FORWARDED_HEADERS", f.CheckHeaders(auth))
+	env.Add("CALLER_HEADER", f.CheckCaller(auth))
+	return f
+}
+
 // Local reads LOCAL_ENDPOINT: the local stack's URL, "" on AWS.
 func (env *Environment) Local() string { return env.Optional("LOCAL_ENDPOINT") }
 

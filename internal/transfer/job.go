@@ -2,15 +2,16 @@ package transfer
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"async-download/internal/origin"
 )
 
-// Source is a file at an origin. The request belongs to one run.
+// Source is a file at an origin.
 type Source struct {
 	Client *origin.Client
-	*origin.Request
+	URL    *url.URL
 }
 
 // Job is one run of a copy: one call of [Job.Start], [Job.CopySegment] or
