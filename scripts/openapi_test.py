@@ -75,6 +75,7 @@ class OpenApi(unittest.TestCase):
             return jsonschema.Draft202012Validator(schema).is_valid(value)
         copying = {"status": "COPYING", "bytesCopied": 1, "bytesTotal": None}
         self.assertTrue(fits("Status", copying))
+        self.assertFalse(fits("Status", copying | {"secret": "x"}), "a member that isn't described")
         self.assertFalse(fits("Status", copying | {"url": "https://x"}), "a link before the file is ready")
         self.assertFalse(fits("Status", copying | {"status": "READY"}), "no link, though the file is ready")
         self.assertFalse(fits("Status", copying | {"status": "FAILED"}), "no reason of a failure")

@@ -2,10 +2,12 @@ package socket
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -20,28 +22,39 @@ import (
 	"async-download/internal/object"
 )
 
+// TestIn compares each event with testdata/events.json, which scripts/asyncapi_test.py
+// compares with docs/asyncapi.yaml.
 func TestIn(t *testing.T) {
-	total := int64(9)
+	total, modified := int64(9), time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)
 	l := link.Link{URL: "https://s3/x?a=1&b=2", ExpiresAt: time.Date(2026, 11, 24, 11, 0, 0, 0, time.UTC), File: object.File{Size: 9,
 		ContentType: "text/csv", FileName: "ä.csv", Checksum: map[string]string{"crc64nvme": "AA=="}, Verified: true}}
+	whole := l
+	whole.Pinned, whole.Digest, whole.ETag, whole.LastModified = true, map[string]string{"sha-256": "BB=="}, `"v1"`, &modified
 	e := failure.New(failure.OriginStatus, "the origin answered 404 Not Found")
-	tests := []struct {
-		name       string
-		event      Event
-		text, json string
-	}{
-		{"progress", Progress(3, &total), "", `{"type":"progress","bytesCopied":3,"bytesTotal":9}`},
-		{"progress of no length", Progress(3, nil), "", `{"type":"progress","bytesCopied":3,"bytesTotal":null}`},
-		{"ready", Ready(l), "https://s3/x?a=1&b=2", `{"type":"ready","url":"https://s3/x?a=1&b=2","expiresAt":"2026-11-24T11:00:00Z","size":9,"contentType":"text/csv","fileName":"ä.csv","checksum":{"crc64nvme":"AA=="},"verified":true,"pinned":false}`},
-		{"failed", Failed(e), "error: ORIGIN_STATUS the origin answered 404 Not Found", `{"type":"failed","code":"ORIGIN_STATUS","message":"the origin answered 404 Not Found"}`},
-		{"refused", Refused(e), "error: ORIGIN_STATUS the origin answered 404 Not Found", `{"type":"error","code":"ORIGIN_STATUS","message":"the origin answered 404 Not Found"}`},
+	events := map[string]Event{
+		"progress": Progress(3, &total), "progress of no length": Progress(3, nil),
+		"ready": Ready(l), "ready, all that is known": Ready(whole), "failed": Failed(e), "refused": Refused(e),
 	}
-	for _, test := range tests {
-		if got := string(test.event.In("")); got != test.text {
-			t.Errorf("%s: got %q, want %q", test.name, got, test.text)
+	b, err := os.ReadFile("testdata/events.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []struct {
+		Name, Text string
+		JSON       json.RawMessage
+	}
+	if err := json.Unmarshal(b, &want); err != nil {
+		t.Fatal(err)
+	}
+	if len(want) != len(events) {
+		t.Errorf("got %d events, want %d", len(events), len(want))
+	}
+	for _, want := range want {
+		if got := string(events[want.Name].In("")); got != want.Text {
+			t.Errorf("%s: got %q, want %q", want.Name, got, want.Text)
 		}
-		if got := string(test.event.In(JSON)); got != test.json {
-			t.Errorf("%s: got %s, want %s", test.name, got, test.json)
+		if got := string(events[want.Name].In(JSON)); got != string(want.JSON) {
+			t.Errorf("%s: got %s, want %s", want.Name, got, want.JSON)
 		}
 	}
 }
