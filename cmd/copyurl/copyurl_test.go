@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -667,5 +668,55 @@ func TestTriedAgain(t *testing.T) {
 	var o, e bytes.Buffer
 	if code := run(ctx, []string{"-q", "http://127.0.0.1:1/x", target("other")}, &o, &e); code != 130 || e.String() != "copyurl: CANCELLED: interrupted\n" {
 		t.Errorf("got code %d and %q, want nothing but the error", code, &e)
+	}
+}
+
+// A POST is sent once, with its body and its headers; a server that makes the file is
+// asked until it has it.
+func TestPost(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "query.json")
+	if err := os.WriteFile(file, []byte(`{"query":"{ rows }"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newS3(t)
+	var asked []string
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked = append(asked, r.Method+" "+r.URL.Path+" "+r.Header.Get("Content-Type")+" "+r.Header.Get("Authorization")+" "+string(body))
+		switch {
+		case r.Method == http.MethodPost:
+			w.Header().Set("Location", "/job")
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusAccepted)
+		case len(asked) < 3:
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusAccepted)
+		default:
+			_, _ = io.WriteString(w, "report")
+		}
+	}))
+	code, out, stderr := program(t, "-X", "POST", "-d", "@"+file, "-H", "Content-Type: application/json", "-H", "Authorization: Bearer token", url, target("key"))
+	if code != 0 || out.Bytes != 6 {
+		t.Fatalf("got exit code %d, %+v, %s, want 0", code, out, stderr)
+	}
+	want := []string{`POST /dir/file.bin application/json Bearer token {"query":"{ rows }"}`, "GET /job  Bearer token ", "GET /job  Bearer token "}
+	if !slices.Equal(asked, want) {
+		t.Errorf("got requests %q, want %q", asked, want)
+	}
+	if o := s.Object("key"); o == nil || string(o.Data) != "report" {
+		t.Error("got another object")
+	}
+	asked = nil
+	fails := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked = append(asked, "")
+		panic(http.ErrAbortHandler)
+	}))
+	if code, out, _ := program(t, "-d", "a=b", fails, target("other")); code != 1 || out.Error.Code != "ORIGIN_UNREACHABLE" || len(asked) != 1 {
+		t.Errorf("got exit code %d, %+v after %d requests, want 1 after one", code, out.Error, len(asked))
+	}
+	for _, args := range [][]string{{"-X", "PUT"}, {"-X", "GET", "-d", "x"}, {"-d", "@" + file + ".none"}, {"-d", strings.Repeat("x", 256<<10+1)}} {
+		if code, _, _ := program(t, append(args, url, target("key"))...); code != 2 {
+			t.Errorf("%.20q: got exit code %d, want 2", args, code)
+		}
 	}
 }
