@@ -35,14 +35,16 @@ const (
 	name = "0123456789abcdef0123456789abcdef"
 )
 
-// stack is what a worker talks to, except the origin: a table of one item whose
-// client listens, S3, and the client's socket.
+// stack is what a worker talks to, except the origin: a table with an item whose
+// client listens, and maybe one of its request, S3, and the client's socket.
 type stack struct {
 	s3     *s3test.Server
 	worker *copying.Worker
 
 	mu      sync.Mutex
 	item    map[string]any
+	request map[string]any // nil for none
+	reads   int            // of the request's item
 	metrics strings.Builder
 	posts   chan progress
 }
@@ -91,29 +93,70 @@ func newStack(t *testing.T, h http.Handler) *stack {
 	return s
 }
 
-// dynamoDB answers the calls of a worker: an update that sets attributes, and a
-// read. The rules of its conditions are tested in package meeting.
+// write is a call of DynamoDB, or a part of a transaction.
+type write struct {
+	Key                       map[string]struct{ S string }
+	UpdateExpression          string
+	ConditionExpression       string
+	ExpressionAttributeNames  map[string]string
+	ExpressionAttributeValues map[string]any
+	TransactItems             []struct{ Update, Delete *write }
+}
+
+// dynamoDB answers the calls of a worker: an update that sets attributes, a read, and
+// transactions of those and deletes. Of the conditions, which are tested in package
+// meeting, it knows the two that decide what a worker does next.
 func (s *stack) dynamoDB(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var in struct {
-		UpdateExpression          string
-		ExpressionAttributeNames  map[string]string
-		ExpressionAttributeValues map[string]any
-	}
+	var in write
 	b, _ := io.ReadAll(r.Body)
 	_ = json.Unmarshal(b, &in)
-	set, _, _ := strings.Cut(strings.TrimPrefix(in.UpdateExpression, "SET "), " REMOVE")
-	for assignment := range strings.SplitSeq(set, ", ") {
-		if name, value, ok := strings.Cut(assignment, " = "); ok {
-			if full := in.ExpressionAttributeNames[name]; full != "" {
-				name = full
-			}
-			s.item[name] = in.ExpressionAttributeValues[value]
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	item := s.item
+	if strings.HasSuffix(in.Key["executionArn"].S, "#request") {
+		if item = s.request; strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".GetItem") {
+			s.reads++
 		}
 	}
-	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-	_ = json.NewEncoder(w).Encode(map[string]any{"Item": s.item, "Attributes": s.item})
+	refused := strings.Contains(in.ConditionExpression, "attribute_not_exists(hasRequest)") && item["hasRequest"] != nil
+	if run, ok := in.ExpressionAttributeValues[":run"]; ok {
+		sentBy, _ := item["sentBy"].(map[string]any)
+		refused = sentBy != nil && sentBy["S"] != "" && fmt.Sprint(sentBy) != fmt.Sprint(run)
+	}
+	if refused {
+		w.WriteHeader(http.StatusBadRequest)
+		_ = json.NewEncoder(w).Encode(map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "Item": item})
+		return
+	}
+	in.apply(item)
+	for _, t := range in.TransactItems {
+		switch {
+		case t.Delete != nil:
+			s.request = nil
+		case t.Update.Key["executionArn"].S == arn:
+			t.Update.apply(s.item)
+		default:
+			if s.request == nil {
+				s.request = map[string]any{}
+			}
+			t.Update.apply(s.request)
+		}
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"Item": item, "Attributes": item})
+}
+
+// apply sets the attributes of an update.
+func (u *write) apply(item map[string]any) {
+	set, _, _ := strings.Cut(strings.TrimPrefix(u.UpdateExpression, "SET "), " REMOVE")
+	for assignment := range strings.SplitSeq(set, ", ") {
+		if name, value, ok := strings.Cut(assignment, " = "); ok {
+			if full := u.ExpressionAttributeNames[name]; full != "" {
+				name = full
+			}
+			item[name] = u.ExpressionAttributeValues[value]
+		}
+	}
 }
 
 // The client is notified while the first part is still on its way, and never

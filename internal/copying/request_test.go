@@ -1,0 +1,185 @@
+package copying_test
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"async-download/internal/copying"
+	"async-download/internal/failure"
+	"async-download/internal/meeting"
+	"async-download/internal/origin/origintest"
+)
+
+// askedAgo makes the download one that was asked for so long ago.
+func (s *stack) askedAgo(d time.Duration) {
+	s.item["expiresAt"] = map[string]any{"N": strconv.FormatInt(time.Now().Add(meeting.ItemLife-d).Unix(), 10)}
+}
+
+// post makes the download one of a POST of a caller with a token.
+func (s *stack) post() {
+	s.item["hasRequest"] = map[string]any{"BOOL": true}
+	s.request = map[string]any{
+		"method": map[string]any{"S": "POST"}, "body": map[string]any{"B": "Ym9keQ=="}, "contentType": map[string]any{"S": "text/x"},
+		"header": map[string]any{"M": map[string]any{"Authorization": map[string]any{"S": "Bearer token"}}},
+		"sentBy": map[string]any{"S": ""},
+	}
+}
+
+// An origin that answers 202 is waited for by the workflow, for as long as it takes, and
+// asked where it has led, by runs that know no more than the table does.
+func TestAccepted(t *testing.T) {
+	for _, method := range []string{"GET", "POST"} {
+		t.Run(method, func(t *testing.T) {
+			var asked []string
+			s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked = append(asked, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Cookie"))
+				switch {
+				case len(asked) == 1:
+					w.Header().Set("Location", "/jobs/1?sig=planted")
+					w.Header().Set("Set-Cookie", "session=a; Path=/")
+					w.Header().Set("Retry-After", "2")
+					w.WriteHeader(http.StatusAccepted)
+				case len(asked) < 4:
+					w.WriteHeader(http.StatusAccepted)
+				default:
+					_, _ = w.Write([]byte("report"))
+				}
+			}))
+			want := []string{method + " /file.bin ", "GET /jobs/1?sig=planted session=a", "GET /jobs/1?sig=planted session=a", "GET /jobs/1?sig=planted session=a"}
+			if method == "POST" {
+				s.post()
+			}
+			for i, tt := range []struct {
+				ago      time.Duration
+				min, max int64 // of the wait, s
+				recorded bool  // so that a cancel can end it
+			}{{0, 2, 2, false}, {10 * time.Second, 5, 5, false}, {5 * time.Hour, 360, 361, true}} {
+				s.askedAgo(tt.ago)
+				out, err := s.worker.Copy(t.Context(), arn)
+				if err != nil || out.WaitSeconds < tt.min || out.WaitSeconds > tt.max {
+					t.Fatalf("round %d: got %+v, %v, want a wait of %d to %d s", i, out, err, tt.min, tt.max)
+				}
+				if recorded := s.item["waitsUntil"] != nil; recorded != tt.recorded {
+					t.Errorf("round %d: got a recorded wait %v, want %v", i, recorded, tt.recorded)
+				}
+			}
+			if out, err := s.worker.Copy(t.Context(), arn); err != nil || out.WaitSeconds != 0 {
+				t.Fatalf("got %+v, %v, want the file", out, err)
+			}
+			if got := strings.Join(asked, "\n"); got != strings.Join(want, "\n") {
+				t.Errorf("got requests %q, want %q", asked, want)
+			}
+			if o := s.s3.Object("downloads/" + name); o == nil || string(o.Data) != "report" {
+				t.Error("got another object")
+			}
+			if s.request != nil {
+				t.Errorf("got request item %v after the copy, want none", s.request)
+			}
+		})
+	}
+}
+
+// A POST that another run has sent is not made again. The file that it may have stored
+// is the result.
+func TestSentByAnotherRun(t *testing.T) {
+	posts := 0
+	s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		posts++
+		_, _ = w.Write([]byte("report"))
+	}))
+	s.post()
+	s.request["sentBy"] = map[string]any{"S": "another"}
+	_, err := s.worker.Copy(t.Context(), arn)
+	if want := "ORIGIN_UNREACHABLE: the request was sent before and its answer was lost; the origin may have executed it"; err == nil || err.Error() != want || posts > 0 {
+		t.Errorf("got %v after %d POSTs, want %s after none", err, posts, want)
+	}
+	s.post()
+	for range 2 { // the second run finds what the first one stored
+		if _, err := s.worker.Copy(t.Context(), arn); err != nil || posts != 1 {
+			t.Fatalf("got %v after %d POSTs, want the file after one", err, posts)
+		}
+		s.post()
+		s.request["sentBy"] = map[string]any{"S": "another"}
+		s.item["status"] = map[string]any{"S": "COPYING"}
+	}
+}
+
+// A caller's token that expires in the middle of a file is named as the reason, with how
+// far the copy had come: in one run, in another one, and in segments.
+func TestCredentialsExpire(t *testing.T) {
+	const partSize = 5 * mib
+	data := origintest.Bytes(4, 4*partSize)
+	served := 0
+	file := origintest.New(data, `"v1"`)
+	s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer token" || served >= 2 {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		served++
+		file.ServeHTTP(w, r)
+	}))
+	s.worker.Copier.PartSize, s.worker.Copier.Concurrency = partSize, 1
+	forward := func() {
+		s.post()
+		s.request["method"], s.request["body"], s.request["contentType"] = map[string]any{"S": "GET"}, nil, nil
+		delete(s.request, "body")
+		delete(s.request, "contentType")
+	}
+	const want = "the caller's credentials were refused after 10485760 of 20971520 bytes"
+	forward()
+	for run := range 2 {
+		if _, err := s.worker.Copy(t.Context(), arn); failure.CodeOf(err) != failure.OriginStatus || failure.As(err).Message != want {
+			t.Errorf("run %d: got %v, want %s", run, err, want)
+		}
+	}
+	// In segments, Finish finds out.
+	t.Run("segments", func(t *testing.T) {
+		served = 0
+		s.worker.Copier.SegmentBytes = 2 * partSize
+		if err := s.worker.Copier.Discard(t.Context(), "downloads/"+name); err != nil {
+			t.Fatal(err)
+		}
+		for attribute := range s.item {
+			if strings.HasPrefix(attribute, "copied/") || attribute == "bytesTotal" {
+				delete(s.item, attribute)
+			}
+		}
+		out, err := s.worker.Copy(t.Context(), arn)
+		if err != nil || len(out.Work.Segments) != 2 {
+			t.Fatalf("got %+v, %v, want two segments", out, err)
+		}
+		for range 3 { // rounds; the first stores one part
+			for _, segment := range out.Work.Segments {
+				_, _ = s.worker.CopySegment(t.Context(), arn, out.Work.Plan, segment)
+			}
+			var next copying.Output
+			if next, err = s.worker.Finish(t.Context(), arn, out.Work); err != nil {
+				break
+			}
+			out = next
+		}
+		if want := "the caller's credentials were refused after 5242880 of 20971520 bytes"; failure.As(err) == nil || failure.As(err).Message != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	})
+	// Without a caller's header, it is as any other status.
+	s2 := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	if _, err := s2.worker.Copy(t.Context(), arn); failure.As(err).Message != "the origin answered 401 Unauthorized" {
+		t.Errorf("got %v, want the status", err)
+	}
+}
+
+// A plain GET reads and writes nothing about a request.
+func TestPlainGet(t *testing.T) {
+	s := newStack(t, origintest.New([]byte("file"), `"v1"`))
+	if _, err := s.worker.Copy(t.Context(), arn); err != nil {
+		t.Fatal(err)
+	}
+	if s.reads > 0 || s.request != nil || s.item["hasRequest"] != nil {
+		t.Errorf("got %d reads and item %v, want none", s.reads, s.request)
+	}
+}
