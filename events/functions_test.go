@@ -66,6 +66,9 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"ORIGIN_URL":                "https://origin.example/files?" + baseQuery,
 		"FETCH_CONCURRENCY":         "1000000",
 		"ALLOWED_WEB_ORIGINS":       "*",
+		"LINK_EXPIRY_SECONDS":       "600",  // in a call
+		"CLIENT_TIMEOUT_SECONDS":    "3600", // in the input, as the next
+		"MAX_CONCURRENT_SEGMENTS":   "40",
 		"SEGMENT_BYTES":             "4294967296",
 		"STACK_NAME":                "download",
 		"JWT_ISSUER":                "https://issuer.example",

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"async-download/internal/bodyflag"
 	"async-download/internal/bytesize"
 	"async-download/internal/escape"
 	"async-download/internal/failure"
@@ -38,10 +39,15 @@ supports them, otherwise as one stream. A KEY that ends in / (or s3://BUCKET/) i
 completed with the server's name for the file. If it is interrupted or fails, it leaves
 no object and no open upload; after a kill, the same command continues.
 
+A POST is sent once: again only if it didn't reach the server, or after an answer of
+429 or 503 with Retry-After. Its answer is the file, or a redirect to it. A server that
+answers 202 is asked again until it has the file, at its Location if it sent one.
+
 Examples:
   copyurl https://files.example/2026.pdf s3://bucket/reports/2026.pdf
   copyurl https://files.example/2026.pdf s3://bucket/reports/
   copyurl -H @credentials -checksum sha-256=DIGEST https://files.example/big.iso s3://bucket/big.iso
+  copyurl -X POST -d @query.json -H 'Content-Type: application/json' https://api.example/reports s3://bucket/reports/
 
 Credentials, region and endpoint are those of the AWS tools: AWS_PROFILE,
 AWS_REGION, AWS_ENDPOINT_URL_S3 and so on.
@@ -71,7 +77,7 @@ line at least every 10 s. On stdout, one line of JSON:
 Exit code: 0 a complete object, 1 none, 2 wrong usage, 130 interrupted.
 `
 
-// waits is how often a server's request for a long wait is honored.
+// waits is how often a server that refuses the request may ask for a long wait.
 const waits = 5
 
 // cleanUp is how long the end of an upload may take.
@@ -83,6 +89,9 @@ type options struct {
 	partSize    bytesize.Size
 	concurrency int
 	header      http.Header
+	method      string
+	body        []byte
+	contentType string
 	digest      origin.Digest
 	publicOnly  bool
 	quiet       bool
@@ -152,6 +161,12 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	flags.SetOutput(io.Discard) // an error is shown once, by run
 	flags.Var(&o.partSize, "part-size", "`size` of the parts, 5MiB to 5GiB; grows automatically for large files")
 	flags.IntVar(&o.concurrency, "concurrency", transfer.Concurrency, "`number` of ranges that are read at once, 1 to 64")
+	flags.StringVar(&o.method, "X", "", "HTTP `method`: GET or POST (default: GET, or POST with -d)")
+	data, hasBody := "", false
+	flags.Func("d", "request `body`, at most 256 KiB; @file reads a file, @- stdin", func(text string) error {
+		data, hasBody = text, true
+		return nil
+	})
 	var badHeader error
 	flags.Func("H", "`header` to send to the URL's host, as 'Name: value'; @file reads such lines, so that credentials don't show in ps; may be repeated", func(text string) error {
 		if err := headerflag.Add(o.header, text, os.Stdin); err != nil && badHeader == nil {
@@ -192,10 +207,23 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	if badHeader != nil {
 		return o, badHeader
 	}
+	var err error
+	if o.method, err = bodyflag.Method(o.method, hasBody); err != nil {
+		return o, err
+	}
+	if o.body, err = bodyflag.Read(data, os.Stdin); err != nil {
+		return o, err
+	}
+	if o.method == http.MethodPost {
+		o.contentType = o.header.Get("Content-Type")
+		o.header.Del("Content-Type") // a redirect may turn the POST into a GET
+		if o.contentType == "" && hasBody {
+			o.contentType = bodyflag.FormType
+		}
+	}
 	if len(arguments) != 2 {
 		return o, errors.New("a URL and s3://BUCKET/KEY are needed")
 	}
-	var err error
 	if o.url, err = origin.ParseBase(arguments[0]); err != nil {
 		return o, err
 	}
@@ -251,20 +279,20 @@ func (o *options) copy(ctx context.Context, show *display) (transfer.Result, err
 	}
 	show.enter(progress.Copying)
 	copier := &transfer.Copier{S3: store, Bucket: o.bucket, PartSize: int64(o.partSize), Concurrency: o.concurrency, Replace: true}
-	src := transfer.Source{URL: o.url, Client: &origin.Client{
+	request := &origin.Request{URL: o.url, Method: o.method, Body: o.body, ContentType: o.contentType}
+	src := transfer.Source{Request: request, Client: &origin.Client{
 		Base: &url.URL{Scheme: o.url.Scheme, Host: o.url.Host}, Header: o.header, RedirectHosts: []string{"*"},
 		AnyAddress: !o.publicOnly, Connections: o.concurrency,
 		Waiting: func(why *failure.Error, pause time.Duration) { show.retry(why.Message, pause) },
 	}}
-	for n := 0; ; n++ {
+	for n := 0; ; {
 		job := &transfer.Job{Copier: copier, Source: src, Key: o.key, Digest: o.digest}
 		job.OnSize = func(size int64) { show.start(job, size) }
 		outcome, err := job.Start(ctx)
 		o.key = job.Key
-		var later *origin.Later
-		if errors.As(err, &later) && n < waits {
-			show.retry(later.Err.Message, later.After)
-			if wait(ctx, later.After) {
+		if message, pause, ok := waitFor(err, &n); ok {
+			show.retry(message, pause)
+			if wait(ctx, pause) {
 				continue
 			}
 			err = context.Cause(ctx)
@@ -284,6 +312,21 @@ func (o *options) copy(ctx context.Context, show *display) (transfer.Result, err
 		}
 		return transfer.Result{}, err
 	}
+}
+
+// waitFor reports whether the server asks for a wait, and for how long. Waits of a server
+// that makes the file aren't counted in n.
+func waitFor(err error, n *int) (message string, pause time.Duration, ok bool) {
+	var accepted *origin.Accepted
+	var later *origin.Later
+	switch {
+	case errors.As(err, &accepted):
+		return accepted.Err.Message, accepted.After, true
+	case errors.As(err, &later) && *n < waits:
+		*n++
+		return later.Err.Message, later.After, true
+	}
+	return "", 0, false
 }
 
 // checkBucket tells at once what would else be seen only after the file was

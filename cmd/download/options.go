@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
+	"async-download/internal/bodyflag"
 	"async-download/internal/bytesize"
 	"async-download/internal/headerflag"
 	"async-download/internal/version"
@@ -76,9 +76,6 @@ type options struct {
 	limitRate   bytesize.Size // bytes per second; 0: none
 	patience    time.Duration
 }
-
-// maxBody is the API's own limit for a request's body.
-const maxBody = 256 << 10
 
 // errHelp means that what the user asked for has been printed.
 var errHelp = errors.New("help")
@@ -186,17 +183,11 @@ func (o *options) setRequest(p *program, data string, hasBody bool) error {
 		o.headers.Del(name)
 		return value
 	}
-	if o.method == "" && hasBody {
-		o.method = http.MethodPost
-	} else if o.method == "" {
-		o.method = http.MethodGet
+	var err error
+	if o.method, err = bodyflag.Method(o.method, hasBody); err != nil {
+		return exitError(exitUsage, "%v", err)
 	}
-	switch {
-	case o.method != http.MethodGet && o.method != http.MethodPost:
-		return exitError(exitUsage, "-X: want GET or POST")
-	case hasBody && o.method == http.MethodGet:
-		return exitError(exitUsage, "-d: a GET has no body")
-	case o.headers.Get("Prefer") != "":
+	if o.headers.Get("Prefer") != "" {
 		return exitError(exitUsage, "-H Prefer: this program chooses how to wait; see -wait")
 	}
 	if o.method == http.MethodPost {
@@ -206,39 +197,13 @@ func (o *options) setRequest(p *program, data string, hasBody bool) error {
 	if !hasBody {
 		return nil
 	}
-	var err error
-	if o.body, err = p.readArgument("-d", data); err != nil {
-		return err
-	}
-	if len(o.body) > maxBody {
-		return exitError(exitUsage, "-d: the API takes bodies of at most 256 KiB")
+	if o.body, err = bodyflag.Read(data, p.stdin); err != nil {
+		return exitError(exitUsage, "%v", err)
 	}
 	if o.contentType == "" {
-		o.contentType = "application/x-www-form-urlencoded" // as curl's -d
+		o.contentType = bodyflag.FormType
 	}
 	return nil
-}
-
-// readArgument returns the text of a flag, or what the file that it names holds.
-func (p *program) readArgument(name, text string) ([]byte, error) {
-	path, isFile := strings.CutPrefix(text, "@")
-	if !isFile {
-		return []byte(text), nil
-	}
-	var in io.Reader = p.stdin
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, exitError(exitUsage, "%s: %v", name, err)
-		}
-		defer f.Close()
-		in = f
-	}
-	content, err := io.ReadAll(io.LimitReader(in, maxBody+1))
-	if err != nil {
-		return nil, exitError(exitUsage, "%s: %v", name, err)
-	}
-	return content, nil
 }
 
 // isFolder reports whether a file goes into output under its own name.

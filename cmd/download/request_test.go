@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"async-download/internal/bodyflag"
 )
 
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
@@ -155,7 +157,7 @@ func TestPOST(t *testing.T) {
 	}
 	c = c.nextStart()
 	c.runExpecting(exitOK, "-X", "POST", "-o", c.path("empty"), s.url())
-	for _, args := range [][]string{{"-X", "PUT"}, {"-X", "GET", "-d", "x"}, {"-d", strings.Repeat("x", maxBody+1)}, {"-d", "@" + c.path("none")}} {
+	for _, args := range [][]string{{"-X", "PUT"}, {"-X", "GET", "-d", "x"}, {"-d", strings.Repeat("x", bodyflag.MaxBytes+1)}, {"-d", "@" + c.path("none")}} {
 		c = c.nextStart()
 		c.runExpecting(exitUsage, append(args, "-o", c.path("y"), s.url())...)
 	}

@@ -27,6 +27,12 @@ Serves files that are generated as they are read, the same bytes in every run:
   /file/SIZE[/any/path/name.ext] a file of SIZE (0, 1, 6MB, 64MiB, 1TiB, ...);
                                  the last extension decides the content type
   /_sha256/...                   the hex SHA-256 of what /... serves now
+  /report[/SIZE[/name.ext]]
+                                 a report that is made on demand, by GET or POST:
+                                 a file of SIZE, or else JSON that describes the
+                                 request (data for a GraphQL query)
+  /_requests?contains=TEXT       the latest requests whose URL contains TEXT, with
+                                 headers and bodies, as JSON
 with ranges, a strong ETag, If-Match and If-Range.
 
 The query of / and /file changes how the file is served:
@@ -45,6 +51,15 @@ The query of / and /file changes how the file is served:
   digest           Repr-Digest with the SHA-256, up to 1 GiB (digest=wrong: a wrong one)
   etag=weak        a weak ETag (etag=none: no ETag)
   changeafter=N    other bytes and another ETag from request N+1 on
+The query of /report changes its answer, in addition:
+  accepted=N       202 with the Location of a job, which answers 202 until there
+                   were N of them
+  nolocation       these have no Location: the same URL is asked again
+  then=303         the job leads to /file (then=404: it is gone)
+  token=TOKEN      401 without Authorization: Bearer TOKEN
+  caller=HEADER    the JSON has the value of this header
+  redirect=303     301, 302, 303, 307 or 308, to /file
+  to=URL           or to this URL
 Requests are counted by path and query, so an unused parameter (&id=7) gives
 a test its own count.
 

@@ -45,6 +45,8 @@ type origin struct {
 	mu       sync.Mutex
 	requests map[string]int // by path and query
 
+	reports reports
+
 	digests sync.Map // content → func() [32]byte, so that concurrent requests compute it once
 }
 
@@ -69,6 +71,15 @@ func (o *origin) serve(rw http.ResponseWriter, r *http.Request) {
 		}
 	}()
 
+	if r.URL.Path == "/_requests" {
+		o.reports.serveLog(w, r)
+		return
+	}
+	w.body = o.reports.note(r)
+	if number, isJob := strings.CutPrefix(r.URL.Path, "/report/jobs/"); isJob {
+		o.serveJob(w, r, number)
+		return
+	}
 	target, isSum := strings.CutPrefix(r.URL.Path, "/_sha256")
 	file, err := o.parse(target, r.URL.RawQuery)
 	if err != nil {
@@ -83,7 +94,7 @@ func (o *origin) serve(rw http.ResponseWriter, r *http.Request) {
 		o.serveSum(w, file, strings.TrimPrefix(r.RequestURI, "/_sha256"))
 		return
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if file.report == nil && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 		return
@@ -106,13 +117,25 @@ type file struct {
 	changeAfter int // -1 is never
 
 	noRanges, chunked, close, gzip, digest, etag string // "" is absent
+
+	report *report // nil for a plain file
 }
 
 // parse returns nil for a path without a file.
 func (o *origin) parse(target, rawQuery string) (*file, error) {
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
 	f := &file{cut: -1, times: -1, changeAfter: -1}
 	rest, underFile := strings.CutPrefix(target, "/file/")
+	inReport, underReport := strings.CutPrefix(target, "/report")
 	switch {
+	case underReport && (inReport == "" || inReport[0] == '/'):
+		if f, err = parseReport(inReport, query); err != nil {
+			return nil, err
+		}
+		f.contentType = contentTypes[path.Ext(target)]
 	case target == "/" || target == "":
 		f.size, f.name, f.contentType = o.size, o.name, contentTypes[path.Ext(o.name)]
 	case underFile:
@@ -129,10 +152,6 @@ func (o *origin) parse(target, rawQuery string) (*file, error) {
 		f.contentType = contentTypes[""]
 	}
 
-	query, err := url.ParseQuery(rawQuery)
-	if err != nil {
-		return nil, fmt.Errorf("query: %w", err)
-	}
 	for name, values := range query {
 		if err := f.set(name, values[0]); err != nil {
 			return nil, fmt.Errorf("%s=%s: %w", name, values[0], err)
@@ -238,6 +257,9 @@ func (o *origin) serveFile(w *answer, r *http.Request, f *file) {
 		http.Error(w, http.StatusText(f.status), f.status)
 		return
 	}
+	if f.report != nil && o.serveReport(w, r, f) {
+		return
+	}
 
 	header.Set("Content-Type", f.contentType)
 	if f.name != "" {
@@ -318,6 +340,7 @@ func (o *origin) serveWhole(w *answer, r *http.Request, f *file, content *conten
 type answer struct {
 	http.ResponseWriter
 	ctx  context.Context
+	body []byte // the request's
 	rate int64
 	cut  int64
 

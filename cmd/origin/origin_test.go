@@ -403,3 +403,89 @@ func BenchmarkContent(b *testing.B) {
 		c.Read(buffer)
 	}
 }
+
+// send makes a request with a body and follows nothing.
+func send(t *testing.T, method, url, body string, headers ...string) reply {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return reply{res, b, err}
+}
+
+func TestReport(t *testing.T) {
+	base := start(t)
+	// A job answers 202 until there were as many as asked for, then leads to the file.
+	r := send(t, "POST", base+"/report/1MiB/a.bin?accepted=3&then=303&retryafter=1", "x")
+	place := r.Header.Get("Location")
+	for i := range 2 {
+		if r.StatusCode != 202 || r.Header.Get("Retry-After") != "1" || place == "" {
+			t.Fatalf("answer %d: got %d %v, want 202 with a place", i, r.StatusCode, r.Header)
+		}
+		r = send(t, "GET", base+place, "")
+	}
+	if r.StatusCode != 202 {
+		t.Errorf("got %d for the third answer, want 202", r.StatusCode)
+	}
+	if r = send(t, "GET", base+place, ""); r.StatusCode != 303 || r.Header.Get("Location") != "/file/1048576/report.bin" {
+		t.Errorf("got %d %v, want 303 to the file", r.StatusCode, r.Header)
+	}
+	// Without a place, the same URL is asked.
+	for i, want := range []int{202, 202, 200} {
+		if r := send(t, "GET", base+"/report/1MiB/b.bin?accepted=2&nolocation", ""); r.StatusCode != want || r.Header.Get("Location") != "" || want == 200 && len(r.body) != 1<<20 {
+			t.Errorf("request %d: got %d, %d bytes, want %d", i, r.StatusCode, len(r.body), want)
+		}
+	}
+	for _, tt := range []struct {
+		method, path, body string
+		headers            []string
+		status             int
+		want               string // in the body
+	}{
+		{"POST", "/report", "a=b", []string{"Content-Type", "text/x"}, 200, `{"body":"a=b","contentType":"text/x","method":"POST","uri":"/report"}`},
+		{"POST", "/report", `{"query":"{ rows }","variables":{"n":1}}`, nil, 200, `{"data":{"query":"{ rows }","variables":{"n":1}}}`},
+		{"GET", "/report?caller=X-Caller", "", []string{"X-Caller", "alice"}, 200, `"caller":"alice"`},
+		{"GET", "/report?token=t", "", nil, 401, ""},
+		{"GET", "/report?token=t", "", []string{"Authorization", "Bearer t"}, 200, `"method":"GET"`},
+		{"GET", "/report?accepted=x", "", nil, 400, ""},
+		{"GET", "/report?then=500", "", nil, 400, ""},
+		{"POST", "/report?redirect=307&to=/report", "", nil, 307, ""},
+		{"POST", "/report?status=503&retryafter=2&times=1", "", nil, 503, ""},
+		{"GET", "/report/jobs/99", "", nil, 404, ""},
+		{"GET", "/reports", "", nil, 404, ""},
+		{"POST", "/file/1", "", nil, 405, ""},
+	} {
+		if r := send(t, tt.method, base+tt.path, tt.body, tt.headers...); r.StatusCode != tt.status || !strings.Contains(string(r.body), tt.want) {
+			t.Errorf("%s %s: got %d %s, want %d with %s", tt.method, tt.path, r.StatusCode, r.body, tt.status, tt.want)
+		}
+	}
+}
+
+// The log of requests is for programs of this machine.
+func TestRequestLog(t *testing.T) {
+	base := start(t)
+	send(t, "POST", base+"/report?id=1", "body", "Authorization", "Bearer planted")
+	send(t, "GET", base+"/report?id=2", "")
+	if r := get(t, base+"/_requests?contains=id=1"); !strings.Contains(string(r.body), `"Authorization":["Bearer planted"]`) || !strings.Contains(string(r.body), `"body":"body"`) || strings.Contains(string(r.body), "id=2") {
+		t.Errorf("got %s, want the first request", r.body)
+	}
+	if r := get(t, base+"/_requests", "Sec-Fetch-Site", "same-origin"); r.StatusCode != 403 {
+		t.Errorf("got %d for a page, want 403", r.StatusCode)
+	}
+	req, _ := http.NewRequest("GET", base+"/_requests", nil)
+	req.Host = "rebound.example:80"
+	res, err := http.DefaultClient.Do(req)
+	if err != nil || res.StatusCode != 403 {
+		t.Errorf("got %v, %v for another host, want 403", res, err)
+	}
+}

@@ -4,10 +4,11 @@
 package copying
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"net/url"
+	"math"
 	"time"
 
 	"async-download/internal/event"
@@ -28,6 +29,12 @@ const (
 	// patience is how long an origin may delay a copy before it sends the first
 	// part. Later, what was copied is worth waiting for.
 	patience = 2 * time.Hour
+	// shortWait is the longest wait that a cancel waits for.
+	shortWait = 20 * time.Second
+	// acceptedShare is the least part of the time since the download was asked for that
+	// is waited before an origin that has accepted the request is asked again. In a day
+	// that makes at most 450 rounds, of 9 events each; an execution has 25,000.
+	acceptedShare = 0.02
 )
 
 // Worker copies downloads, one at a time. Finish needs no Socket.
@@ -82,23 +89,42 @@ func (w *Worker) run(ctx context.Context, arn string, plan *transfer.Plan, segme
 		log.InfoContext(ctx, "copied", "result", out.Result, "seconds", seconds)
 		return Output{}, nil
 	}
-	return ended(ctx, log, err)
+	return w.ended(ctx, log, arn, s.asked, err)
 }
 
-// ended converts a run's error.
-func ended(ctx context.Context, log *slog.Logger, err error) (Output, error) {
+// ended converts the error of a run of a download that was asked for at asked.
+func (w *Worker) ended(ctx context.Context, log *slog.Logger, arn string, asked time.Time, err error) (Output, error) {
+	var accepted *origin.Accepted
 	var later *origin.Later
 	var outOfTime *transfer.OutOfTime
 	switch {
+	case errors.As(err, &accepted):
+		after := max(accepted.After, time.Duration(acceptedShare*float64(time.Since(asked))))
+		log.InfoContext(ctx, "origin accepted the request and has no file yet", "after", after.String())
+		return w.wait(ctx, log, arn, after)
 	case errors.As(err, &later):
 		log.InfoContext(ctx, "origin asked to retry later", "code", later.Err.Code, "after", later.After.String())
-		return Output{WaitSeconds: int64(later.After.Seconds()) + 1}, nil
+		return w.wait(ctx, log, arn, later.After)
 	case errors.As(err, &outOfTime):
 		log.InfoContext(ctx, "out of time; it is run again", "error", failure.As(err))
 		return Output{WaitSeconds: 1}, nil
 	}
 	log.WarnContext(ctx, "not copied", "error", failure.As(err))
 	return Output{}, err
+}
+
+// wait returns an output that makes the workflow wait, and records a wait in which
+// nobody would see a cancel.
+func (w *Worker) wait(ctx context.Context, log *slog.Logger, arn string, d time.Duration) (Output, error) {
+	if d > shortWait {
+		switch err := cancelledIfEnded(w.Table.WaitUntil(ctx, arn, time.Now().Add(d))); {
+		case errors.Is(err, failure.ErrCancelled):
+			return Output{}, err
+		case err != nil:
+			log.WarnContext(ctx, "wait not recorded; a cancel takes effect after it", "error", failure.As(err))
+		}
+	}
+	return Output{WaitSeconds: int64(math.Ceil(d.Seconds()))}, nil
 }
 
 func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segment transfer.Segment, s *runStats) (transfer.Outcome, error) {
@@ -143,7 +169,7 @@ func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segm
 	finish()
 	if err != nil || out.Result == nil {
 		p.report(ctx)
-		return out, err
+		return out, credentialsRefused(err, source.Request, job.Copied(), cmp.Or(p.total.Load(), item.BytesTotal))
 	}
 	return out, w.markCopied(ctx, arn, out.Result)
 }
@@ -164,7 +190,7 @@ func (w *Worker) Finish(ctx context.Context, arn string, work transfer.Work) (Ou
 		log.InfoContext(ctx, "finished", "result", out.Result)
 		return Output{}, nil
 	}
-	return ended(ctx, log, err)
+	return w.ended(ctx, log, arn, s.asked, err)
 }
 
 func (w *Worker) finish(ctx context.Context, arn string, work transfer.Work, s *runStats) (transfer.Outcome, error) {
@@ -179,7 +205,7 @@ func (w *Worker) finish(ctx context.Context, arn string, work transfer.Work, s *
 	job.Run = run
 	out, err := job.Finish(working, work)
 	if err != nil || out.Result == nil {
-		return out, err
+		return out, credentialsRefused(err, source.Request, item.Copied(), &work.Plan.Size)
 	}
 	return out, w.markCopied(ctx, arn, out.Result)
 }
@@ -191,11 +217,11 @@ func (w *Worker) source(ctx context.Context, arn string) (meeting.Item, transfer
 	if errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped() {
 		return item, transfer.Source{}, failure.ErrCancelled
 	}
-	var u *url.URL
+	var r *origin.Request
 	if err == nil {
-		u, err = origin.Join(w.Origin.Base, w.Origin.AllowedPaths, item.Path, item.Query)
+		r, err = w.request(ctx, item)
 	}
-	return item, transfer.Source{Client: w.Origin, URL: u}, err
+	return item, transfer.Source{Client: w.Origin, Request: r}, err
 }
 
 // markCopied records in the item that the object is complete.

@@ -97,7 +97,7 @@ func open(t *testing.T, c *Client, raw string) error {
 	}
 	c.Backoff = time.Millisecond
 	t.Cleanup(c.CloseIdleConnections)
-	f, err := c.Open(t.Context(), u, 100)
+	f, err := c.Open(t.Context(), &Request{URL: u}, 100)
 	if err == nil {
 		_ = f.Close()
 	}

@@ -112,7 +112,10 @@ type Client struct {
 
 	once      sync.Once
 	transport *http.Transport
-	guard     *guard
+	// posts makes a new connection for each request: one that was kept may be closed
+	// by the origin as the request is written, and nothing shows whether it was read.
+	posts *http.Transport
+	guard *guard
 	// dial replaces the dialer in tests that need a network of their own.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -165,6 +168,8 @@ func (c *Client) init() {
 			MaxResponseHeaderBytes: 256 << 10,
 			Protocols:              protocols,
 		}
+		c.posts = c.transport.Clone()
+		c.posts.DisableKeepAlives = true
 	})
 }
 

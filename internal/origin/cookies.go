@@ -1,23 +1,41 @@
 package origin
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
-// maxCookies is how many cookies of one host are kept: what RFC 6265 wants of a
-// browser. An origin that sets another one with each range would outgrow the
-// size that it accepts for a request's headers.
-const maxCookies = 50
+const (
+	// maxCookies is how many cookies of one host are kept: what RFC 6265 wants of a
+	// browser. An origin that sets another one with each range would outgrow the
+	// size that it accepts for a request's headers.
+	maxCookies = 50
+	// maxSetCookies is how many are remembered for encode, of all hosts and paths.
+	maxSetCookies = 4 * maxCookies
+	// maxEncodedCookies is how many bytes of cookies are encoded: with a body of 256
+	// KiB, well below the 400 KB of a DynamoDB item.
+	maxEncodedCookies = 32 << 10
+)
 
 // cookies are those of one fetch. Hosts and ports are kept apart, whatever a
 // cookie's Domain says. It is safe for concurrent use.
 type cookies struct {
 	mu    sync.Mutex
 	hosts map[string]*cookiejar.Jar
+	set   []setCookie // what the jars were given, which they don't return
+}
+
+// setCookie is a cookie as it was set by a reply from URL, which has no query.
+type setCookie struct {
+	URL    string `json:"url"`
+	Cookie string `json:"cookie"`
+	name   string
 }
 
 // jar returns the cookies of u's host and port.
@@ -52,4 +70,54 @@ func (c *cookies) keep(u *url.URL, resp *http.Response) {
 		return
 	}
 	jar.SetCookies(u, set)
+	from := absolute(&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, cookie := range set {
+		if cookie.MaxAge > 0 { // counted from now, not from when it is decoded
+			cookie.Expires, cookie.MaxAge = time.Now().Add(time.Duration(cookie.MaxAge)*time.Second), 0
+		}
+		s := setCookie{from, cookie.String(), cookie.Name + ";" + cookie.Path + ";" + strings.ToLower(cookie.Domain)}
+		c.set = slices.DeleteFunc(c.set, func(old setCookie) bool { return old.URL == s.URL && old.name == s.name })
+		c.set = append(c.set, s)
+		if len(c.set) > maxSetCookies {
+			c.set = c.set[1:]
+		}
+	}
+}
+
+// encode returns the cookies for decodeCookies, nil if there are none. The oldest are
+// dropped if they are too many.
+func (c *cookies) encode() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first, size := len(c.set), len("[]")
+	for ; first > 0; first-- {
+		b, err := json.Marshal(c.set[first-1])
+		if size += len(b) + len(","); err != nil || size > maxEncodedCookies {
+			break
+		}
+	}
+	if first == len(c.set) {
+		return nil
+	}
+	b, _ := json.Marshal(c.set[first:]) // strings, encoded before
+	return b
+}
+
+// decodeCookies returns the cookies that encode returned.
+func decodeCookies(b []byte) *cookies {
+	c := &cookies{}
+	var set []setCookie
+	if json.Unmarshal(b, &set) != nil {
+		return c
+	}
+	for _, s := range set {
+		u, err := resolve(&url.URL{Scheme: "http"}, s.URL)
+		if err != nil {
+			continue
+		}
+		c.keep(u, &http.Response{Header: http.Header{"Set-Cookie": {s.Cookie}}})
+	}
+	return c
 }

@@ -147,14 +147,21 @@ func diagnose(err error) *diagnosis {
 	return d
 }
 
+// ErrCredentials is wrapped by the failure of an answer 401 or 403.
+var ErrCredentials = errors.New("credentials refused")
+
 // status turns a reply that is no file into a failure.
 func status(resp *http.Response) error {
 	f := failure.New(failure.OriginStatus, "the origin answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch s := resp.StatusCode; {
+	case s == http.StatusUnauthorized, s == http.StatusForbidden:
+		f.Err = ErrCredentials
+		return f
 	case s == http.StatusNotImplemented, s == http.StatusHTTPVersionNotSupported:
 		return f
 	case s >= 500, s == http.StatusTooManyRequests, s == http.StatusRequestTimeout, s == http.StatusTooEarly:
-		return &transient{failure: f, status: s, after: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+		after, _ := retryAfter(resp.Header.Get("Retry-After"), time.Now())
+		return &transient{failure: f, status: s, after: after}
 	}
 	return f
 }

@@ -35,6 +35,7 @@ type File struct {
 
 	c     *Client
 	start place // as asked for
+	once  bool  // the answer to a POST
 	mu    sync.Mutex
 	// at is where the bytes came from, after redirects, its url nil until then: all
 	// ranges are read there, so that an origin which redirects differently each time
@@ -91,7 +92,8 @@ func (f *File) takeFirst() (io.ReadCloser, int64) {
 
 // Stream returns the whole file as it comes with the first reply. It can be
 // called once. A stream that breaks can't be continued: the error is a [failure.Error],
-// ORIGIN_TRUNCATED or ORIGIN_UNREACHABLE; open the file again. There is no least
+// ORIGIN_TRUNCATED or ORIGIN_UNREACHABLE; open the file again, unless it is the
+// answer to a POST. There is no least
 // speed: how long a stream may take is for the caller to decide.
 func (f *File) Stream() io.ReadCloser {
 	first, _ := f.takeFirst()
@@ -122,7 +124,9 @@ func (s *stream) Read(p []byte) (int, error) {
 			err = failure.New(failure.OriginTruncated, "the origin sent %d of %d bytes", s.n, s.f.Size)
 		}
 	default:
-		err = broken(err, s.n, s.f.Size)
+		if err = broken(err, s.n, s.f.Size); s.f.once {
+			err = final(err)
+		}
 	}
 	return n, err
 }

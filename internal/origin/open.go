@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"async-download/internal/failure"
@@ -37,13 +36,17 @@ type opening struct {
 	serves bool
 }
 
-// Open asks for the first firstBytes bytes of u, or for all of it if that is 0,
-// and describes the file. What a server refuses to serve by range is asked for
+// Open asks for the first firstBytes bytes of r's file, or for all of it if that is 0,
+// and describes the file. The error is an [Accepted] if there is none yet. What a server refuses to serve by range is asked for
 // without one, and the other way round. The reply's body stays open until it is
 // read by Range or Stream, or Close.
-func (c *Client) Open(ctx context.Context, u *url.URL, firstBytes int64) (*File, error) {
+func (c *Client) Open(ctx context.Context, r *Request, firstBytes int64) (*File, error) {
+	start, err := c.begin(r)
+	if err != nil {
+		return nil, err
+	}
 	t := &tries{c: c}
-	o := &opening{f: &File{c: c, start: start(u)}, first: firstBytes}
+	o := &opening{f: &File{c: c, start: start}, first: firstBytes}
 	if firstBytes == 0 {
 		o.ask, o.serves = askPlain, true // the caller may have met ranges before
 	}
@@ -76,15 +79,26 @@ func (o *opening) try(ctx context.Context) error {
 	}
 	f.requests++
 	resp, at, err := f.c.send(ctx, f.start, header, cmp.Or(f.c.FirstByteTimeout, FirstByteTimeout), errAnswer)
+	if f.start.post { // it isn't made again, except where it was redirected to last
+		f.start = at.request.start
+		if at.post {
+			f.start = at
+		}
+	}
 	if err != nil {
 		return err
 	}
 	f.at = at
+	switch {
+	case resp.StatusCode == http.StatusAccepted:
+		drain(resp.Body)
+		return f.c.accepted(ctx, at, resp)
+	case at.post:
+		return o.posted(ctx, resp)
+	}
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusNonAuthoritativeInfo:
-		f.describe(resp, resp.ContentLength, true)
-		f.Framed = resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0
-		f.hold(resp.Body, -1)
+		f.whole(resp)
 		return nil
 	case http.StatusPartialContent:
 		return o.partial(resp)
@@ -137,6 +151,13 @@ func (o *opening) partial(resp *http.Response) error {
 		return failure.New(failure.OriginStatus, "the origin sends the file only in parts, and nothing shows that they are of one version")
 	}
 	return failure.New(failure.OriginStatus, "the origin answered with a range that nobody asked for")
+}
+
+// whole takes a reply that has the whole file and says so by its status.
+func (f *File) whole(resp *http.Response) {
+	f.describe(resp, resp.ContentLength, true)
+	f.Framed = resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0
+	f.hold(resp.Body, -1)
 }
 
 // hold keeps the first reply's body, which ends before byte end; -1: the file's end.

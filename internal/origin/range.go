@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"time"
 
 	"async-download/internal/failure"
@@ -40,8 +39,15 @@ const progress = 64 << 10
 
 // Reopen returns a ranged file that an earlier Open described, without a
 // request. Every range is compared with size and pin.
-func (c *Client) Reopen(u *url.URL, size int64, pin Pin) *File {
-	return &File{c: c, start: start(u), Size: size, Pin: pin, Ranged: true, Framed: true}
+func (c *Client) Reopen(r *Request, size int64, pin Pin) (*File, error) {
+	start, err := c.begin(r)
+	if err != nil {
+		return nil, err
+	}
+	if start.post { // its answer is no file of ranges
+		return nil, ErrSent
+	}
+	return &File{c: c, start: start, Size: size, Pin: pin, Ranged: true, Framed: true}, nil
 }
 
 // Reader reads one range of a file. A connection that breaks is replaced by
@@ -263,8 +269,9 @@ func (f *File) check(resp *http.Response, start, end int64) (int64, error) {
 		}
 		if resp.StatusCode == http.StatusForbidden {
 			// Some limit connections with it. The one that ended last may still count.
+			after, _ := retryAfter(resp.Header.Get("Retry-After"), time.Now())
 			return 0, &transient{failure: failure.Wrap(ErrRangeRefused, failure.OriginStatus, "%s", failure.As(err).Message), status: resp.StatusCode,
-				after: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+				after: after}
 		}
 		return 0, failure.Wrap(ErrRangeRefused, failure.OriginStatus, "%s", failure.As(err).Message)
 	}

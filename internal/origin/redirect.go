@@ -46,34 +46,50 @@ type place struct {
 	away bool
 	// cookies are shared by all requests for one file.
 	cookies *cookies
+	request *Request
+	// post: the request's POST goes here. repeated: because a place that got it before
+	// redirected it.
+	post, repeated bool
 }
 
-// start returns the place of a file, before any redirect.
-func start(u *url.URL) place { return place{url: u, cookies: &cookies{}} }
-
-// follow returns where a redirect leads if that is allowed.
+// follow returns where a redirect, or the Location of a 202, leads if that is allowed.
+// 307 and 308 repeat the request there, everything else asks by GET.
 func (c *Client) follow(from place, resp *http.Response) (place, error) {
 	to, err := resolve(from.url, resp.Header.Get("Location"))
 	if err != nil {
 		return place{}, failure.New(failure.OriginStatus, "the origin answered %d without a URL to go to", resp.StatusCode)
 	}
-	home := c.atHome(to)
+	if from.url.Scheme == "https" && to.Scheme == "http" {
+		return place{}, failure.New(failure.BlockedAddress, "the origin leads from https to http")
+	}
+	if err := c.allowed(to); err != nil {
+		return place{}, err
+	}
+	next := place{url: to, away: from.away || !c.atHome(to), cookies: from.cookies, request: from.request}
+	switch resp.StatusCode {
+	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		next.post, next.repeated = from.post, from.post
+	}
+	return next, nil
+}
+
+// allowed returns an error if the origin may not lead to u.
+func (c *Client) allowed(u *url.URL) error {
+	home := c.atHome(u)
 	switch {
-	case to.Scheme != "http" && to.Scheme != "https":
-		return place{}, failure.New(failure.BlockedAddress, "the origin redirects to something other than http or https")
-	case to.User != nil:
-		return place{}, failure.New(failure.BlockedAddress, "the origin redirects to a URL with a user in it")
-	case from.url.Scheme == "https" && to.Scheme == "http":
-		return place{}, failure.New(failure.BlockedAddress, "the origin redirects from https to http")
-	case !home && !c.redirectAllowed(to):
-		return place{}, failure.New(failure.BlockedAddress, "the origin redirects to another host, which is not among OriginRedirectHosts")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return failure.New(failure.BlockedAddress, "the origin leads to something other than http or https")
+	case u.User != nil:
+		return failure.New(failure.BlockedAddress, "the origin leads to a URL with a user in it")
+	case !home && !c.redirectAllowed(u):
+		return failure.New(failure.BlockedAddress, "the origin leads to another host, which is not among OriginRedirectHosts")
 	}
 	if home {
-		if err := c.checkScope(to); err != nil {
-			return place{}, failure.New(failure.BlockedAddress, "the origin redirects to a place on its own host that can't be asked for: %s", err)
+		if err := c.checkScope(u); err != nil {
+			return failure.New(failure.BlockedAddress, "the origin leads to a place on its own host that can't be asked for: %s", err)
 		}
 	}
-	return place{to, from.away || !home, from.cookies}, nil
+	return nil
 }
 
 // checkScope refuses a URL on the configured host that a client couldn't ask for,

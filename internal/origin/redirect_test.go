@@ -32,7 +32,7 @@ func clientOf(t *testing.T, raw string) (*Client, *url.URL) {
 // read opens u and returns the whole file.
 func read(t *testing.T, c *Client, u *url.URL) (*File, string, error) {
 	t.Helper()
-	f, err := c.Open(t.Context(), u, 0)
+	f, err := c.Open(t.Context(), &Request{URL: u}, 0)
 	if err != nil {
 		return nil, "", err
 	}
@@ -40,6 +40,16 @@ func read(t *testing.T, c *Client, u *url.URL) (*File, string, error) {
 	defer body.Close()
 	b, err := io.ReadAll(body)
 	return f, string(b), err
+}
+
+// reopen returns the file at u, of size bytes, whose validator is "v1".
+func reopen(t *testing.T, c *Client, u *url.URL, size int64) *File {
+	t.Helper()
+	f, err := c.Reopen(&Request{URL: u}, size, Pin{Kind: StrongETag, Value: `"v1"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // A redirect on the origin's own host leads only where a client may ask.
@@ -170,7 +180,7 @@ func TestSecretStaysAtHome(t *testing.T) {
 	c, base := clientOf(t, home.URL+"/")
 	c.Header = http.Header{"x-secret": {secret}}
 	c.RedirectHosts = []string{strings.TrimPrefix(other.URL, "http://")}
-	f, err := c.Open(t.Context(), base.JoinPath("start"), 100)
+	f, err := c.Open(t.Context(), &Request{URL: base.JoinPath("start")}, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +285,7 @@ func TestLocationRefused(t *testing.T) {
 		"//files.example.:80/":     failure.BlockedAddress,
 	} {
 		c := &Client{Base: &url.URL{Scheme: "http", Host: "files.example"}}
-		got, err := c.follow(start(c.Base), &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {location}}})
+		got, err := c.follow(place{url: c.Base}, &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {location}}})
 		if failure.CodeOf(err) != want {
 			t.Errorf("%q: got %v, %v, want code %s", location, got.url, err, want)
 		}
@@ -319,7 +329,7 @@ func TestCookies(t *testing.T) {
 	c.RedirectHosts = []string{strings.TrimPrefix(other.URL, "http://")}
 	for fetch := range 2 {
 		clear(got)
-		f, err := c.Open(t.Context(), base.JoinPath("start"), 100)
+		f, err := c.Open(t.Context(), &Request{URL: base.JoinPath("start")}, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -368,7 +378,7 @@ func TestManyCookies(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	c, base := clientOf(t, server.URL+"/")
-	f := c.Reopen(base, size, Pin{Kind: StrongETag, Value: `"v1"`})
+	f := reopen(t, c, base, size)
 	for i := range int64(2 * maxCookies) {
 		r := f.Range(t.Context(), i, i+1)
 		if _, err := io.ReadAll(r); err != nil {

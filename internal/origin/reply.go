@@ -52,24 +52,24 @@ func number(s string) (int64, bool) {
 	return n, err == nil
 }
 
-// retryAfter reads a Retry-After in seconds or as a date. A past date, a
-// negative number and garbage are 0: the caller's own backoff holds then.
-func retryAfter(s string, now time.Time) time.Duration {
+// retryAfter reads a Retry-After in seconds or as a date; a past date is 0. A negative
+// number and garbage are not ok: the caller's own backoff holds then, as for 0.
+func retryAfter(s string, now time.Time) (after time.Duration, ok bool) {
 	s = strings.TrimSpace(s)
 	if n, ok := number(s); ok {
 		if n > int64(MaxRetryAfter/time.Second) {
-			return MaxRetryAfter
+			return MaxRetryAfter, true
 		}
-		return time.Duration(n) * time.Second
+		return time.Duration(n) * time.Second, true
 	}
 	if strings.Trim(s, "0123456789") == "" && s != "" {
-		return MaxRetryAfter // digits, but more than an int64 holds
+		return MaxRetryAfter, true // digits, but more than an int64 holds
 	}
 	at, err := http.ParseTime(s)
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	return min(max(at.Sub(now), 0), MaxRetryAfter)
+	return min(max(at.Sub(now), 0), MaxRetryAfter), true
 }
 
 // Digest is a digest of the whole file that the origin offered.

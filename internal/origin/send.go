@@ -20,8 +20,8 @@ var (
 )
 
 // send makes one request, follows redirects and returns the reply with a body
-// that is watched for stalls, and the place that gave it. There is no retry. A
-// failure that another try may fix is a *transient. late is errAnswer or errHeaders:
+// that is watched for stalls, and the place that gave it, or the error. There is no
+// retry. A failure that another try may fix is a *transient. late is errAnswer or errHeaders:
 // the cause of the error if no answer comes within patience.
 func (c *Client) send(ctx context.Context, at place, header http.Header, patience time.Duration, late error) (*http.Response, place, error) {
 	c.init()
@@ -32,9 +32,8 @@ func (c *Client) send(ctx context.Context, at place, header http.Header, patienc
 	for hop := 0; ; hop++ {
 		resp, err := c.hop(ctx, at, header)
 		if err != nil {
-			err = c.explain(ctx, err)
 			cancel(errClosed)
-			return nil, place{}, err
+			return nil, at, err
 		}
 		at.cookies.keep(at.url, resp)
 		if !redirects(resp.StatusCode) {
@@ -46,9 +45,12 @@ func (c *Client) send(ctx context.Context, at place, header http.Header, patienc
 		if err == nil && hop == MaxRedirects {
 			err = failure.New(failure.OriginStatus, "the origin redirects more than %d times", MaxRedirects)
 		}
+		if err == nil && at.post && !next.post {
+			err = at.request.moved(ctx, next)
+		}
 		if err != nil {
 			cancel(errClosed)
-			return nil, place{}, err
+			return nil, at, err
 		}
 		at = next
 	}
@@ -61,22 +63,29 @@ func drain(body io.ReadCloser) {
 	_ = body.Close()
 }
 
+// hop makes one request and explains its error.
 func (c *Client) hop(ctx context.Context, at place, header http.Header) (*http.Response, error) {
 	u := at.url
 	if c.guard != nil {
 		if err := c.guard.checkHost(u.Hostname()); err != nil {
-			return nil, err
+			return nil, c.explain(ctx, err)
 		}
 	}
 	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: header.Clone(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	if at.post {
+		req.Method = http.MethodPost
+		req.Header.Del("Range") // only a GET has ranges
+	}
 	req.Header.Set("Accept", "*/*") // some firewalls refuse a request without it
 	req.Header.Set("Accept-Encoding", "identity")
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", "async-download")
 	}
 	if !at.away && c.atHome(u) {
-		for name, values := range c.Header {
-			req.Header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
+		for _, header := range []http.Header{at.request.Header, c.Header} {
+			for name, values := range header {
+				req.Header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
+			}
 		}
 		if host := c.Header.Get("Host"); host != "" {
 			req.Host = host
@@ -86,5 +95,12 @@ func (c *Client) hop(ctx context.Context, at place, header http.Header) (*http.R
 	at.cookies.add(req, u)
 	// Not http.Client: it reads Location before it asks whether to follow, and
 	// its errors are whole URLs, query and all.
-	return c.transport.RoundTrip(req.WithContext(ctx))
+	if at.post {
+		return c.post(ctx, at, req)
+	}
+	resp, err := c.transport.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	return resp, nil
 }

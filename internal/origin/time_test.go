@@ -82,7 +82,7 @@ func ranged(w http.ResponseWriter, r *http.Request, write func(b []byte)) {
 func readAll(t *testing.T, c *Client, u *url.URL) time.Duration {
 	t.Helper()
 	began := time.Now()
-	f := c.Reopen(u, size, Pin{Kind: StrongETag, Value: `"v1"`})
+	f := reopen(t, c, u, size)
 	r := f.Range(t.Context(), 0, size)
 	defer r.Close()
 	b, err := io.ReadAll(r)
@@ -166,7 +166,7 @@ func TestSlowStream(t *testing.T) {
 				w.(http.Flusher).Flush()
 			}
 		})
-		f, err := c.Open(t.Context(), u, 100)
+		f, err := c.Open(t.Context(), &Request{URL: u}, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestSlowReader(t *testing.T) {
 			requests++
 			ranged(w, r, func(b []byte) { _, _ = w.Write(b) })
 		})
-		r := c.Reopen(u, size, Pin{Kind: StrongETag, Value: `"v1"`}).Range(t.Context(), 0, size)
+		r := reopen(t, c, u, size).Range(t.Context(), 0, size)
 		defer r.Close()
 		for range size / 100 {
 			if _, err := io.ReadFull(r, make([]byte, 100)); err != nil {
@@ -205,12 +205,12 @@ func TestNoAnswer(t *testing.T) {
 		var requests atomic.Int32
 		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) { requests.Add(1); <-r.Context().Done() })
 		began := time.Now()
-		_, err := c.Open(t.Context(), u, 100)
+		_, err := c.Open(t.Context(), &Request{URL: u}, 100)
 		if failure.CodeOf(err) != failure.OriginTooSlow || time.Since(began) != FirstByteTimeout || requests.Load() != 1 {
 			t.Errorf("got %v after %s and %d requests, want %s after %s and one", err, time.Since(began), requests.Load(), failure.OriginTooSlow, FirstByteTimeout)
 		}
 		c.Attempts = 1
-		r := c.Reopen(u, size, Pin{Kind: StrongETag, Value: `"v1"`}).Range(t.Context(), 0, size)
+		r := reopen(t, c, u, size).Range(t.Context(), 0, size)
 		defer r.Close()
 		began = time.Now()
 		_, err = r.Read(make([]byte, 1))
@@ -227,7 +227,7 @@ func TestPatience(t *testing.T) {
 			time.Sleep(4 * time.Minute)
 			_, _ = w.Write([]byte("report"))
 		})
-		f, err := c.Open(t.Context(), u, 100)
+		f, err := c.Open(t.Context(), &Request{URL: u}, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +268,7 @@ func TestRetryAfterIsKept(t *testing.T) {
 					_, _ = w.Write([]byte("x"))
 				})
 				began := time.Now()
-				f, err := c.Open(t.Context(), u, 100)
+				f, err := c.Open(t.Context(), &Request{URL: u}, 100)
 				waited := time.Since(began)
 				var later *Later
 				if errors.As(err, &later) {
@@ -299,7 +299,7 @@ func TestBackoff(t *testing.T) {
 			at = append(at, time.Now())
 			w.WriteHeader(http.StatusBadGateway)
 		})
-		_, err := c.Open(t.Context(), u, 100)
+		_, err := c.Open(t.Context(), &Request{URL: u}, 100)
 		if failure.CodeOf(err) != failure.OriginStatus || len(at) != Attempts {
 			t.Fatalf("got %v after %d tries, want %s after %d", err, len(at), failure.OriginStatus, Attempts)
 		}
@@ -321,7 +321,7 @@ func TestCancelWhileWaiting(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(failure.New(failure.Cancelled, "stopped")) })
 		began := time.Now()
-		_, err := c.Open(ctx, u, 100)
+		_, err := c.Open(ctx, &Request{URL: u}, 100)
 		if failure.CodeOf(err) != failure.Cancelled || time.Since(began) != time.Second {
 			t.Errorf("got %v after %s, want %s after 1s", err, time.Since(began), failure.Cancelled)
 		}

@@ -698,7 +698,7 @@ func TestOriginTooSlow(t *testing.T) {
 		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			origintest.Slow(h, w, r, 512, func(int) bool { time.Sleep(5 * time.Millisecond); return true })
 		}))
-		f, err := src.Client.Open(t.Context(), src.URL, small)
+		f, err := src.Client.Open(t.Context(), src.Request, small)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -629,7 +629,7 @@ func TestFlakyOrigin(t *testing.T) {
 			u := *src.URL
 			u.Path = fmt.Sprint("/job", i)
 			key := fmt.Sprint("key", i)
-			if _, err := job(c, Source{src.Client, &u}, key).Start(t.Context()); err != nil {
+			if _, err := job(c, Source{src.Client, &origin.Request{URL: &u}}, key).Start(t.Context()); err != nil {
 				t.Log(err, errors.Unwrap(failure.As(err)))
 				failed.Add(1)
 				return

@@ -103,11 +103,14 @@ func sourceOf(t testing.TB, raw string) Source {
 	}
 	client := &origin.Client{Base: &url.URL{Scheme: u.Scheme, Host: u.Host}, AllowLoopback: true, Backoff: time.Millisecond, Connections: 8}
 	t.Cleanup(client.CloseIdleConnections)
-	return Source{Client: client, URL: u}
+	return Source{client, &origin.Request{URL: u}}
 }
 
-// job is one run that copies src to key.
-func job(c *Copier, src Source, key string) *Job { return &Job{Copier: c, Source: src, Key: key} }
+// job is one run that copies src to key. It remembers nothing of other runs.
+func job(c *Copier, src Source, key string) *Job {
+	r := *src.Request
+	return &Job{Copier: c, Source: Source{src.Client, &r}, Key: key}
+}
 
 // mustCopy copies and compares the object with want.
 func mustCopy(t testing.TB, c *Copier, s *s3test.Server, src Source, key string, want []byte) Result {

@@ -2,16 +2,15 @@ package transfer
 
 import (
 	"context"
-	"net/url"
 	"time"
 
 	"async-download/internal/origin"
 )
 
-// Source is a file at an origin.
+// Source is a file at an origin. The request belongs to one run.
 type Source struct {
 	Client *origin.Client
-	URL    *url.URL
+	*origin.Request
 }
 
 // Job is one run of a copy: one call of [Job.Start], [Job.CopySegment] or

@@ -55,7 +55,7 @@ func (j *Job) resume(ctx context.Context, plan Plan) (Plan, map[int32]part, bool
 	if err != nil {
 		return plan, nil, false, err
 	}
-	want := marker(j.Source.URL, plan)
+	want := marker(j.Source.Current(), plan)
 	s := sums{both: true}
 	_, _ = s.Write(want)
 	digest := md5.Sum(want)
@@ -110,7 +110,7 @@ func (j *Job) begin(ctx context.Context, plan Plan, o description) (Plan, error)
 		return plan, err
 	}
 	if plan.Parts() < markerPart {
-		return j.mark(ctx, plan, marker(j.Source.URL, plan))
+		return j.mark(ctx, plan, marker(j.Source.Current(), plan))
 	}
 	return plan, nil
 }

@@ -24,9 +24,11 @@ func (j *Job) CopySegment(ctx context.Context, plan Plan, segment Segment) error
 	have, err := j.parts(ctx, plan, segment)
 	if err == nil {
 		j.progress.restart(j.besides(plan, segment), totalSize(have))
-		f := j.Source.Client.Reopen(j.Source.URL, plan.Size, plan.Pin)
-		run := &rangeCopy{job: j, file: f, plan: plan, have: have}
-		err = run.copyParts(ctx, missing(segment, have))
+		var f *origin.File
+		if f, err = j.Source.Client.Reopen(j.Source.Request, plan.Size, plan.Pin); err == nil {
+			run := &rangeCopy{job: j, file: f, plan: plan, have: have}
+			err = run.copyParts(ctx, missing(segment, have))
+		}
 	}
 	switch {
 	case outOfTime(ctx, err):
@@ -122,7 +124,11 @@ func (j *Job) otherwise(ctx context.Context, plan Plan, cause error) (Outcome, e
 func (j *Job) diagnose(ctx context.Context, plan Plan, n int32) error {
 	start, end := plan.Span(n)
 	end = min(end, start+1<<20)
-	r := j.Source.Client.Reopen(j.Source.URL, plan.Size, plan.Pin).Range(ctx, start, end)
+	f, err := j.Source.Client.Reopen(j.Source.Request, plan.Size, plan.Pin)
+	if err != nil {
+		return err
+	}
+	r := f.Range(ctx, start, end)
 	defer r.Close()
 	began := time.Now()
 	if _, err := io.Copy(io.Discard, r); err != nil {

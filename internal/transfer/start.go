@@ -25,7 +25,8 @@ const (
 //
 // Started again with the same key it continues with what is stored: a finished
 // object is the result, an upload of the same version of the file is continued.
-// An error leaves an upload open for that; see [Copier.Abort].
+// An error leaves an upload open for that; see [Copier.Abort]. The answer to a POST is
+// copied once: whatever breaks then is final.
 func (j *Job) Start(ctx context.Context) (Outcome, error) { return j.from(ctx, pinned) }
 
 // way is how a file is copied. If one way fails because of how it works, the next is
@@ -60,6 +61,8 @@ func (j *Job) from(ctx context.Context, w way) (Outcome, error) {
 		outcome, err := j.start(ctx, w)
 		switch {
 		case err == nil || ctx.Err() != nil:
+			return outcome, err
+		case j.Source.Spent() && !errors.Is(err, errOvertaken):
 			return outcome, err
 		case unprovable(err) && w < streamed:
 			w++
@@ -100,7 +103,7 @@ func (j *Job) start(ctx context.Context, w way) (Outcome, error) {
 	if w == streamed {
 		first = 0
 	}
-	f, err := j.Source.Client.Open(ctx, j.Source.URL, first)
+	f, err := j.Source.Client.Open(ctx, j.Source.Request, first)
 	if outOfTime(ctx, err) {
 		return Outcome{}, failure.New(failure.OriginUnreachable, "the origin gave no answer in the time that a copy has")
 	}
