@@ -19,6 +19,8 @@
  *   REQUEST    GET /executions/{name}, which connects without a socket
  *   STOP       StopExecution, at any moment, and clean-up after it
  *   FAILS      a copy that fails
+ *   LATER      an origin that has the file later: the download has a request item, and
+ *              its workflow a long wait, which a cancel doesn't outwait
  * A $disconnect may come early, late, or never (for example when the index doesn't
  * have the item yet), whatever the budgets.
  *
@@ -56,6 +58,25 @@ mtype answer = NONE;
 bool waiting = false;
 mtype end = NONE;                  /* how the execution ended */
 bool stopped = false;
+#ifdef LATER
+/* the request item, and what WaitUntil wrote */
+bool request = true;
+bool waits = false;
+bool stop = false;                 /* Cancel has stopped the execution */
+#define DROP request = false
+#else
+#define DROP skip
+#endif
+#ifdef NO_DROP_WITH_COPIED
+#define DROP_COPIED skip
+#else
+#define DROP_COPIED DROP
+#endif
+#ifdef NO_DROP_AT_THE_END
+#define DROP_ENDED skip
+#else
+#define DROP_ENDED DROP
+#endif
 
 /* the deliveries: one for each connection, started by its on-connect; the
  * workflow's own, whose result it waits for; its double; clean-up's */
@@ -135,6 +156,11 @@ byte twice = TWICE;
 #define wanted     true
 #else
 #define wanted     !cancelled
+#endif
+#ifdef NO_CANCELLED_IN_WAIT_UNTIL
+#define copyWanted true
+#else
+#define copyWanted !cancelled
 #endif
 #ifdef NO_CANCELLED_IN_EXPIRY
 #define wantedStill true
@@ -377,11 +403,21 @@ active proctype Workflow() {
 	{
 	skip;
 Copy_the_file:
+#ifdef LATER
+	atomic {                       /* SetPlace and WaitUntil, by the worker */
+		if
+		:: exists && status == COPYING && copyWanted -> waits = true
+		:: else -> goto It_was_cancelled
+		fi
+	}
+	/* Wait for the origin. Nobody waits for the end of a cancelled one: it has to be stopped. */
+	atomic { waits && !cancelled -> waits = false };
+#endif
 	if
 	:: object = true;
 	   atomic {                    /* Copied */
 		if
-		:: exists && status == COPYING && !cancelled -> status = READY
+		:: exists && status == COPYING && !cancelled -> status = READY; DROP_COPIED
 		:: else -> goto It_was_cancelled
 		fi
 	   }
@@ -455,6 +491,7 @@ Note_the_failure:
 		fi;
 		c = (exists -> connectionId : NOBODY)
 	}
+	if :: exists && without -> DROP_ENDED :: else fi;
 	atomic { if :: !exists || without -> object = false :: else fi }
 	if
 	:: c != NOBODY ->
@@ -474,11 +511,19 @@ finished:
 /* DELETE /executions/{name}, or {"action":"cancel"}; repeated if there was no answer */
 active proctype Cancel() {
 	byte token;
+#ifdef LATER
+	bool waiting_for_origin;
+#endif
 again:
 	skip;
 	atomic {
 		if
-		:: exists && running -> cancelled = true; token = taskToken; REPEAT(again); KILL(again)
+		:: exists && running ->
+			cancelled = true; token = taskToken;
+#ifdef LATER
+			waiting_for_origin = (status == COPYING && waits);
+#endif
+			REPEAT(again); KILL(again)
 		:: else -> goto finished                        /* 409 or 404 */
 		fi
 	}
@@ -491,6 +536,11 @@ again:
 		removeToken(token)
 	:: else
 	fi;
+#ifdef LATER
+#ifndef NO_STOP_BY_CANCEL
+	atomic { stop = waiting_for_origin; KILL(again) };
+#endif
+#endif
 	accepted = true;
 finished:
 	skip
@@ -540,11 +590,16 @@ finished:
 }
 #endif
 
-#ifdef STOP
+#if defined(STOP) || defined(LATER) && defined(CANCEL)
 /* StopExecution, and clean-up by EventBridge's event */
 active proctype CleanUp() {
 	bool done;
-	atomic { end == NONE -> stopped = true; open = 0; waiting = false; end = CANCELLED };
+#ifdef STOP
+#define byAnyone true
+#else
+#define byAnyone stop
+#endif
+	atomic { byAnyone && end == NONE -> stopped = true; open = 0; waiting = false; end = CANCELLED };
 	atomic {
 		if
 		:: exists && running -> status = CANCELLED; taskToken = 0; done = true
@@ -555,6 +610,7 @@ active proctype CleanUp() {
 		fi;
 		if :: done && connectionId != NOBODY -> start[LAST] = true :: else fi
 	}
+	if :: exists && without -> DROP_ENDED :: else fi;
 	if :: exists && without -> object = false :: else fi
 }
 #endif
@@ -586,6 +642,10 @@ active proctype Verdict() {
 	assert(end != CANCELLED && end != FAILED || !object || stopped && !(exists && without));
 #ifdef REQUEST
 	assert(served);
+#endif
+#ifdef LATER
+	/* The request item is gone: the copy has ended, and the client may be waited for. */
+	assert(!request);
 #endif
 	/* Only items that expire by TTL are left: waiting, failed, or without a $disconnect. */
 	assert(!exists || status == READY && waiting || without || status == EXPIRED ||

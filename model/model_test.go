@@ -31,6 +31,8 @@ var designs = []string{
 	"-DNC=1 -DREQUEST -DCRASH=1 -DTIMEOUTS=1",
 	"-DNC=1 -DREQUEST -DTHROTTLED=1",
 	"-DNC=1 -DSTOP -DFAILS",
+	"-DNC=1 -DLATER -DCANCEL -DFAILS -DVANISH",
+	"-DNC=1 -DLATER -DSTOP -DFAILS",
 }
 
 var larger = []string{
@@ -72,6 +74,11 @@ var guards = []struct{ without, where, runs string }{
 	// Clean-up.
 	{"NO_ENDED_IN_DELIVERED", "fileKept: #status IN (:ready, :delivered, :expired)", "-DNC=1 -DSTOP"},
 	{"NO_TELLING_TWICE", "clean-up: an execution stopped after its note may not have notified its client", "-DNC=1 -DSTOP -DFAILS"},
+	// An origin that has the file later, and the request item.
+	{"NO_STOP_BY_CANCEL", "Cancel: StopExecution", "-DNC=1 -DLATER -DCANCEL"},
+	{"NO_CANCELLED_IN_WAIT_UNTIL", "WaitUntil: attribute_not_exists(cancelled)", "-DNC=1 -DLATER -DCANCEL"},
+	{"NO_DROP_WITH_COPIED", "Copied: deleteRequest", "-DNC=1 -DLATER"},
+	{"NO_DROP_AT_THE_END", "End: DropRequest", "-DNC=1 -DLATER -DFAILS"},
 	// A client without a socket.
 	{"NO_REQUEST_TWICE", "Connect: a request displaces itself, after a lost reply", "-DNC=1 -DREQUEST -DLOST=1"},
 	{"NO_REQUEST_TWICE", "Connect: a request displaces itself, after a crash", "-DNC=1 -DREQUEST -DCRASH=1"},
