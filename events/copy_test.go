@@ -100,6 +100,8 @@ var (
 			"UpdateExpression": "~SET #copied = :copied", "ConditionExpression": "~attribute_exists(executionArn) AND",
 		}), answer: item("Attributes", stored(more))}
 	}
+	// waiting records a wait that a cancel has to end.
+	waiting   = call{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "SET waitsUntil = :until"}), answer: item("Attributes", stored(nil))}
 	uploading = call{op: "DynamoDB.UpdateItem", with: with(map[string]string{"UpdateExpression": "SET uploadId = :id", "ConditionExpression": "#status IN (:copying, :ready)"}),
 		answer: item("Attributes", stored(nil))}
 	isReady = item("Attributes", stored(map[string]any{"status": "READY"}))
@@ -214,7 +216,7 @@ func TestFetch(t *testing.T) {
 		w.Header().Set("Retry-After", "120")
 		http.Error(w, "later", http.StatusServiceUnavailable)
 	}), newStore()
-	add(run{title: "origin asks to retry later", env: busy.env(), s3: s, calls: []call{getItem(nil)}, check: both(empties(s), func(t *testing.T, got invocation) {
+	add(run{title: "origin asks to retry later", env: busy.env(), s3: s, calls: []call{getItem(nil), waiting}, check: both(empties(s), func(t *testing.T, got invocation) {
 		var out struct{ WaitSeconds int }
 		if err := json.Unmarshal(got.body, &out); err != nil || out.WaitSeconds < 120 || out.WaitSeconds > 150 || got.errorType != "" {
 			t.Errorf("got %s, want a wait of 120 s and a little", got.body)
@@ -223,7 +225,7 @@ func TestFetch(t *testing.T) {
 	hoursAgo := time.Now().Add(48*time.Hour - 3*time.Hour).Unix()
 	add(run{title: "origin has wanted time for hours", env: busy.env(), s3: newStore(), calls: []call{getItem(map[string]any{"expiresAt": hoursAgo})},
 		check: taskError("ORIGIN_STATUS", "503")})
-	add(run{title: "origin asks to retry later, in the middle", env: busy.env(), s3: newStore(), calls: []call{getItem(map[string]any{"expiresAt": hoursAgo, "bytesCopied": 4096})},
+	add(run{title: "origin asks to retry later, in the middle", env: busy.env(), s3: newStore(), calls: []call{getItem(map[string]any{"expiresAt": hoursAgo, "bytesCopied": 4096}), waiting},
 		check: func(t *testing.T, got invocation) {
 			if got.errorType != "" {
 				t.Errorf("got %s, want a wait", got.body)

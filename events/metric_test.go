@@ -135,7 +135,8 @@ func TestCopyIsCounted(t *testing.T) {
 					t.Errorf("got %v seconds, want a minute and a little", seconds)
 				}
 			}},
-		{title: "asked to wait", sample: "fetch", env: busy.env(), s3: newStore(), calls: []call{getItem(nil)}, repeats: usual, check: counted(map[string]any{"Retries": 1.0})},
+		{title: "asked to wait", sample: "fetch", env: busy.env(), s3: newStore(), repeats: usual, check: counted(map[string]any{"Retries": 1.0}),
+			calls: []call{getItem(nil), waiting}},
 		{title: "a segment", sample: "fetch-segment", env: good.env(), s3: newStore().open("upload-of-before", map[int][]byte{1: file[:partSize]}), change: plan("upload-of-before", partSize, len(file)),
 			calls: []call{getItem(nil)}, repeats: usual, check: counted(map[string]any{"MegabytesPerSecond": nil})},
 		{title: "cancelled before", sample: "fetch", s3: newStore(), calls: []call{getItem(map[string]any{"cancelled": true})}, check: counted(map[string]any{})},
