@@ -12,18 +12,19 @@ import (
 )
 
 // request returns what a download is asked for with. A plain GET has no item to be read.
+// [meeting.ErrUnknown] if item is out of date: the copy has ended.
 func (w *Worker) request(ctx context.Context, item meeting.Item) (*origin.Request, error) {
 	u, err := origin.Join(w.Origin.Base, w.Origin.AllowedPaths, item.Path, item.Query)
 	if err != nil {
 		return nil, err
 	}
 	r := &origin.Request{URL: u, Record: &record{table: w.Table, item: item, run: rand.Text()}}
-	if !item.HasRequest {
+	if !item.HasRequest || item.Status == meeting.Ready { // the file is stored, and the request item is gone
 		return r, nil
 	}
 	kept, err := w.Table.Request(ctx, item.ExecutionARN)
 	if err != nil {
-		return nil, cancelledIfEnded(err)
+		return nil, err
 	}
 	r.Method, r.ContentType, r.Body = kept.Method, kept.ContentType, kept.Body
 	r.Place = origin.Place{URL: kept.Place, Away: kept.Away, Cookies: kept.Cookies}

@@ -107,6 +107,27 @@ func TestSentByAnotherRun(t *testing.T) {
 	}
 }
 
+// A run whose reply was lost is repeated when the file is ready, and its request item gone.
+func TestRepeatedWhenReady(t *testing.T) {
+	requests := 0
+	s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		_, _ = w.Write([]byte("report"))
+	}))
+	s.post()
+	for run := range 2 {
+		if _, err := s.worker.Copy(t.Context(), arn); err != nil || requests != 1 || s.request != nil {
+			t.Errorf("run %d: got %v after %d requests, request item %v, want the file after one, and no item", run, err, requests, s.request)
+		}
+	}
+	// The first run may still be at work when the second one reads the item.
+	s.post()
+	s.item["status"], s.overtaken = map[string]any{"S": "COPYING"}, true
+	if _, err := s.worker.Copy(t.Context(), arn); err != nil || requests != 1 || s.overtaken {
+		t.Errorf("overtaken: got %v after %d requests, want the file after one", err, requests)
+	}
+}
+
 // A caller's token that expires in the middle of a file is named as the reason, with how
 // far the copy had come: in one run, in another one, and in segments.
 func TestCredentialsExpire(t *testing.T) {

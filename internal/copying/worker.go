@@ -213,15 +213,19 @@ func (w *Worker) finish(ctx context.Context, arn string, work transfer.Work, s *
 // source returns what an execution copies. A download that has ended or been
 // cancelled is [failure.Cancelled].
 func (w *Worker) source(ctx context.Context, arn string) (meeting.Item, transfer.Source, error) {
-	item, err := w.Table.Current(ctx, arn)
-	if errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped() {
-		return item, transfer.Source{}, failure.ErrCancelled
+	for try := 1; ; try++ {
+		item, err := w.Table.Current(ctx, arn)
+		if errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped() {
+			return item, transfer.Source{}, failure.ErrCancelled
+		}
+		var r *origin.Request
+		if err == nil {
+			r, err = w.request(ctx, item)
+		}
+		if !errors.Is(err, meeting.ErrUnknown) || try > 1 {
+			return item, transfer.Source{Client: w.Origin, Request: r}, cancelledIfEnded(err)
+		}
 	}
-	var r *origin.Request
-	if err == nil {
-		r, err = w.request(ctx, item)
-	}
-	return item, transfer.Source{Client: w.Origin, Request: r}, err
 }
 
 // markCopied records in the item that the object is complete.

@@ -45,8 +45,10 @@ type stack struct {
 	item    map[string]any
 	request map[string]any // nil for none
 	reads   int            // of the request's item
-	metrics strings.Builder
-	posts   chan progress
+	// overtaken makes another worker finish the copy before the next such read.
+	overtaken bool
+	metrics   strings.Builder
+	posts     chan progress
 }
 
 type progress struct {
@@ -115,9 +117,12 @@ func (s *stack) dynamoDB(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 	item := s.item
 	if strings.HasSuffix(in.Key["executionArn"].S, "#request") {
-		if item = s.request; strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".GetItem") {
-			s.reads++
+		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".GetItem") {
+			if s.reads++; s.overtaken {
+				s.overtaken, s.request, s.item["status"] = false, nil, map[string]any{"S": "READY"}
+			}
 		}
+		item = s.request
 	}
 	refused := strings.Contains(in.ConditionExpression, "attribute_not_exists(hasRequest)") && item["hasRequest"] != nil
 	if run, ok := in.ExpressionAttributeValues[":run"]; ok {
