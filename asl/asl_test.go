@@ -288,7 +288,7 @@ func TestShortListsAreOnOneLine(t *testing.T) {
 var sentence = regexp.MustCompile(`^[A-Z][a-z]+( [a-z]+)*\??$`)
 
 func TestNamesAreSentences(t *testing.T) {
-	folders, err := filepath.Glob("../functions/*")
+	folders, err := filepath.Glob("../functions/*/main.go")
 	if err != nil || len(folders) == 0 {
 		t.Fatalf("functions: got %v (%v), want some", folders, err)
 	}
@@ -304,7 +304,7 @@ func TestNamesAreSentences(t *testing.T) {
 			t.Errorf("got name %q, want it without a service's name", s.Name)
 		}
 		for _, folder := range folders {
-			if function := strings.ReplaceAll(filepath.Base(folder), "-", " "); strings.EqualFold(function, s.Name) {
+			if function := strings.ReplaceAll(filepath.Base(filepath.Dir(folder)), "-", " "); strings.EqualFold(function, s.Name) {
 				t.Errorf("got name %q, want it to differ from the function's", s.Name)
 			}
 		}

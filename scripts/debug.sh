@@ -10,7 +10,7 @@ STATE=${STATE:-.local}
 function=$1
 event=${2:-events/event-$function.json}
 debug_port=${DEBUG_PORT:-5858}
-[ -d "functions/$function" ] || die "there is no function $function; they are: $(ls functions | paste -sd ' ')"
+[ -d "functions/$function" ] || die "there is no function $function; they are: $(ls -d functions/*/ | xargs -n1 basename | paste -sd ' ')"
 [ -s "$event" ] || die "there is no $event"
 [ -s "$STATE/env" ] || die "the local stack isn't up: make up"
 . "$STATE/env"

@@ -12,7 +12,7 @@ test_go() {
   go vet ./...
   go tool staticcheck ./...
   echo "== Go tests"
-  # The tests in events/ run the functions' binaries: the race detector sees nothing there.
+  # The tests in functions/ run the binaries: the race detector sees nothing there.
   go test ./asl ./events ./functions/... ./scripts/bench
   local packages; packages=$(go list ./internal/... ./cmd/... ./scripts/... | grep -v /bench)
   if [ -n "${QUICK:-}" ]; then go test $packages; return; fi

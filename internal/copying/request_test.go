@@ -1,32 +1,29 @@
 package copying_test
 
 import (
+	"maps"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"async-download/internal/copying"
 	"async-download/internal/failure"
-	"async-download/internal/meeting"
+	"async-download/internal/meeting/dynamodbtest"
 	"async-download/internal/origin/origintest"
 )
 
-// askedAgo makes the download one that was asked for so long ago.
-func (s *stack) askedAgo(d time.Duration) {
-	s.item["expiresAt"] = map[string]any{"N": strconv.FormatInt(time.Now().Add(meeting.ItemLife-d).Unix(), 10)}
-}
-
 // post makes the download one of a POST of a caller with a token.
 func (s *stack) post() {
-	s.item["hasRequest"] = map[string]any{"BOOL": true}
-	s.request = map[string]any{
-		"method": map[string]any{"S": "POST"}, "body": map[string]any{"B": "Ym9keQ=="}, "contentType": map[string]any{"S": "text/x"},
-		"header": map[string]any{"M": map[string]any{"Authorization": map[string]any{"S": "Bearer token"}}},
-		"sentBy": map[string]any{"S": ""},
+	s.table.Items[arn]["hasRequest"] = dynamodbtest.Value{"BOOL": true}
+	s.table.Items[arn+"#request"] = dynamodbtest.Item{
+		"executionArn": {"S": arn + "#request"}, "method": {"S": "POST"}, "body": {"B": "Ym9keQ=="}, "contentType": {"S": "text/x"},
+		"header": {"M": map[string]any{"Authorization": map[string]any{"S": "Bearer token"}}}, "sentBy": {"S": ""},
 	}
 }
+
+// request returns the item of the request, nil if there is none.
+func (s *stack) request() dynamodbtest.Item { return s.table.Items[arn+"#request"] }
 
 // An origin that answers 202 is waited for by the workflow, for as long as it takes, and
 // asked where it has led, by runs that know no more than the table does.
@@ -57,12 +54,12 @@ func TestAccepted(t *testing.T) {
 				min, max int64 // of the wait, s
 				recorded bool  // so that a cancel can end it
 			}{{0, 2, 2, false}, {10 * time.Second, 5, 5, false}, {5 * time.Hour, 360, 361, true}} {
-				s.askedAgo(tt.ago)
+				maps.Copy(s.table.Items[arn], requestedAgo(tt.ago))
 				out, err := s.worker.Copy(t.Context(), arn)
 				if err != nil || out.WaitSeconds < tt.min || out.WaitSeconds > tt.max {
 					t.Fatalf("round %d: got %+v, %v, want a wait of %d to %d s", i, out, err, tt.min, tt.max)
 				}
-				if recorded := s.item["waitsUntil"] != nil; recorded != tt.recorded {
+				if recorded := s.table.Get(arn)["waitsUntil"] != nil; recorded != tt.recorded {
 					t.Errorf("round %d: got a recorded wait %v, want %v", i, recorded, tt.recorded)
 				}
 			}
@@ -75,8 +72,8 @@ func TestAccepted(t *testing.T) {
 			if o := s.s3.Object("downloads/" + name); o == nil || string(o.Data) != "report" {
 				t.Error("got another object")
 			}
-			if s.request != nil {
-				t.Errorf("got request item %v after the copy, want none", s.request)
+			if s.request() != nil {
+				t.Errorf("got request item %v after the copy, want none", s.request())
 			}
 		})
 	}
@@ -91,7 +88,7 @@ func TestSentByAnotherRun(t *testing.T) {
 		_, _ = w.Write([]byte("report"))
 	}))
 	s.post()
-	s.request["sentBy"] = map[string]any{"S": "another"}
+	s.request()["sentBy"] = dynamodbtest.Value{"S": "another"}
 	_, err := s.worker.Copy(t.Context(), arn)
 	if want := "ORIGIN_UNREACHABLE: the request was sent before and its answer was lost; the origin may have executed it"; err == nil || err.Error() != want || posts > 0 {
 		t.Errorf("got %v after %d POSTs, want %s after none", err, posts, want)
@@ -102,8 +99,8 @@ func TestSentByAnotherRun(t *testing.T) {
 			t.Fatalf("got %v after %d POSTs, want the file after one", err, posts)
 		}
 		s.post()
-		s.request["sentBy"] = map[string]any{"S": "another"}
-		s.item["status"] = map[string]any{"S": "COPYING"}
+		s.request()["sentBy"] = dynamodbtest.Value{"S": "another"}
+		s.table.Items[arn]["status"] = dynamodbtest.Value{"S": "COPYING"}
 	}
 }
 
@@ -116,13 +113,13 @@ func TestRepeatedWhenReady(t *testing.T) {
 	}))
 	s.post()
 	for run := range 2 {
-		if _, err := s.worker.Copy(t.Context(), arn); err != nil || requests != 1 || s.request != nil {
-			t.Errorf("run %d: got %v after %d requests, request item %v, want the file after one, and no item", run, err, requests, s.request)
+		if _, err := s.worker.Copy(t.Context(), arn); err != nil || requests != 1 || s.request() != nil {
+			t.Errorf("run %d: got %v after %d requests, request item %v, want the file after one, and no item", run, err, requests, s.request())
 		}
 	}
 	// The first run may still be at work when the second one reads the item.
 	s.post()
-	s.item["status"], s.overtaken = map[string]any{"S": "COPYING"}, true
+	s.table.Items[arn]["status"], s.overtaken = dynamodbtest.Value{"S": "COPYING"}, true
 	if _, err := s.worker.Copy(t.Context(), arn); err != nil || requests != 1 || s.overtaken {
 		t.Errorf("overtaken: got %v after %d requests, want the file after one", err, requests)
 	}
@@ -146,9 +143,9 @@ func TestCredentialsExpire(t *testing.T) {
 	s.worker.Copier.PartSize, s.worker.Copier.Concurrency = partSize, 1
 	forward := func() {
 		s.post()
-		s.request["method"], s.request["body"], s.request["contentType"] = map[string]any{"S": "GET"}, nil, nil
-		delete(s.request, "body")
-		delete(s.request, "contentType")
+		s.request()["method"] = dynamodbtest.Value{"S": "GET"}
+		delete(s.request(), "body")
+		delete(s.request(), "contentType")
 	}
 	const want = "the caller's credentials were refused after 10485760 of 20971520 bytes"
 	forward()
@@ -164,9 +161,9 @@ func TestCredentialsExpire(t *testing.T) {
 		if err := s.worker.Copier.Discard(t.Context(), "downloads/"+name); err != nil {
 			t.Fatal(err)
 		}
-		for attribute := range s.item {
+		for attribute := range s.table.Items[arn] {
 			if strings.HasPrefix(attribute, "copied/") || attribute == "bytesTotal" {
-				delete(s.item, attribute)
+				delete(s.table.Items[arn], attribute)
 			}
 		}
 		out, err := s.worker.Copy(t.Context(), arn)
@@ -200,7 +197,7 @@ func TestPlainGet(t *testing.T) {
 	if _, err := s.worker.Copy(t.Context(), arn); err != nil {
 		t.Fatal(err)
 	}
-	if s.reads > 0 || s.request != nil || s.item["hasRequest"] != nil {
-		t.Errorf("got %d reads and item %v, want none", s.reads, s.request)
+	if s.reads.Load() > 0 || s.request() != nil || s.table.Items[arn]["hasRequest"] != nil {
+		t.Errorf("got %d reads and item %v, want none", s.reads.Load(), s.request())
 	}
 }

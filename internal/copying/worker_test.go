@@ -1,26 +1,27 @@
 package copying_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"async-download/internal/copying"
 	"async-download/internal/meeting"
+	"async-download/internal/meeting/dynamodbtest"
 	"async-download/internal/metric"
 	"async-download/internal/origin"
 	"async-download/internal/origin/origintest"
@@ -35,16 +36,13 @@ const (
 	name = "0123456789abcdef0123456789abcdef"
 )
 
-// stack is what a worker talks to, except the origin: a table with an item whose
+// stack is what a worker talks to, except the origin: the table with an item whose
 // client listens, and maybe one of its request, S3, and the client's socket.
 type stack struct {
 	s3     *s3test.Server
 	worker *copying.Worker
-
-	mu      sync.Mutex
-	item    map[string]any
-	request map[string]any // nil for none
-	reads   int            // of the request's item
+	table  dynamodbtest.Table
+	reads  atomic.Int32 // of the request's item
 	// overtaken makes another worker finish the copy before the next such read.
 	overtaken bool
 	metrics   strings.Builder
@@ -58,13 +56,8 @@ type progress struct {
 }
 
 func newStack(t *testing.T, h http.Handler) *stack {
-	s := &stack{s3: s3test.New(t), posts: make(chan progress, 1000), item: map[string]any{
-		"executionArn": map[string]any{"S": arn}, "status": map[string]any{"S": "COPYING"}, "path": map[string]any{"S": "file.bin"},
-		"connectionId": map[string]any{"S": "client"}, "format": map[string]any{"S": "json"},
-		"expiresAt": map[string]any{"N": strconv.FormatInt(time.Now().Add(meeting.ItemLife).Unix(), 10)},
-	}}
-	table := httptest.NewServer(http.HandlerFunc(s.dynamoDB))
-	t.Cleanup(table.Close)
+	s := &stack{s3: s3test.New(t), posts: make(chan progress, 1000)}
+	s.item(nil)
 	client := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		var p progress
 		if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
@@ -86,7 +79,17 @@ func newStack(t *testing.T, h http.Handler) *stack {
 		return c
 	}
 	s.worker = &copying.Worker{
-		Table:   &meeting.Table{DynamoDB: dynamodb.NewFromConfig(at(table.URL)), Name: "connections"},
+		Table: &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+			if operation == "GetItem" && bytes.Contains(body, []byte(arn+"#request")) {
+				if s.reads.Add(1); s.overtaken {
+					s.overtaken = false
+					delete(s.table.Items, arn+"#request")
+					s.table.Items[arn]["status"] = dynamodbtest.Value{"S": "READY"}
+				}
+			}
+			status, answer := s.table.Do(operation, body)
+			return status, answer, nil
+		})},
 		Copier:  &transfer.Copier{S3: transfer.S3(at(s.s3.URL)), Bucket: s3test.Bucket},
 		Origin:  &origin.Client{Base: base, AllowLoopback: true},
 		Socket:  &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(at(client.URL))},
@@ -95,73 +98,15 @@ func newStack(t *testing.T, h http.Handler) *stack {
 	return s
 }
 
-// write is a call of DynamoDB, or a part of a transaction.
-type write struct {
-	Key                       map[string]struct{ S string }
-	UpdateExpression          string
-	ConditionExpression       string
-	ExpressionAttributeNames  map[string]string
-	ExpressionAttributeValues map[string]any
-	TransactItems             []struct{ Update, Delete *write }
-}
-
-// dynamoDB answers the calls of a worker: an update that sets attributes, a read, and
-// transactions of those and deletes. Of the conditions, which are tested in package
-// meeting, it knows the two that decide what a worker does next.
-func (s *stack) dynamoDB(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var in write
-	b, _ := io.ReadAll(r.Body)
-	_ = json.Unmarshal(b, &in)
-	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
-	item := s.item
-	if strings.HasSuffix(in.Key["executionArn"].S, "#request") {
-		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".GetItem") {
-			if s.reads++; s.overtaken {
-				s.overtaken, s.request, s.item["status"] = false, nil, map[string]any{"S": "READY"}
-			}
-		}
-		item = s.request
+// item stores the item of a download that was asked for just now.
+func (s *stack) item(more dynamodbtest.Item) {
+	i := dynamodbtest.Item{
+		"executionArn": {"S": arn}, "status": {"S": "COPYING"}, "path": {"S": "file.bin"}, "query": {"S": ""}, "bytesCopied": {"N": "0"},
+		"connectionId": {"S": "client"}, "format": {"S": "json"}, "connectedAt": {"N": "1"},
+		"expiresAt": {"N": strconv.FormatInt(time.Now().Add(meeting.ItemLife).Unix(), 10)},
 	}
-	refused := strings.Contains(in.ConditionExpression, "attribute_not_exists(hasRequest)") && item["hasRequest"] != nil
-	if run, ok := in.ExpressionAttributeValues[":run"]; ok {
-		sentBy, _ := item["sentBy"].(map[string]any)
-		refused = sentBy != nil && sentBy["S"] != "" && fmt.Sprint(sentBy) != fmt.Sprint(run)
-	}
-	if refused {
-		w.WriteHeader(http.StatusBadRequest)
-		_ = json.NewEncoder(w).Encode(map[string]any{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "Item": item})
-		return
-	}
-	in.apply(item)
-	for _, t := range in.TransactItems {
-		switch {
-		case t.Delete != nil:
-			s.request = nil
-		case t.Update.Key["executionArn"].S == arn:
-			t.Update.apply(s.item)
-		default:
-			if s.request == nil {
-				s.request = map[string]any{}
-			}
-			t.Update.apply(s.request)
-		}
-	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"Item": item, "Attributes": item})
-}
-
-// apply sets the attributes of an update.
-func (u *write) apply(item map[string]any) {
-	set, _, _ := strings.Cut(strings.TrimPrefix(u.UpdateExpression, "SET "), " REMOVE")
-	for assignment := range strings.SplitSeq(set, ", ") {
-		if name, value, ok := strings.Cut(assignment, " = "); ok {
-			if full := u.ExpressionAttributeNames[name]; full != "" {
-				name = full
-			}
-			item[name] = u.ExpressionAttributeValues[value]
-		}
-	}
+	maps.Copy(i, more)
+	s.table.Items = map[string]dynamodbtest.Item{arn: i}
 }
 
 // The client is notified while the first part is still on its way, and never

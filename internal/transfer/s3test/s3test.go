@@ -129,11 +129,13 @@ func (s *Server) Object(key string) *Object {
 	return s.objects[key]
 }
 
-// Put stores an object, as an earlier writer would have.
-func (s *Server) Put(key string, data []byte) {
+// Put stores an object, as an earlier writer would have. Its Header may be changed.
+func (s *Server) Put(key string, data []byte) *Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.objects[key] = &Object{Data: data, ETag: etag(data), CRC64: crc64(data), Header: http.Header{}}
+	o := &Object{Data: data, ETag: etag(data), CRC64: crc64(data), Header: http.Header{}}
+	s.objects[key] = o
+	return o
 }
 
 // Open returns the ids of the open uploads.
@@ -166,7 +168,9 @@ func (s *Server) Calls(op string) int {
 	return s.calls[op]
 }
 
-func operation(r *http.Request, key string) string {
+// Operation returns the name of the operation that a request calls.
+func Operation(r *http.Request) string {
+	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	q := r.URL.Query()
 	switch {
 	case key == "" && q.Has("uploads"):
@@ -205,7 +209,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, 403, "AccessDenied")
 		return
 	}
-	op := operation(r, key)
+	op := Operation(r)
 	s.mu.Lock()
 	s.calls[op]++
 	n := s.calls[op]

@@ -1,4 +1,4 @@
-package events_test
+package functions_test
 
 import (
 	"crypto"
@@ -55,11 +55,11 @@ func TestAuthorizer(t *testing.T) {
 		return func(e map[string]any) { e["authorizationToken"] = text }
 	}
 	// The only text that API Gateway turns into a 401.
-	refused := func(token string) func(*testing.T, invocation) {
-		return func(t *testing.T, got invocation) {
+	refused401 := func(token string) check {
+		return func(t *testing.T, got invocation, _ *cloud) {
 			t.Helper()
-			if got.errorMessage != "Unauthorized" {
-				t.Errorf("got %s, want the error Unauthorized", got.body)
+			if got.ErrorMessage != "Unauthorized" {
+				t.Errorf("got %s, want the error Unauthorized", got.Body)
 			}
 			notLogged(t, token, got)
 		}
@@ -68,7 +68,7 @@ func TestAuthorizer(t *testing.T) {
 	const nowhere = "http://127.0.0.1:1"
 	nowheres := token(nowhere, "files", time.Hour)
 	runAll(t, "authorizer", []run{
-		{title: "good", sample: "authorizer", env: env, change: shows("Bearer " + good), check: func(t *testing.T, got invocation) {
+		{title: "good", sample: "authorizer", env: env, change: shows("Bearer " + good), checks: []check{func(t *testing.T, got invocation, _ *cloud) {
 			var a struct {
 				PrincipalID    string
 				PolicyDocument struct {
@@ -79,26 +79,26 @@ func TestAuthorizer(t *testing.T) {
 					}
 				}
 			}
-			if err := json.Unmarshal(got.body, &a); err != nil || len(a.PolicyDocument.Statement) != 1 {
-				t.Fatalf("got %s, want a policy of one statement (%v)", got.body, err)
+			if err := json.Unmarshal(got.Body, &a); err != nil || len(a.PolicyDocument.Statement) != 1 {
+				t.Fatalf("got %s, want a policy of one statement (%v)", got.Body, err)
 			}
 			s, stage := a.PolicyDocument.Statement[0], "arn:aws:execute-api:us-east-1:123456789012:a1b2c3d4e5/dev/*"
 			if a.PrincipalID != "somebody" || a.PolicyDocument.Version != "2012-10-17" || s.Effect != "Allow" ||
 				strings.Join(s.Action, " ") != "execute-api:Invoke" || strings.Join(s.Resource, " ") != stage {
-				t.Errorf("got %s, want somebody let into %s", got.body, stage)
+				t.Errorf("got %s, want somebody let into %s", got.Body, stage)
 			}
 			notLogged(t, good, got)
-		}},
-		{title: "expired", sample: "authorizer", env: env, change: shows("Bearer " + late), check: refused(late)},
-		{title: "for another audience", sample: "authorizer", env: env, change: shows("Bearer " + others), check: refused(others)},
-		{title: "not signed by the issuer", sample: "authorizer", env: env, check: refused("c2lnbmF0dXJl")}, // the sample's signature
+		}}},
+		{title: "expired", sample: "authorizer", env: env, change: shows("Bearer " + late), checks: []check{refused401(late)}},
+		{title: "for another audience", sample: "authorizer", env: env, change: shows("Bearer " + others), checks: []check{refused401(others)}},
+		{title: "not signed by the issuer", sample: "authorizer", env: env, checks: []check{refused401("c2lnbmF0dXJl")}}, // the sample's signature
 		{title: "issuer out of reach", sample: "authorizer", env: map[string]string{"JWT_ISSUER": nowhere}, change: shows("Bearer " + nowheres),
-			check: func(t *testing.T, got invocation) {
-				if got.errorType == "" || got.errorMessage == "Unauthorized" {
-					t.Errorf("got %s, want an error that is no refusal", got.body)
+			checks: []check{func(t *testing.T, got invocation, _ *cloud) {
+				if got.ErrorType == "" || got.ErrorMessage == "Unauthorized" {
+					t.Errorf("got %s, want an error that is no refusal", got.Body)
 				}
 				notLogged(t, nowheres, got)
-			}},
+			}}},
 	})
 }
 
