@@ -19,7 +19,7 @@ installed() { cmp -s "$2" ".local/$1/installed"; }
 uv() {
   installed uv scripts/requirements-uv.txt && return
   rm -rf .local/uv
-  python3 -m venv .local/uv 2>.local/uv.log || die "python3 can't make a virtual environment: $(tail -n 1 .local/uv.log)"
+  progress "preparing .local/uv" python3 -m venv .local/uv 2>.local/uv.log || die "python3 can't make a virtual environment: $(tail -n 1 .local/uv.log)"
   progress "installing uv into .local/uv (once)" .local/uv/bin/python -m pip install --quiet --disable-pip-version-check \
     --require-hashes --no-deps --only-binary :all: -r scripts/requirements-uv.txt || die "pip could not install uv; is there a network?"
   cp scripts/requirements-uv.txt .local/uv/installed

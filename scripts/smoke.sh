@@ -6,6 +6,7 @@ set -euo pipefail
 [ $# = 1 ] || { sed -n '2,4s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh deploy
+. scripts/lib.sh
 mkdir -p bin
-go build -trimpath -o bin/ ./cmd/download
+progress "building bin/download" go build -trimpath -o bin/ ./cmd/download
 exec .local/deploy/bin/python scripts/cloud smoke "$1"

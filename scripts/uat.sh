@@ -13,6 +13,7 @@ set -euo pipefail
 API_URL=${1%/}
 cd "$(dirname "$0")/.."
 FILE_PATH=${FILE_PATH-} SLOW_PATH=${SLOW_PATH-}
+. scripts/lib.sh
 export AWS_PAGER='' AWS_DEFAULT_REGION=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
 bash scripts/setup.sh venv wscat
 aws=.local/venv/bin/aws wscat=.local/npm/node_modules/.bin/wscat
@@ -24,7 +25,6 @@ wscat_pid=
 trap 'hang_up; rm -rf "$work"' EXIT
 passed=0
 ok() { passed=$((passed + 1)); echo "  ok: $*"; }
-die() { echo "uat: $*" >&2; exit 1; }
 
 field() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 
@@ -47,7 +47,7 @@ until_true() {
 
 ask() {
   echo "curl $API_URL/download${1:+/$1}"
-  answer=$(curl -fsS "$API_URL/download${1:+/$1}")
+  answer=$(curl -fsS --max-time 35 "$API_URL/download${1:+/$1}") # API Gateway's own limit is 29 s
   arn=$(field executionArn <<<"$answer")
   endpoint=$(field webSocketEndpoint <<<"$answer")
   status_url=$(field statusUrl <<<"$answer")
@@ -105,9 +105,9 @@ receive() {
   hang_up
   until_true 30 lacks executionArn || die "the item is still there 30 s after the client closed"
   ok "after closing, the item is gone"
-  curl -fsS -o "$work/file" "$url"
+  progress "fetching the file" curl -fsS -o "$work/file" "$url"
   if [ -n "${ORIGIN_URL:-}" ]; then
-    curl -fsS -o "$work/want" "$ORIGIN_URL${1:+/$1}"
+    progress "fetching it from the origin" curl -fsS -o "$work/want" "$ORIGIN_URL${1:+/$1}"
     cmp "$work/want" "$work/file" || die "the URL doesn't give the origin's bytes"
     ok "the URL gives the origin's $(stat -c %s "$work/file") bytes"
   else

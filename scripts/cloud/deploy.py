@@ -20,7 +20,7 @@ import tomlkit
 import expand_template
 import parameters
 from account import QUICK, open_session
-from process import Failed, say
+from process import Failed, heartbeat, say
 
 # Without --cached: that looks for changes in a function's own folder only, and would miss those in internal/.
 BUILD = {"CGO_ENABLED": "0", "GOFLAGS": os.environ.get("GOFLAGS", "") + " -trimpath -tags=lambda.norpc -ldflags=-s"}
@@ -157,5 +157,7 @@ def main():
     env = os.environ | BUILD | {"SAM_CLI_TELEMETRY": "0"}
     for command in (["build", "--parallel", *common, "--parameter-overrides", f"Architecture={values['Architecture']}"],
                     ["deploy", *common, "--no-fail-on-empty-changeset"]):
-        if subprocess.run([sam, *command], env=env, check=False).returncode:
+        with heartbeat(f"sam {command[0]}"):
+            done = subprocess.run([sam, *command], env=env, check=False)
+        if done.returncode:
             raise Failed(f"sam {command[0]} failed; the parameters are kept in {config.path}")

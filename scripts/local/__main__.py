@@ -195,7 +195,8 @@ def unreachable(url):
 def demo(stack):
     """Downloads a file through a stack that is stopped again, and fails unless it is the origin's."""
     env = os.environ | stack.up()
-    run(["go", "build", "-o", "bin/", "./cmd/download"], stack.state / "go.log", env=os.environ | GO)
+    with heartbeat("building bin/download", announce=False):
+        run(["go", "build", "-o", "bin/", "./cmd/download"], stack.state / "go.log", env=os.environ | GO)
     folder = stack.state / "downloaded"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -25,9 +25,10 @@ def say(text):
 
 
 @contextlib.contextmanager
-def heartbeat(what):
-    """Prints what, then again with the elapsed time every few seconds until the block ends."""
-    say(what)
+def heartbeat(what, announce=True):
+    """Prints what, unless announce is false, then again with the elapsed time every few seconds until the block ends."""
+    if announce:
+        say(what)
     ended, began = threading.Event(), time.monotonic()
 
     def beat():
@@ -112,18 +113,20 @@ class Daemon:
     def wait_until(self, ready):
         """Waits until ready() is true, at most half a minute."""
         end = time.monotonic() + 30
-        while not ready():
-            if self.info() is None:
-                raise Failed(f"{self.name} did not start: {last_line(self.log)}")
-            if time.monotonic() > end:
-                raise Failed(f"{self.name} was not ready in 30 s; see {self.log}")
-            time.sleep(0.05)
+        with heartbeat(f"starting {self.name}", announce=False):
+            while not ready():
+                if self.info() is None:
+                    raise Failed(f"{self.name} did not start: {last_line(self.log)}")
+                if time.monotonic() > end:
+                    raise Failed(f"{self.name} was not ready in 30 s; see {self.log}")
+                time.sleep(0.05)
 
     def stop(self):
         """Ends the process and all it has started. Returns whether it ran."""
         info = self.info()
         if info:
-            end_group(info["pid"])
+            with heartbeat(f"stopping {self.name}", announce=False):
+                end_group(info["pid"])
         self.path.unlink(missing_ok=True)
         return info is not None
 
