@@ -59,7 +59,7 @@ func TestPage(t *testing.T) {
 		p := browser.Open(t, chromium, a.url) // without a slash
 		a.say(event{"type": "progress", "bytesCopied": 0, "bytesTotal": nil})
 		p.Enter("reports/2026.pdf")
-		p.Until(soon, "the wait", title("Waiting for the file server…")+` && !page.progress.hasAttribute("value") && getComputedStyle(page.progress).animationName === "along"`)
+		p.Until(soon, "the wait", title("Waiting for the file server…")+` && !page.progress.hasAttribute("value") && page.bytes.textContent === "" && getComputedStyle(page.progress).animationName === "along"`)
 		p.Emulate("prefers-reduced-motion", "reduce")
 		if got := browser.Eval[string](p, `getComputedStyle(page.progress).animationName`); got != "none" {
 			t.Errorf("with reduced motion: got animation %q, want none", got)

@@ -30,7 +30,7 @@ const advice = /** @type {Record<string, string>} */ ({
   DIGEST_MISMATCH: "Try again. If it happens again, the file is damaged on the file server.",
   EXPIRED: "The copy is no longer kept. Start the download again.",
   NOT_FOUND: "The service no longer knows this download. Start it again.",
-  INVALID_PATH: "Enter what follows the file server’s address, such as reports/2026.pdf, without a server name and without “..”. The service may also allow only some folders.",
+  INVALID_PATH: "Enter the part after the file server’s address, such as reports/2026.pdf, without a server name and without “..”. The service may also allow only some folders.",
   THROTTLED: "Many downloads are being started. Try again in a minute.",
   UNREACHABLE: "Check your connection and try again.",
 });
@@ -283,7 +283,7 @@ function show(change) {
   if (part === null) page.progress.removeAttribute("value");
   else page.progress.value = part;
   page.percent.textContent = part === null ? "" : percent(part);
-  page.bytes.textContent = total === null ? bytes(copied) : `${bytes(copied)} of ${bytes(total)}`;
+  page.bytes.textContent = total !== null ? `${bytes(copied)} of ${bytes(total)}` : copied ? bytes(copied) : "";
   page.pace.textContent = [rate > 0 && `${bytes(rate)}/s`, rate > 0 && total !== null && total > copied && `${duration((total - copied) / rate)} left`].filter(Boolean).join(" · ");
 
   text(page.line, busy() ? connection() : "");
