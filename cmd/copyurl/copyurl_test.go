@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -191,6 +192,24 @@ func TestFailures(t *testing.T) {
 			}
 			wantNothing(t, s, "key")
 		})
+	}
+}
+
+// A mistake is reported once, in one line, and at once.
+func TestMistake(t *testing.T) {
+	newS3(t)
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	plain := strings.Replace(serve(t, http.NotFoundHandler()), "http:", "https:", 1)
+	for url, want := range map[string]string{
+		server.URL + "/x": "copyurl: ORIGIN_UNREACHABLE: the origin's certificate isn't valid: signed by an unknown authority\n",
+		plain:             "copyurl: ORIGIN_UNREACHABLE: the origin doesn't speak HTTPS at this address; is its URL http://?\ncopyurl: the cause: it isn't TLS\n",
+	} {
+		if code, _, stderr := program(t, url, target("key")); code != 1 || stderr != want {
+			t.Errorf("got code %d and %q, want 1 and %q", code, stderr, want)
+		}
 	}
 }
 

@@ -137,7 +137,9 @@ func (d *display) retry(reason string, pause time.Duration) {
 func (d *display) close() {
 	close(d.stop)
 	<-d.stopped
-	d.show()
+	if d.phase == progress.Copying {
+		d.show()
+	}
 	if d.bar != nil && !d.quiet {
 		d.bar.Last("")
 	}

@@ -88,6 +88,22 @@ func TestTimeLeftOfASlowCopy(t *testing.T) {
 	}
 }
 
+// What is over within a second isn't mentioned.
+func TestBriefPhases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		d := newDisplay(&out, false)
+		d.enter(progress.Copying)
+		d.start(slowJob{time.Now(), 1 << 20, 1, 0, 20 << 20}, 20<<20)
+		time.Sleep(9500 * time.Millisecond)
+		d.enter(cleaning)
+		d.close()
+		if got := out.String(); strings.Contains(got, cleaning) || strings.Contains(got, checking) || !strings.Contains(got, "copying: ") {
+			t.Errorf("got %q, want the copy alone", got)
+		}
+	})
+}
+
 // Without a terminal there is a line at least every 10 s, whatever is waited for;
 // with -q there is none.
 func TestNoSilence(t *testing.T) {

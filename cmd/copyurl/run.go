@@ -138,7 +138,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		f := failure.As(err)
 		out.Error = &problem{f.Code, f.Message}
 		fmt.Fprintf(stderr, "copyurl: %s\n", escape.Text(f.Error()))
-		if f.Err != nil {
+		if f.Err != nil && !strings.Contains(f.Message, f.Err.Error()) {
 			fmt.Fprintf(stderr, "copyurl: the cause: %s\n", escape.Text(f.Err.Error()))
 		}
 	}

@@ -12,6 +12,8 @@ type target struct {
 	path string   // as the origin calls the file, percent-encoded, without query
 }
 
+var errNoAPI = exitError(exitUsage, "want API_URL[/PATH], or PATH where the environment variable API_URL is set; -h explains")
+
 var errNoURL = exitError(exitUsage, "the API's URL has to begin with https:// (or http://) and a host")
 
 func parseAPI(text string) (*url.URL, error) {
@@ -45,7 +47,7 @@ func targets(arguments []string, preset string) ([]target, error) {
 		case isURL(argument):
 			err = add(splitURL(argument))
 		case base == "":
-			err = exitError(exitUsage, "want API_URL[/PATH]; -h explains")
+			err = errNoAPI
 		default:
 			err = add(joinURL(base, argument))
 		}
@@ -59,7 +61,7 @@ func targets(arguments []string, preset string) ([]target, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, exitError(exitUsage, "want API_URL[/PATH]; -h explains")
+		return nil, errNoAPI
 	}
 	return all, nil
 }

@@ -79,7 +79,7 @@ func cantWrite(path string, err error) error {
 	folder := filepath.Dir(path)
 	var system syscall.Errno
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && !isFolder(folder):
 		return exitError(exitLocal, "there is no folder %s", escape.Text(folder))
 	case errors.As(err, &system):
 		return exitError(exitLocal, "can't write in %s: %v", escape.Text(folder), system)

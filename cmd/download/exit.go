@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"async-download/internal/escape"
+	"async-download/internal/origin"
 )
 
 // The exit codes are a contract; the help text lists them.
@@ -130,13 +131,13 @@ func cause(err error) error {
 // get past, and nil for every other. peer is what was called, such as "the API".
 func mistake(err error, peer string) *problem {
 	var dns *net.DNSError
-	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
+	certificate := origin.CertificateError(err)
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return exitError(exitNetwork, "%s's name %s can't be resolved", peer, escape.Text(dns.Name))
-	case errors.As(err, &certificate):
-		return exitError(exitNetwork, "%s's certificate isn't valid: %v", peer, cause(certificate.Err))
+	case certificate != "":
+		return exitError(exitNetwork, "%s's certificate isn't valid: %s", peer, certificate)
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return exitError(exitNetwork, "%s speaks HTTP there, not HTTPS; is its URL http://?", peer)
 	case errors.As(err, &record):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
@@ -134,6 +135,9 @@ func TestFolderCantBeWritten(t *testing.T) {
 	if len(s.asks) != 0 {
 		t.Error("a copy was started for a file that can't be written")
 	}
+	if got := cantWrite(c.path("x"), fs.ErrNotExist).Error(); !strings.HasPrefix(got, "can't write in "+c.dir) { // such as in /proc
+		t.Errorf("got %q of a folder that exists", got)
+	}
 }
 
 // What can't pass is reported once and at once.
@@ -163,7 +167,7 @@ func TestMistakesArentRetried(t *testing.T) {
 		}
 	}()
 	for name, test := range map[string]struct{ url, says string }{
-		"wrong certificate": {secure.URL, "the API's certificate isn't valid: x509: "},
+		"wrong certificate": {secure.URL, "the API's certificate isn't valid: signed by an unknown authority"},
 		"HTTP for HTTPS":    {"https://" + plain.Listener.Addr().String(), "the API speaks HTTP there, not HTTPS; is its URL http://?"},
 		"no HTTP":           {"http://" + garbage.Addr().String(), "the API doesn't speak HTTP there; is its URL https://?"},
 	} {

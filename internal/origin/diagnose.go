@@ -41,6 +41,8 @@ func (c *Client) explain(ctx context.Context, err error) error {
 		return failure.Wrap(why, failure.OriginUnreachable, "the origin's name can't be resolved")
 	case why.kind == badCertificate:
 		return failure.Wrap(why, failure.OriginUnreachable, "the origin's certificate isn't valid: %s", why)
+	case why.kind == noTLS:
+		return failure.Wrap(why, failure.OriginUnreachable, "the origin doesn't speak HTTPS at this address; is its URL http://?")
 	case why.kind == badReply:
 		return &transient{failure: failure.Wrap(why, failure.OriginUnreachable, "the origin's reply can't be read: %s", why), most: unreadable}
 	}
@@ -68,6 +70,7 @@ type kind int
 const (
 	unspecific kind = iota
 	badCertificate
+	noTLS
 	badReply
 )
 
@@ -119,7 +122,10 @@ func diagnose(err error) *diagnosis {
 	case errors.As(err, &invalid), errors.As(err, &verify):
 		d.text, d.kind = "it doesn't verify", badCertificate
 	case errors.As(err, &record):
-		d.text, d.kind = "it isn't TLS", badReply
+		d.text, d.kind = "it isn't TLS", noTLS
+		if record.Conn == nil { // it was, in the handshake
+			d.kind = badReply
+		}
 	case errors.As(err, &alert):
 		d.text = alert.Error() // a number's words
 	case errors.As(err, &number):
@@ -145,6 +151,15 @@ func diagnose(err error) *diagnosis {
 		}
 	}
 	return d
+}
+
+// CertificateError returns in fixed words why a server's certificate isn't accepted,
+// and "" for every other error.
+func CertificateError(err error) string {
+	if d := diagnose(err); d.kind == badCertificate {
+		return d.text
+	}
+	return ""
 }
 
 // ErrCredentials is wrapped by the failure of an answer 401 or 403.
