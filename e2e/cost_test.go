@@ -55,7 +55,7 @@ func TestWhatADownloadAsksFor(t *testing.T) {
 			}
 			got := map[string]int{}
 			for _, call := range calls(t) {
-				ours := strings.Contains(call, execution.NameOf(arn)) || strings.Contains(call, i.ConnectionID) && strings.HasPrefix(call, "dynamodb:Query ")
+				ours := strings.Contains(call, execution.NameFromARN(arn)) || strings.Contains(call, i.ConnectionID) && strings.HasPrefix(call, "dynamodb:Query ")
 				if ours && !strings.Contains(call, "SET #copied") {
 					got[strings.Fields(call)[0]]++
 				}
@@ -83,7 +83,7 @@ func gone(t *testing.T, arn string) (n int) {
 			Execution string
 			Gone      int
 		}
-		if json.Unmarshal([]byte(l), &line) == nil && line.Execution == execution.NameOf(arn) {
+		if json.Unmarshal([]byte(l), &line) == nil && line.Execution == execution.NameFromARN(arn) {
 			n += line.Gone
 		}
 	}

@@ -299,7 +299,7 @@ func TestNobodyComes(t *testing.T) {
 	if _, got, _ := fetch(t, dial(t, arn, "").next(10*time.Second)); got != sum(t, "/file/1MiB/alone.bin") {
 		t.Error("a client that connects after the expiry doesn't get the file")
 	}
-	bucket, key := stack.env["BUCKET"], "downloads/"+execution.NameOf(arn)
+	bucket, key := stack.env["BUCKET"], "downloads/"+execution.NameFromARN(arn)
 	if _, err := stack.s3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: &key}); err != nil {
 		t.Fatal(err)
 	}

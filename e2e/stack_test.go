@@ -392,7 +392,7 @@ func nothingStored(t *testing.T, arn string) {
 // stored counts the objects and uploads of an execution.
 func stored(t *testing.T, arn string) int {
 	t.Helper()
-	bucket, key := stack.env["BUCKET"], "downloads/"+execution.NameOf(arn)
+	bucket, key := stack.env["BUCKET"], "downloads/"+execution.NameFromARN(arn)
 	objects, err := stack.s3.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &key})
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ func (f *function) handle(ctx context.Context, e events.CloudWatchEvent) error {
 	if err := json.Unmarshal(e.Detail, &b); err != nil {
 		return err
 	}
-	log := slog.With("execution", execution.NameOf(b.ExecutionARN), "status", b.Status)
+	log := slog.With("execution", execution.NameFromARN(b.ExecutionARN), "status", b.Status)
 	item, err := f.download.CleanUp(ctx, b)
 	if err != nil {
 		log.ErrorContext(ctx, "not cleaned up", "error", failure.As(err))

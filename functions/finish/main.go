@@ -47,7 +47,7 @@ func (f *function) handle(ctx context.Context, in input) (output, error) {
 		out, err := f.Finish(ctx, in.ExecutionARN, in.Work)
 		return output{Output: out}, failure.ToStepFunctions(err)
 	}
-	log := slog.With("execution", execution.NameOf(in.ExecutionARN))
+	log := slog.With("execution", execution.NameFromARN(in.ExecutionARN))
 	p := download.Protocol{Table: f.Table, Discard: f.Copier.Discard, Metrics: f.Metrics, Events: f.Events}
 	noted, err := p.NoteFailure(ctx, in.ExecutionARN, failure.FromStepFunctions(in.Failure.Error, in.Failure.Cause))
 	if err != nil {

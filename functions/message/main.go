@@ -24,7 +24,7 @@ func main() {
 
 func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
 	arn, refused, err := f.download.Message(ctx, r.RequestContext.ConnectionID, r.Body)
-	log := slog.With("connectionId", r.RequestContext.ConnectionID, "execution", execution.NameOf(arn))
+	log := slog.With("connectionId", r.RequestContext.ConnectionID, "execution", execution.NameFromARN(arn))
 	switch {
 	case err != nil:
 		log.ErrorContext(ctx, "not answered", "error", failure.As(err))

@@ -23,7 +23,7 @@ func main() {
 }
 
 func (f *function) handle(ctx context.Context, d meeting.Delivery) (struct{}, error) {
-	log := slog.With("execution", execution.NameOf(d.ExecutionARN))
+	log := slog.With("execution", execution.NameFromARN(d.ExecutionARN))
 	err := f.download.Deliver(ctx, d)
 	switch {
 	case err == nil:

@@ -72,7 +72,7 @@ func (w *Worker) CopySegment(ctx context.Context, arn string, plan transfer.Plan
 }
 
 func (w *Worker) run(ctx context.Context, arn string, plan *transfer.Plan, segment transfer.Segment) (Output, error) {
-	log := slog.With("execution", execution.NameOf(arn), "segment", segment)
+	log := slog.With("execution", execution.NameFromARN(arn), "segment", segment)
 	s := runStats{began: time.Now()}
 	out, err := w.copy(ctx, arn, plan, segment, &s)
 	w.record(arn, s.values(out.Result, err))
@@ -144,7 +144,7 @@ func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segm
 		home, segments = w.Copier.Home(*plan, segment).First, len(plan.Segments(w.Copier.SegmentBytes))
 	}
 	job := &transfer.Job{
-		Copier: w.Copier, Source: source, Key: object.Key(execution.NameOf(arn)), Metadata: map[string]string{},
+		Copier: w.Copier, Source: source, Key: object.Key(execution.NameFromARN(arn)), Metadata: map[string]string{},
 		Run: run, Reported: item.CopiedOf(home),
 		OnUpload: func(ctx context.Context, id string) error { return cancelledIfEnded(w.Table.Uploading(ctx, arn, id)) },
 	}
@@ -177,7 +177,7 @@ func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segm
 // Finish completes the object of a file that was copied in segments, or returns
 // the segments that have gaps.
 func (w *Worker) Finish(ctx context.Context, arn string, work transfer.Work) (Output, error) {
-	log := slog.With("execution", execution.NameOf(arn))
+	log := slog.With("execution", execution.NameFromARN(arn))
 	s := runStats{began: time.Now()}
 	out, err := w.finish(ctx, arn, work, &s)
 	switch {
@@ -234,7 +234,7 @@ func (w *Worker) markCopied(ctx context.Context, arn string, r *transfer.Result)
 	if errors.Is(err, meeting.ErrEnded) {
 		// The download was ended during the last bytes; nobody needs the file. Without an
 		// item the file stays: it was delivered.
-		return errors.Join(failure.ErrCancelled, w.Copier.Discard(ctx, object.Key(execution.NameOf(arn))))
+		return errors.Join(failure.ErrCancelled, w.Copier.Discard(ctx, object.Key(execution.NameFromARN(arn))))
 	}
 	if err == nil && w.Events != nil {
 		w.announceReady(ctx, arn)
@@ -248,17 +248,17 @@ func (w *Worker) announceReady(ctx context.Context, arn string) {
 	item, err := w.Table.Current(ctx, arn)
 	var f object.File
 	if err == nil {
-		f, err = w.Objects.Describe(ctx, execution.NameOf(arn))
+		f, err = w.Objects.Describe(ctx, execution.NameFromARN(arn))
 	}
 	if err != nil {
-		slog.ErrorContext(ctx, "event not sent", "execution", execution.NameOf(arn), "type", event.Ready, "error", failure.As(err))
+		slog.ErrorContext(ctx, "event not sent", "execution", execution.NameFromARN(arn), "type", event.Ready, "error", failure.As(err))
 		return
 	}
 	w.Events.Ready(ctx, item, f)
 }
 
 func (w *Worker) record(arn string, values map[metric.Name]float64) {
-	w.Metrics.Record(metric.Line{Message: "metrics", Execution: execution.NameOf(arn), Values: values})
+	w.Metrics.Record(metric.Line{Message: "metrics", Execution: execution.NameFromARN(arn), Values: values})
 }
 
 // inTime returns a context that ends margin before ctx does, and how long that is

@@ -73,7 +73,7 @@ func (p *Protocol) cleanUp(ctx context.Context, b Broken) (meeting.Item, error) 
 	}
 	// Twice, since a worker may still be copying, even after FAILED: a Lambda whose state
 	// timed out or whose reply was lost continues.
-	key := object.Key(execution.NameOf(b.ExecutionARN))
+	key := object.Key(execution.NameFromARN(b.ExecutionARN))
 	if err := p.Discard(ctx, key); err != nil {
 		return item, err
 	}

@@ -17,7 +17,7 @@ import (
 // [failure.NotFound]; any other error means that AWS could not be asked, and the
 // client should try again.
 func (p *Protocol) Connect(ctx context.Context, arn, secret string, c meeting.Connection) (meeting.Item, error) {
-	name, ours := execution.Name(p.StateMachine, arn)
+	name, ours := execution.ParseARN(p.StateMachine, arn)
 	if !ours {
 		return meeting.Item{}, errNotFound
 	}

@@ -22,7 +22,7 @@ func (p *Protocol) Deliver(ctx context.Context, d meeting.Delivery) error {
 		fallback = *d.Connection
 	}
 	var answered meeting.Item
-	sign := p.signOnce(execution.NameOf(d.ExecutionARN))
+	sign := p.signOnce(execution.NameFromARN(d.ExecutionARN))
 	gone := 0
 	err := p.Table.Deliver(ctx, d.ExecutionARN, fallback, func(ctx context.Context, item meeting.Item, c meeting.Connection) (err error) {
 		answered = item

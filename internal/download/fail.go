@@ -46,10 +46,10 @@ func (p *Protocol) NoteFailure(ctx context.Context, arn string, why *failure.Err
 	p.Events.Ended(ctx, item, why)
 	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
 	defer cancel()
-	if err := p.Discard(ctx, object.Key(execution.NameOf(arn))); err != nil {
+	if err := p.Discard(ctx, object.Key(execution.NameFromARN(arn))); err != nil {
 		// The client is notified all the same; clean-up tries again when the execution
 		// has ended.
-		slog.ErrorContext(ctx, "not discarded", "execution", execution.NameOf(arn), "error", failure.As(err))
+		slog.ErrorContext(ctx, "not discarded", "execution", execution.NameFromARN(arn), "error", failure.As(err))
 		p.count(arn, map[metric.Name]float64{metric.NotDiscarded: 1})
 	}
 	return noted, nil

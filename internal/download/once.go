@@ -161,7 +161,7 @@ func (s *Starter) checkExisting(ctx context.Context, asked meeting.Item) error {
 		return err
 	}
 	// The link may have been delivered since startedBefore looked.
-	record, err := s.Objects.Record(ctx, execution.NameOf(arn))
+	record, err := s.Objects.Record(ctx, execution.NameFromARN(arn))
 	if err == nil {
 		return sameRequest(record.RequestHash, asked.RequestHash)
 	}

@@ -113,7 +113,7 @@ func (p *Protocol) startDelivery(ctx context.Context, d meeting.Delivery) error 
 
 // count records metrics of the execution with this ARN.
 func (p *Protocol) count(arn string, values map[metric.Name]float64) {
-	p.Metrics.Record(metric.Line{Message: "metrics", Execution: execution.NameOf(arn), Values: values})
+	p.Metrics.Record(metric.Line{Message: "metrics", Execution: execution.NameFromARN(arn), Values: values})
 }
 
 // ended records how a download ended, once for each. until is when its client

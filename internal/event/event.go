@@ -67,7 +67,7 @@ type download struct {
 }
 
 func about(item meeting.Item) download {
-	return download{item.ExecutionARN, execution.NameOf(item.ExecutionARN), item.Path, item.AskedBy}
+	return download{item.ExecutionARN, execution.NameFromARN(item.ExecutionARN), item.Path, item.AskedBy}
 }
 
 // Ready puts [Ready]: the file was copied.
@@ -101,7 +101,7 @@ func (b *Bus) put(ctx context.Context, item meeting.Item, kind string, detail an
 		return
 	}
 	if err := b.try(ctx, kind, detail); err != nil {
-		slog.ErrorContext(ctx, "event not sent", "execution", execution.NameOf(item.ExecutionARN), "type", kind, "error", failure.As(err))
+		slog.ErrorContext(ctx, "event not sent", "execution", execution.NameFromARN(item.ExecutionARN), "type", kind, "error", failure.As(err))
 	}
 }
 

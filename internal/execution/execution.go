@@ -34,9 +34,9 @@ func ARN(stateMachineARN, name string) string {
 	return strings.Replace(stateMachineARN, ":stateMachine:", ":execution:", 1) + ":" + name
 }
 
-// Name returns the name in arn, and whether [ARN] could have returned arn for this
+// ParseARN returns the name in arn, and whether [ARN] could have returned arn for this
 // state machine.
-func Name(stateMachineARN, arn string) (string, bool) {
+func ParseARN(stateMachineARN, arn string) (string, bool) {
 	n, ours := strings.CutPrefix(arn, ARN(stateMachineARN, ""))
 	return n, ours && IsName(n)
 }
@@ -44,5 +44,5 @@ func Name(stateMachineARN, arn string) (string, bool) {
 // IsName reports whether [NewName] could have returned s.
 func IsName(s string) bool { return name.MatchString(s) }
 
-// NameOf returns the part after the last colon of an ARN.
-func NameOf(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
+// NameFromARN returns the part of an ARN after the last colon, which is not checked.
+func NameFromARN(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }

@@ -9,7 +9,7 @@ func TestName(t *testing.T) {
 	if want := "arn:aws:states:us-east-1:123456789012:execution:m:" + name; arn != want {
 		t.Errorf("got %s, want %s", arn, want)
 	}
-	if got, ours := Name(machine, arn); got != name || !ours || NameOf(arn) != name {
+	if got, ours := ParseARN(machine, arn); got != name || !ours || NameFromARN(arn) != name {
 		t.Errorf("got %s, %t, want %s", got, ours, name)
 	}
 	if NewName() == name {
@@ -22,7 +22,7 @@ func TestName(t *testing.T) {
 		"arn:aws:states:us-east-1:210987654321:execution:m:" + name,
 		"arn:aws:states:us-east-1:123456789012:express:m:" + name,
 	} {
-		if got, ours := Name(machine, wrong); ours {
+		if got, ours := ParseARN(machine, wrong); ours {
 			t.Errorf("%q: got %s, want refused", wrong, got)
 		}
 	}

@@ -60,7 +60,7 @@ func newKeyWorld(r report, choose func(int) int) *keyWorld {
 		Protocol: download.Protocol{
 			Table: k.m, Objects: k, Executions: k, StateMachine: machineARN, RequireTicket: true, Metrics: &metric.Recorder{Out: io.Discard},
 			Discard: func(_ context.Context, key string) error {
-				delete(k.objects, names.NameOf("x:"+key[len("downloads/"):]))
+				delete(k.objects, names.NameFromARN("x:"+key[len("downloads/"):]))
 				return nil
 			},
 		},
@@ -187,7 +187,7 @@ func (k *keyWorld) read(arn string) {
 
 // finish ends an execution as how says.
 func (k *keyWorld) finish(arn, how string) {
-	k.note("%s: %s", names.NameOf(arn)[:3], how)
+	k.note("%s: %s", names.NameFromARN(arn)[:3], how)
 	k.read(arn)
 	x, i := k.executions[arn], k.table.Get(arn)
 	if i == nil {
@@ -200,11 +200,11 @@ func (k *keyWorld) finish(arn, how string) {
 	switch how {
 	case "delivered": // and the client has closed its socket: the object is the record
 		x.status, x.cleaned = sfntypes.ExecutionStatusSucceeded, true
-		k.objects[names.NameOf(arn)] = object.Record{TicketHash: text("ticketHash"), RequestHash: text("requestHash")}
+		k.objects[names.NameFromARN(arn)] = object.Record{TicketHash: text("ticketHash"), RequestHash: text("requestHash")}
 		delete(k.table.Items, arn)
 		return
 	case "nobody came":
-		k.objects[names.NameOf(arn)] = object.Record{TicketHash: text("ticketHash"), RequestHash: text("requestHash")}
+		k.objects[names.NameFromARN(arn)] = object.Record{TicketHash: text("ticketHash"), RequestHash: text("requestHash")}
 		set(meeting.Expired)
 	case "failed":
 		set(meeting.Failed)
@@ -219,7 +219,7 @@ func (k *keyWorld) finish(arn, how string) {
 
 // cleanUp is what functions/clean-up does after an execution was aborted.
 func (k *keyWorld) cleanUpKey(arn string) {
-	k.note("%s: clean-up", names.NameOf(arn)[:3])
+	k.note("%s: clean-up", names.NameFromARN(arn)[:3])
 	i := k.table.Get(arn)
 	if i == nil {
 		k.broken = "clean-up doesn't find the item of a download that was aborted"
@@ -236,7 +236,7 @@ func (k *keyWorld) twoDays() {
 	for arn, x := range k.executions {
 		if x.cleaned {
 			delete(k.table.Items, arn)
-			delete(k.objects, names.NameOf(arn))
+			delete(k.objects, names.NameFromARN(arn))
 		}
 	}
 	time.Sleep(meeting.ItemLife)

@@ -13,7 +13,7 @@ import (
 // it was clear that none would; code is the failure's, "" without one.
 func Audit(outcome Name, item meeting.Item, code string, until time.Time) Line {
 	l := Line{
-		Message: "audit", Execution: execution.NameOf(item.ExecutionARN), Code: code,
+		Message: "audit", Execution: execution.NameFromARN(item.ExecutionARN), Code: code,
 		Values: map[Name]float64{outcome: 1},
 		About: map[string]any{
 			"outcome": strings.ToUpper(string(outcome)), "askedBy": item.AskedBy, "asked": item.Asked().UTC(),
