@@ -23,7 +23,7 @@ def deployed():
     """Path, method, and definition of each operation. Methods that only answer 405, and HEAD, have no security."""
     for path, methods in DEPLOYED["paths"].items():
         for verb in METHODS:
-            if verb in methods and ("security" in methods[verb] or path in PAGES):
+            if verb in methods and ("security" in methods[verb] or path in PAGES and verb == "get"):
                 yield path.replace("+}", "}"), verb, methods[verb]  # OpenAPI has no {path+}
 
 

@@ -56,18 +56,22 @@ func main() {
 
 func (f *function) handle(ctx context.Context, r events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {
 	a := f.answer(ctx, r)
+	if r.HTTPMethod == http.MethodHead {
+		a.Body = ""
+	}
 	return events.APIGatewayProxyResponse{StatusCode: a.Status, Headers: a.Headers, Body: a.Body}, nil
 }
 
 func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) rest.Answer {
-	switch r.Resource {
-	case "/":
-		return page.Index(f.auth, f.webSocket, rest.BaseURL(r, f.local))
-	case "/client.js":
-		return page.Client(f.rest, r.Headers)
-	}
 	from, methods := rest.Header(r.Headers, "Origin"), strings.Join(f.methods, ", ")
+	isPage := r.Resource == "/" || r.Resource == "/client.js"
 	switch {
+	case isPage && r.HTTPMethod != http.MethodGet && r.HTTPMethod != http.MethodHead:
+		return f.rest.NotAllowed(from, "GET, HEAD")
+	case r.Resource == "/":
+		return page.Index(f.auth, f.webSocket, rest.BaseURL(r, f.local))
+	case isPage:
+		return page.Client(f.rest, r.Headers)
 	case !slices.Contains(f.methods, r.HTTPMethod):
 		return f.rest.NotAllowed(from, methods)
 	case r.HTTPMethod == http.MethodOptions:

@@ -251,3 +251,21 @@ func TestGet(t *testing.T) {
 	}
 	s.secretsStay(t, a.Body)
 }
+
+// The page and its client have GET and HEAD.
+func TestPageMethods(t *testing.T) {
+	for _, test := range []struct {
+		method, resource string
+		status           int
+		body             bool
+	}{
+		{"GET", "/", 200, true}, {"HEAD", "/", 200, false}, {"POST", "/", 405, true}, {"DELETE", "/", 405, true},
+		{"GET", "/client.js", 200, true}, {"HEAD", "/client.js", 200, false}, {"PUT", "/client.js", 405, true},
+	} {
+		s := newStack(t)
+		a, err := s.handle(t.Context(), events.APIGatewayProxyRequest{HTTPMethod: test.method, Resource: test.resource, Path: test.resource})
+		if err != nil || a.StatusCode != test.status || (a.Body != "") != test.body || (a.Headers["Allow"] == "GET, HEAD") != (test.status == 405) {
+			t.Errorf("%s %s: got %d, %d bytes, Allow %q, %v, want %d", test.method, test.resource, a.StatusCode, len(a.Body), a.Headers["Allow"], err, test.status)
+		}
+	}
+}

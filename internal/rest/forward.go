@@ -135,6 +135,12 @@ func DownloadRequest(r events.APIGatewayProxyRequest, f Forwarding) (download.Re
 		Method: r.HTTPMethod, Path: DownloadPath(r), Query: r.MultiValueQueryStringParameters,
 		AskedBy: AskedBy(r.RequestContext), Caller: Principal(r.RequestContext), Key: Header(r.Headers, "Idempotency-Key"),
 	}
+	for name, values := range r.MultiValueHeaders {
+		// A key that was lost on the way, or two: whether the request is repeated can't be known.
+		if strings.EqualFold(name, "Idempotency-Key") && (len(values) != 1 || values[0] == "") {
+			return d, failure.New(failure.InvalidPath, "the request must have one Idempotency-Key, which is not empty, or none")
+		}
+	}
 	var err error
 	if d.Header, err = f.Of(r.MultiValueHeaders); err != nil || r.HTTPMethod != http.MethodPost {
 		return d, err

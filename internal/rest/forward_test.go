@@ -146,6 +146,17 @@ func TestDownloadRequest(t *testing.T) {
 	if err != nil || got.Method != "GET" || got.Body != nil || got.ContentType != "" || got.Header["Accept-Language"] != "de" {
 		t.Errorf("GET: got %+v, %v, want no body", got, err)
 	}
+	for _, keys := range [][]string{{""}, {"5f0c3b1e9a7d4c6288e1f2a3b4c5d6e7", "5f0c3b1e9a7d4c6288e1f2a3b4c5d6e7"}} {
+		r.MultiValueHeaders["idempotency-Key"] = keys
+		if _, err := DownloadRequest(r, f); failure.CodeOf(err) != failure.InvalidPath {
+			t.Errorf("keys %q: got %v, want a refusal", keys, err)
+		}
+	}
+	r.Headers["idempotency-key"] = "5f0c3b1e9a7d4c6288e1f2a3b4c5d6e7"
+	r.MultiValueHeaders["idempotency-Key"] = []string{r.Headers["idempotency-key"]}
+	if got, err = DownloadRequest(r, f); err != nil || got.Key != r.Headers["idempotency-key"] {
+		t.Errorf("one key: got %q, %v", got.Key, err)
+	}
 }
 
 func TestPreflight(t *testing.T) {
