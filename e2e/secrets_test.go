@@ -66,9 +66,9 @@ func TestSecrets(t *testing.T) {
 	plantedSecrets = append(plantedSecrets, planted...)
 }
 
-// plantedSecrets are those of TestSecrets, and the names of a signed URL's
-// parameters, which find any link of the run.
-var plantedSecrets = []string{"X-Amz-Signature", "X-Amz-Security-Token"}
+// plantedSecrets are those of TestSecrets, the names of a signed URL's parameters, which
+// find any link of the run, and the bodies, headers and places of the tests of backends.
+var plantedSecrets = []string{"X-Amz-Signature", "X-Amz-Security-Token", "planted-body", "planted-token", "planted-place"}
 
 // leaks returns the places where a secret is found in the functions' logs and in
 // the histories of all executions of this run.

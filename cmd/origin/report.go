@@ -77,6 +77,7 @@ type reports struct {
 type logged struct {
 	Time          time.Time   `json:"time"`
 	Method        string      `json:"method"`
+	Host          string      `json:"host"`
 	URI           string      `json:"uri"`
 	Header        http.Header `json:"header"`
 	Body          string      `json:"body"`
@@ -94,7 +95,7 @@ func (s *reports) note(r *http.Request) []byte {
 	if len(s.log) == maxLogged {
 		s.log = s.log[1:]
 	}
-	s.log = append(s.log, logged{time.Now(), r.Method, r.RequestURI, r.Header.Clone(), string(body), r.ContentLength})
+	s.log = append(s.log, logged{time.Now(), r.Method, r.Host, r.RequestURI, r.Header.Clone(), string(body), r.ContentLength})
 	return body
 }
 

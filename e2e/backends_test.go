@@ -1,0 +1,438 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+
+	"async-download/internal/execution"
+	"async-download/internal/meeting"
+)
+
+// asked is a request as the demo origin has seen it.
+type asked struct {
+	Time              time.Time
+	Method, Host, URI string
+	Header            http.Header
+	Body              string
+}
+
+// witness returns the requests to the demo origin whose URLs contain text.
+func witness(t *testing.T, text string) []asked {
+	t.Helper()
+	resp, err := http.Get(stack.originURL + "/_requests?contains=" + url.QueryEscape(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var all []asked
+	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// of counts the requests with a method.
+func of(method string, all []asked) (n int) {
+	for _, a := range all {
+		if a.Method == method {
+			n++
+		}
+	}
+	return n
+}
+
+// request asks for a download with a method, a body and a bearer token, "" for none.
+func request(t *testing.T, method, path, body, token string) answer {
+	t.Helper()
+	r, err := http.NewRequest(method, stack.env["API_URL"]+"/download"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	var a answer
+	if err != nil || json.Unmarshal(b, &a) != nil || a.ExecutionARN == "" || method == "POST" && resp.StatusCode != http.StatusAccepted {
+		t.Fatalf("%s /download%s: got %d %s, %v", method, path, resp.StatusCode, b, err)
+	}
+	return a
+}
+
+// text downloads a link's file.
+func text(t *testing.T, link string) string {
+	t.Helper()
+	resp, err := http.Get(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("got %d %s, %v from %q", resp.StatusCode, b, err, link)
+	}
+	return string(b)
+}
+
+// noRequest fails unless the execution's request item is gone.
+func noRequest(t *testing.T, arn string) {
+	t.Helper()
+	if _, err := stack.meeting.Request(t.Context(), arn); !errors.Is(err, meeting.ErrUnknown) {
+		t.Errorf("got %v for the request item of %s, want none", err, arn)
+	}
+}
+
+// TestBackends downloads from origins that need other settings of the functions than
+// this stack's: with short segments, ten seconds for an answer, and another host that
+// redirects may lead to.
+func TestBackends(t *testing.T) {
+	other := strings.Replace(stack.originURL, "127.0.0.1", "localhost", 1)
+	host := strings.TrimPrefix(other, "http://")
+	for _, id := range []string{"FetchFunction", "FinishFunction"} {
+		for variable, value := range map[string]string{"SEGMENT_BYTES": fmt.Sprint(32 << 20), "ORIGIN_ANSWER_SECONDS": "10", "ORIGIN_REDIRECT_HOSTS": host} {
+			before := set(t, id, variable, value)
+			t.Cleanup(func() { set(t, id, variable, before) })
+		}
+	}
+	t.Run("together", func(t *testing.T) { // so that the settings outlive the subtests
+		t.Run("too slow", func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			a := request(t, "GET", "/report?delay=15s&id=too-slow", "", "planted-token-slow")
+			m := dial(t, a.ExecutionARN, "").next(30 * time.Second)
+			if took := time.Since(began); !strings.HasPrefix(m, "error: ORIGIN_TOO_SLOW ") || took > 15*time.Second {
+				t.Errorf("got %q after %s, want ORIGIN_TOO_SLOW within 15 s", m, took)
+			}
+			if n := len(witness(t, "id=too-slow")); n != 1 {
+				t.Errorf("got %d requests, want 1", n)
+			}
+			ended(t, a.ExecutionARN, 10*time.Second)
+			noRequest(t, a.ExecutionARN)
+		})
+		t.Run("202, then a large file in segments", func(t *testing.T) {
+			t.Parallel()
+			a := request(t, "POST", "/report/200MiB/big.bin?accepted=5&then=303&retryafter=1&token=planted-token-big&id=big", `{"planted-body":1}`, "planted-token-big")
+			c := dial(t, a.ExecutionARN, "json")
+			within(t, time.Minute, "a request item with a place", func() bool {
+				r, err := stack.meeting.Request(t.Context(), a.ExecutionARN)
+				return err == nil && strings.Contains(r.Place, "planted-place")
+			})
+			if i, _ := item(t, a.ExecutionARN); i.Status != meeting.Copying || i.BytesTotal != nil {
+				t.Errorf("got %s with a size of %v, want COPYING without one", i.Status, i.BytesTotal)
+			}
+			var ready struct{ Type, URL string }
+			for ready.Type != "ready" {
+				if err := json.Unmarshal([]byte(c.next(2*time.Minute)), &ready); err != nil || ready.Type == "failed" {
+					t.Fatalf("got %+v, %v, want the file", ready, err)
+				}
+			}
+			if _, got, n := fetch(t, ready.URL); n != 200<<20 || got != sum(t, fmt.Sprintf("/file/%d/report.bin", 200<<20)) {
+				t.Errorf("got %d other bytes", n)
+			}
+			if got := states(t, a.ExecutionARN); !strings.Contains(strings.Join(got, ","), "Copy the segments") {
+				t.Errorf("got states %q, want segments", got)
+			}
+			noRequest(t, a.ExecutionARN)
+			if posts := of("POST", witness(t, "id=big")); posts != 1 {
+				t.Errorf("got %d POSTs, want 1", posts)
+			}
+			for _, r := range witness(t, fmt.Sprintf("/file/%d/report.bin", 200<<20)) {
+				if !strings.Contains(r.URI, "_sha256") && r.Header.Get("Authorization") != "Bearer planted-token-big" {
+					t.Errorf("got Authorization %q for %s, want it in each worker", r.Header.Get("Authorization"), r.Header.Get("Range"))
+				}
+			}
+		})
+		t.Run("another host", func(t *testing.T) {
+			t.Parallel()
+			for _, status := range []string{"302", "307"} {
+				id := "away-" + status
+				to := url.QueryEscape(other + "/report?id=" + id)
+				a := request(t, "POST", "/report?redirect="+status+"&id="+id+"&to="+to, "planted-body-away", "planted-token-away")
+				_ = text(t, dial(t, a.ExecutionARN, "").next(time.Minute))
+				all := witness(t, "id="+id)
+				if len(all) != 2 || all[0].Header.Get("Authorization") != "Bearer planted-token-away" || all[1].Header.Get("Authorization") != "" || all[1].Host != host {
+					t.Errorf("%s: got requests %+v, want one with the token, and one elsewhere without", status, all)
+				}
+			}
+		})
+	})
+	t.Run("the caller", theCaller)
+	t.Run("killed workers", killedWorkers)
+}
+
+// theCaller sends a request as API Gateway does for a caller that it knows: this stack
+// has no ApiAuth.
+func theCaller(t *testing.T) {
+	for variable, value := range map[string]string{"CALLER_HEADER": "X-Caller", "API_AUTH": "IAM", "FORWARDED_HEADERS": "X-Caller"} {
+		before := set(t, "DownloadFunction", variable, value)
+		t.Cleanup(func() { set(t, "DownloadFunction", variable, before) })
+	}
+	b, err := os.ReadFile("events/event-download.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var event map[string]any
+	if err := json.Unmarshal(b, &event); err != nil {
+		t.Fatal(err)
+	}
+	event["path"], event["resource"], event["pathParameters"] = "/download/report", "/download/{path+}", map[string]any{"path": "report"}
+	event["requestContext"].(map[string]any)["path"] = "/dev/download/report"
+	event["queryStringParameters"] = map[string]any{"caller": "X-Caller", "id": "caller"}
+	event["multiValueQueryStringParameters"] = map[string]any{"caller": []string{"X-Caller"}, "id": []string{"caller"}}
+	event["headers"] = map[string]any{"X-Caller": "mallory"}
+	event["multiValueHeaders"] = map[string]any{"X-Caller": []string{"mallory"}}
+	const alice = "arn:aws:iam::123456789012:user/alice"
+	event["requestContext"].(map[string]any)["identity"] = map[string]any{"userArn": alice, "sourceIp": "192.0.2.1"}
+	payload, err := json.Marshal(event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := function(t, "DownloadFunction")
+	out, err := stack.lambda.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: &name, Payload: payload})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reply struct{ Body string }
+	var a answer
+	if json.Unmarshal(out.Payload, &reply) != nil || json.Unmarshal([]byte(reply.Body), &a) != nil || a.ExecutionARN == "" {
+		t.Fatalf("got %s", out.Payload)
+	}
+	if got := text(t, dial(t, a.ExecutionARN, "").next(time.Minute)); !strings.Contains(got, `"caller":"`+alice+`"`) {
+		t.Errorf("got %s, want the caller's ARN", got)
+	}
+	ended(t, a.ExecutionARN, 10*time.Second)
+}
+
+// killedWorkers kills workers at random moments while 20 POSTs are made: the origin sees
+// none twice.
+func killedWorkers(t *testing.T) {
+	const n = 20
+	run := execution.NewName()
+	var asking sync.WaitGroup
+	arns := make([]string, n)
+	for i := range n {
+		path := fmt.Sprintf("/report?delay=%dms&id=%s-%d.", rand.IntN(3000), run, i)
+		asking.Go(func() { arns[i] = request(t, "POST", path, "planted-body-killed", "").ExecutionARN })
+	}
+	stop := make(chan struct{})
+	var killing sync.WaitGroup
+	kills := 0
+	killing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Duration(rand.IntN(400)) * time.Millisecond):
+			}
+			if workers := processes("FetchFunction"); len(workers) > 0 && syscall.Kill(workers[rand.IntN(len(workers))], syscall.SIGKILL) == nil {
+				kills++
+			}
+		}
+	})
+	asking.Wait()
+	// What is killed from now on is a second run, or a third.
+	within(t, time.Minute, "a POST of each download, or its end", func() bool {
+		return of("POST", witness(t, run)) >= n*3/4
+	})
+	close(stop)
+	killing.Wait()
+	executed := 0
+	for i, arn := range arns {
+		if arn == "" {
+			t.Fatal("a download was not started")
+		}
+		out := ended(t, arn, time.Minute)
+		it, _ := item(t, arn)
+		posts := of("POST", witness(t, fmt.Sprintf("id=%s-%d.", run, i)))
+		switch {
+		case posts > 1:
+			t.Errorf("%d: got %d POSTs, want 1 at most", i, posts)
+		case it.Failure != nil && it.Failure.Code == "ORIGIN_UNREACHABLE" && strings.Contains(it.Failure.Message, "may have executed it"):
+			executed++
+		case it.Failure != nil && posts == 1 && it.Failure.Code != "EXPIRED":
+			t.Errorf("%d: got %s %v after a POST, want the file, or that it may have been executed", i, out.Status, it.Failure)
+		}
+		noRequest(t, arn)
+	}
+	t.Logf("%d workers killed; %d of %d downloads ended because the request may have been executed", kills, executed, n)
+	if executed == 0 {
+		t.Error("no worker was killed while its POST was answered")
+	}
+}
+
+// processes returns the processes of a function of this stack.
+func processes(logicalID string) (pids []int) {
+	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range paths {
+		env, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(env, []byte("AWS_LAMBDA_FUNCTION_NAME=e2e-"+logicalID)) || !bytes.Contains(env, []byte(":"+port)) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// TestSlowAnswer waits for an origin that takes longer than API Gateway does.
+func TestSlowAnswer(t *testing.T) {
+	t.Parallel()
+	arn := ask(t, "/report?delay=40s&id=slow-answer")
+	if got := text(t, dial(t, arn, "").next(90*time.Second)); !strings.Contains(got, "id=slow-answer") {
+		t.Errorf("got %s, want the report", got)
+	}
+	if n := len(witness(t, "id=slow-answer")); n != 1 {
+		t.Errorf("got %d requests, want 1", n)
+	}
+}
+
+// TestCallersTokens downloads for two callers at once: each file is made for its own.
+func TestCallersTokens(t *testing.T) {
+	t.Parallel()
+	clients := map[string]*client{}
+	for _, who := range []string{"alice", "bob"} {
+		a := request(t, "GET", "/report?accepted=2&retryafter=1&token=planted-token-"+who+"&id="+who, "", "planted-token-"+who)
+		clients[who] = dial(t, a.ExecutionARN, "")
+	}
+	stranger := request(t, "GET", "/report?token=planted-token-alice&id=stranger", "", "")
+	for who, c := range clients {
+		if got := text(t, c.next(time.Minute)); !strings.Contains(got, "id="+who) {
+			t.Errorf("got %s, want %s's report", got, who)
+		}
+		for _, r := range witness(t, "id="+who) {
+			if got := r.Header.Get("Authorization"); got != "Bearer planted-token-"+who {
+				t.Errorf("%s: got Authorization %q, want the caller's", who, got)
+			}
+		}
+	}
+	if m := dial(t, stranger.ExecutionARN, "").next(time.Minute); !strings.HasPrefix(m, "error: ORIGIN_STATUS the origin answered 401") {
+		t.Errorf("got %q without a token, want 401", m)
+	}
+}
+
+// TestAcceptedWithoutPlace asks the same URL again, and fails at once where a place is
+// gone.
+func TestAcceptedWithoutPlace(t *testing.T) {
+	t.Parallel()
+	same := ask(t, "/report/1MiB/same.bin?accepted=2&nolocation&retryafter=1&id=same")
+	gone := ask(t, "/report?accepted=1&then=404&retryafter=1&id=gone")
+	if _, got, _ := fetch(t, dial(t, same, "").next(time.Minute)); got != sum(t, "/file/1MiB/x.bin") {
+		t.Error("got other bytes")
+	}
+	if n := len(witness(t, "id=same")); n < 3 {
+		t.Errorf("got %d requests, want 3", n)
+	}
+	if m := dial(t, gone, "").next(time.Minute); !strings.HasPrefix(m, "error: ORIGIN_STATUS the origin answered 404") {
+		t.Errorf("got %q from a place that is gone, want 404", m)
+	}
+	ended(t, gone, 10*time.Second)
+	noRequest(t, gone)
+}
+
+// TestAcceptedForEver ends downloads whose origin answers 202 without end: cancelled in
+// a short wait and in a long one, stopped, and timed out.
+func TestAcceptedForEver(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, wait string
+		end        func(t *testing.T, a answer)
+		want       string
+	}{
+		{"cancelled", "1", cancel, "error: CANCELLED "},
+		{"cancelled in a long wait", "3600", cancel, "error: CANCELLED "},
+		{"stopped", "3600", func(t *testing.T, a answer) {
+			if _, err := stack.stepFuncs.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: &a.ExecutionARN}); err != nil {
+				t.Fatal(err)
+			}
+		}, "error: CANCELLED "},
+		{"timed out", "3600", timeOut, "error: ORIGIN_TOO_SLOW "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			a := request(t, "POST", "/report?accepted=1000000&retryafter="+tt.wait+"&id=ever-"+tt.wait, "planted-body-ever", "planted-token-ever")
+			c := dial(t, a.ExecutionARN, "")
+			within(t, time.Minute, "a place", func() bool {
+				r, err := stack.meeting.Request(t.Context(), a.ExecutionARN)
+				return err == nil && r.Place != ""
+			})
+			within(t, time.Minute, "the wait", func() bool {
+				return strings.Contains(strings.Join(states(t, a.ExecutionARN), ","), "Wait for the origin")
+			})
+			began := time.Now()
+			tt.end(t, a)
+			if m := c.next(time.Minute); !strings.HasPrefix(m, tt.want) {
+				t.Errorf("got %q, want %q", m, tt.want)
+			}
+			t.Logf("the client was notified after %s", time.Since(began).Round(time.Millisecond))
+			within(t, time.Minute, "the request item to go", func() bool {
+				_, err := stack.meeting.Request(t.Context(), a.ExecutionARN)
+				return errors.Is(err, meeting.ErrUnknown)
+			})
+			nothingStored(t, a.ExecutionARN)
+		})
+	}
+}
+
+// cancel cancels a download by its status URL.
+func cancel(t *testing.T, a answer) {
+	r, _ := http.NewRequest("DELETE", a.StatusURL, nil)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil || resp.StatusCode != http.StatusAccepted {
+		t.Fatalf("DELETE: got %v, %v, want 202", resp, err)
+	}
+	resp.Body.Close()
+}
+
+// timeOut reports the execution's end as EventBridge would after a day, and ends it.
+func timeOut(t *testing.T, a answer) {
+	b, err := os.ReadFile("events/event-clean-up-timed-out.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var event map[string]any
+	if err := json.Unmarshal(b, &event); err != nil {
+		t.Fatal(err)
+	}
+	detail := event["detail"].(map[string]any)
+	detail["executionArn"], detail["stateMachineArn"], detail["name"] = a.ExecutionARN, stack.stateMachine, execution.NameOf(a.ExecutionARN)
+	event["resources"] = []string{a.ExecutionARN}
+	payload, err := json.Marshal(event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := function(t, "CleanUpFunction")
+	out, err := stack.lambda.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: &name, Payload: payload})
+	if err != nil || out.FunctionError != nil {
+		t.Fatalf("clean-up: got %s, %v", out.Payload, err)
+	}
+	t.Cleanup(func() {
+		_, _ = stack.stepFuncs.StopExecution(context.Background(), &sfn.StopExecutionInput{ExecutionArn: &a.ExecutionARN})
+	})
+}
