@@ -37,7 +37,7 @@ func command(t *testing.T, env []string, words ...string) string {
 // TestExamples runs the bash blocks of the documentation against the stack, as one
 // script per document.
 func TestExamples(t *testing.T) {
-	for _, file := range []string{"README.md", "docs/api.md", "docs/operations.md"} {
+	for _, file := range []string{"README.md", "docs/api.md", "docs/backends.md", "docs/operations.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
