@@ -32,8 +32,9 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
+	"async-download/internal/copying"
+	"async-download/internal/download"
 	"async-download/internal/meeting"
-	"async-download/internal/transfer"
 )
 
 const (
@@ -63,10 +64,10 @@ var shapes = map[string]any{
 	"message-ping":      events.APIGatewayWebsocketProxyRequest{},
 	"message-malformed": events.APIGatewayWebsocketProxyRequest{},
 
-	"fetch":                   fetchTask{},
-	"fetch-segment":           fetchTask{},
-	"finish":                  finishTask{},
-	"finish-failure":          finishTask{},
+	"fetch":                   copying.Input{},
+	"fetch-segment":           copying.Input{},
+	"finish":                  copying.FinishInput{},
+	"finish-failure":          download.FailureInput{},
 	"send-message":            meeting.Delivery{},
 	"send-message-connection": meeting.Delivery{},
 
@@ -74,22 +75,6 @@ var shapes = map[string]any{
 	"clean-up-timed-out": statusChange{},
 	"clean-up-aborted":   statusChange{},
 }
-
-// fetchTask and finishTask are types of the functions, which can't be imported.
-type (
-	fetchTask struct {
-		ExecutionARN string            `json:"executionArn"`
-		Plan         *transfer.Plan    `json:"plan,omitempty"`
-		Segment      *transfer.Segment `json:"segment,omitempty"`
-	}
-	finishTask struct {
-		ExecutionARN string         `json:"executionArn"`
-		Work         *transfer.Work `json:"work,omitempty"`
-		Failure      *failure       `json:"failure,omitempty"`
-	}
-	// failure is what a Catch adds to the state.
-	failure struct{ Error, Cause string }
-)
 
 // statusChange is an event whose detail is checked as well.
 type statusChange struct {

@@ -1,9 +1,10 @@
-// Command finish ends a copy: it completes an upload made of segments or, given
-// a failure, leaves nothing of the copy and notes why.
+// Command finish is two states of the download machine: it completes an object that was
+// copied in segments, or ends a download of which a state has failed.
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 
 	"async-download/internal/copying"
@@ -11,49 +12,43 @@ import (
 	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/start"
-	"async-download/internal/transfer"
 )
 
-type function struct{ copying.Worker }
-
-// input has either the work that was done in segments or what a Catch caught.
-type input struct {
-	ExecutionARN string        `json:"executionArn"`
-	Work         transfer.Work `json:"work"`
-	Failure      *struct {
-		Error string
-		Cause string
-	} `json:"failure"`
-}
-
-// output of a copy is as fetch's; of a failure, what the client is notified of
-// and whether one is connected.
-type output struct {
-	copying.Output
-
-	Code      failure.Code `json:"code,omitempty"`
-	Message   string       `json:"message,omitempty"`
-	Connected bool         `json:"connected"`
+type function struct {
+	worker   copying.Worker
+	download download.Protocol
 }
 
 func main() {
 	env := start.New()
-	f := function{env.Worker()}
+	w := env.Worker()
+	f := function{w, download.Protocol{Table: w.Table, Discard: w.Copier.Discard, Metrics: w.Metrics, Events: w.Events}}
 	env.Run(f.handle)
 }
 
-func (f *function) handle(ctx context.Context, in input) (output, error) {
-	if in.Failure == nil {
-		out, err := f.Finish(ctx, in.ExecutionARN, in.Work)
-		return output{Output: out}, failure.ToStepFunctions(err)
+func (f *function) handle(ctx context.Context, event json.RawMessage) (any, error) {
+	var failed download.FailureInput
+	if err := json.Unmarshal(event, &failed); err != nil {
+		return nil, err
 	}
+	if failed.Failure != nil {
+		return f.note(ctx, failed)
+	}
+	var in copying.FinishInput
+	if err := json.Unmarshal(event, &in); err != nil {
+		return nil, err
+	}
+	out, err := f.worker.Finish(ctx, in.ExecutionARN, in.Work)
+	return out, failure.ToStepFunctions(err)
+}
+
+func (f *function) note(ctx context.Context, in download.FailureInput) (download.Noted, error) {
 	log := slog.With("execution", execution.NameFromARN(in.ExecutionARN))
-	p := download.Protocol{Table: f.Table, Discard: f.Copier.Discard, Metrics: f.Metrics, Events: f.Events}
-	noted, err := p.NoteFailure(ctx, in.ExecutionARN, failure.FromStepFunctions(in.Failure.Error, in.Failure.Cause))
+	noted, err := f.download.NoteFailure(ctx, in.ExecutionARN, failure.FromStepFunctions(in.Failure.Error, in.Failure.Cause))
 	if err != nil {
 		log.WarnContext(ctx, "failure not noted", "error", failure.As(err))
-		return output{}, failure.ToStepFunctions(err)
+		return noted, failure.ToStepFunctions(err)
 	}
 	log.InfoContext(ctx, "failure noted", "code", noted.Code, "message", noted.Message)
-	return output{Code: noted.Code, Message: noted.Message, Connected: noted.Connected}, nil
+	return noted, nil
 }

@@ -52,6 +52,20 @@ type Worker struct {
 	}
 }
 
+// Input is what a worker of the fetch function is to copy: the file of an execution or,
+// with a plan, one segment of it.
+type Input struct {
+	ExecutionARN string           `json:"executionArn"`
+	Plan         *transfer.Plan   `json:"plan,omitempty"`
+	Segment      transfer.Segment `json:"segment,omitzero"`
+}
+
+// FinishInput is the work that was done in segments.
+type FinishInput struct {
+	ExecutionARN string        `json:"executionArn"`
+	Work         transfer.Work `json:"work"`
+}
+
 // Output is what the state machine continues with: the segments that are left, and
 // how many seconds to wait first.
 type Output struct {

@@ -17,6 +17,15 @@ import (
 // within the 120 s of its state; clean-up has more time.
 const discardTimeout = time.Minute
 
+// FailureInput is what a Catch of the download machine has caught.
+type FailureInput struct {
+	ExecutionARN string `json:"executionArn"`
+	Failure      *struct {
+		Error string
+		Cause string
+	} `json:"failure,omitempty"`
+}
+
 // Noted is a failure as the item has it.
 type Noted struct {
 	Code      failure.Code `json:"code"`
