@@ -6,22 +6,20 @@ package asl_test
 import (
 	"bytes"
 	"encoding/json"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
+	"async-download/internal/copying"
 	"async-download/internal/download"
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
+	"async-download/internal/transfer"
 )
 
 // machine is a state machine, or the part that a Map runs for each item.
@@ -191,84 +189,30 @@ func every(t *testing.T, check func(t *testing.T, m machine, s named)) {
 	}
 }
 
-func TestJSONPath(t *testing.T) {
+func TestMachines(t *testing.T) {
 	for _, m := range machines(t) {
 		if m.QueryLanguage != "" && m.QueryLanguage != "JSONPath" || strings.Contains(m.text, "{%") {
 			t.Errorf("%s: got JSONata, want JSONPath", m.file)
 		}
-		for _, s := range m.States {
-			if s.QueryLanguage != "" {
-				t.Errorf("%s: %s: got its own query language, want the machine's", m.file, s.Name)
-			}
+		if whole := m.text != ""; whole && (!strings.Contains(m.Comment, "Ends as succeeded when") || m.TimeoutSeconds == 0) {
+			t.Errorf("%s: got Comment %q and TimeoutSeconds %d, want when the machine succeeds, and a time-out", m.file, m.Comment, m.TimeoutSeconds)
 		}
-	}
-}
-
-func TestMachineSaysItsOutcome(t *testing.T) {
-	for _, file := range []string{"download.asl.json", "deliver.asl.json"} {
-		m := load(t, file)
-		if !strings.Contains(m.Comment, "Ends as succeeded when") {
-			t.Errorf("%s: got Comment %q, want it to describe when the machine succeeds", file, m.Comment)
-		}
-		if m.TimeoutSeconds == 0 {
-			t.Errorf("%s: got no TimeoutSeconds, want one", file)
-		}
-	}
-}
-
-func TestStatesStandInTheOrderOfTheRun(t *testing.T) {
-	for _, m := range machines(t) {
+		// The states are in the order of the run, the happy path first.
 		if m.States[0].Name != m.StartAt {
 			t.Errorf("%s: first state: got %q, want StartAt, %q", m.file, m.States[0].Name, m.StartAt)
 		}
 		known := map[string]bool{m.StartAt: true} // named by a state above
-		succeed, fail := -1, -1
-		for i, s := range m.States {
+		failed := false
+		for _, s := range m.States {
 			if !known[s.Name] {
 				t.Errorf("%s: %s: no state above leads here", m.file, s.Name)
 			}
 			for _, n := range s.next() {
-				if _, ok := m.States.find(n); !ok {
-					t.Errorf("%s: %s: leads to %q, which is not a state", m.file, s.Name, n)
-				}
 				known[n] = true
 			}
-			switch s.Type {
-			case "Succeed":
-				succeed = i
-			case "Fail":
-				if fail < 0 {
-					fail = i
-				}
+			if failed = failed || s.Type == "Fail"; failed && s.Type == "Succeed" {
+				t.Errorf("%s: %q comes after a state of failure", m.file, s.Name)
 			}
-			ends := s.Type == "Succeed" || s.Type == "Fail" || s.End
-			if goesOn := s.Next != "" || len(s.Choices) > 0; ends == goesOn {
-				t.Errorf("%s: %s: got end %v and next %v, want exactly one", m.file, s.Name, ends, goesOn)
-			}
-			if s.Type == "Choice" && s.Default == "" { // without it, States.NoChoiceMatched, which a Choice can't catch
-				t.Errorf("%s: %s: got no Default", m.file, s.Name)
-			}
-		}
-		if fail >= 0 && fail < succeed {
-			t.Errorf("%s: %q comes before the state of success", m.file, m.States[fail].Name)
-		}
-	}
-}
-
-// Names are unique in the whole machine, the states of a Map's children included:
-// https://docs.aws.amazon.com/step-functions/latest/dg/concepts-amazon-states-language.html
-func TestNamesAreUnique(t *testing.T) {
-	files := map[string]map[string]bool{}
-	for _, m := range machines(t) {
-		file, _, _ := strings.Cut(m.file, ":")
-		if files[file] == nil {
-			files[file] = map[string]bool{}
-		}
-		for _, s := range m.States {
-			if files[file][s.Name] {
-				t.Errorf("%s: two states are called %q", file, s.Name)
-			}
-			files[file][s.Name] = true
 		}
 	}
 }
@@ -285,36 +229,57 @@ func TestShortListsAreOnOneLine(t *testing.T) {
 	}
 }
 
-var sentence = regexp.MustCompile(`^[A-Z][a-z]+( [a-z]+)*\??$`)
+var (
+	sentence = regexp.MustCompile(`^[A-Z][a-z]+( [a-z]+)*\??$`)
+	services = regexp.MustCompile(`(?i)\b(lambda|dynamo ?db|step functions?|api gateway|web ?socket|s3|sns|sqs|bucket|table|token|handler)\b`)
+)
 
-func TestNamesAreSentences(t *testing.T) {
-	folders, err := filepath.Glob("../functions/*/main.go")
-	if err != nil || len(folders) == 0 {
-		t.Fatalf("functions: got %v (%v), want some", folders, err)
-	}
-	services := regexp.MustCompile(`(?i)\b(lambda|dynamo ?db|step functions?|api gateway|web ?socket|s3|sns|sqs|bucket|table|token|handler)\b`)
-	every(t, func(t *testing.T, m machine, s named) {
-		if !sentence.MatchString(s.Name) {
-			t.Errorf("got name %q, want a sentence", s.Name)
-		}
-		if question := strings.HasSuffix(s.Name, "?"); question != (s.Type == "Choice") {
-			t.Errorf("a %s is called %q; names of choices, and only those, are questions", s.Type, s.Name)
-		}
-		if services.MatchString(s.Name) {
-			t.Errorf("got name %q, want it without a service's name", s.Name)
-		}
-		for _, folder := range folders {
-			if function := strings.ReplaceAll(filepath.Base(filepath.Dir(folder)), "-", " "); strings.EqualFold(function, s.Name) {
-				t.Errorf("got name %q, want it to differ from the function's", s.Name)
+// rules are the rules for each state; each returns whether a state breaks it.
+var rules = map[string]func(m machine, s named) bool{
+	"it has the machine's query language": func(_ machine, s named) bool { return s.QueryLanguage != "" },
+	"its name is a sentence":              func(_ machine, s named) bool { return !sentence.MatchString(s.Name) },
+	"its name has no service in it":       func(_ machine, s named) bool { return services.MatchString(s.Name) },
+	"only a Choice is a question":         func(_ machine, s named) bool { return strings.HasSuffix(s.Name, "?") != (s.Type == "Choice") },
+	"a Choice has a Default":              func(_ machine, s named) bool { return s.Type == "Choice" && s.Default == "" }, // else States.NoChoiceMatched, which it can't catch
+	"a Task has a time-out": func(_ machine, s named) bool {
+		return s.Type == "Task" && s.TimeoutSeconds == 0 && s.TimeoutSecondsPath == ""
+	},
+	"a Task has Retry": func(_ machine, s named) bool { return s.Type == "Task" && len(s.Retry) == 0 },
+	"Retry names the temporary errors": anyRetrier(func(r retrier) bool {
+		return slices.Contains(r.ErrorEquals, "States.ALL") || slices.Contains(r.ErrorEquals, "States.TaskFailed")
+	}),
+	"Retry has interval, attempts, rate":   anyRetrier(func(r retrier) bool { return r.IntervalSeconds == 0 || r.MaxAttempts == 0 || r.BackoffRate < 1 }),
+	"MaxDelaySeconds exceeds the interval": anyRetrier(func(r retrier) bool { return r.MaxDelaySeconds < r.IntervalSeconds }),
+	"JitterStrategy is FULL; the handshake has NONE, with its reason": func(m machine, s named) bool {
+		return anyRetrier(func(r retrier) bool {
+			handshake := m.file == "deliver.asl.json" && slices.Equal(r.ErrorEquals, []string{"ConnectionOpening"}) && strings.Contains(r.Comment, "without jitter")
+			return r.JitterStrategy != "FULL" && !handshake
+		})(m, s)
+	},
+	"the last Catch is States.ALL alone": func(_ machine, s named) bool {
+		for i, c := range s.Catch {
+			if all := slices.Equal(c.ErrorEquals, []string{"States.ALL"}); all != (i == len(s.Catch)-1) || !all && slices.Contains(c.ErrorEquals, "States.ALL") {
+				return true
 			}
 		}
-	})
+		return false
+	},
+	// In the deliver machine and in a child of the Map, the error is the result.
+	"a Task or Map of the download has a Catch": func(m machine, s named) bool {
+		return m.file == "download.asl.json" && (s.Type == "Task" || s.Type == "Map") && len(s.Catch) == 0
+	},
 }
 
-func TestEveryTaskHasATimeout(t *testing.T) {
+func anyRetrier(broken func(r retrier) bool) func(machine, named) bool {
+	return func(_ machine, s named) bool { return slices.ContainsFunc(s.Retry, broken) }
+}
+
+func TestRules(t *testing.T) {
 	every(t, func(t *testing.T, m machine, s named) {
-		if s.Type == "Task" && s.TimeoutSeconds == 0 && s.TimeoutSecondsPath == "" {
-			t.Error("got a task without a time-out, want TimeoutSeconds or TimeoutSecondsPath")
+		for rule, broken := range rules {
+			if broken(m, s) {
+				t.Errorf("want: %s", rule)
+			}
 		}
 	})
 }
@@ -342,34 +307,6 @@ func TestDeliveryEndsBeforeItsCaller(t *testing.T) {
 }
 
 func (s state) delivers() bool { return s.Parameters["StateMachineArn"] == "${DeliverStateMachineArn}" }
-
-func TestRetry(t *testing.T) {
-	every(t, func(t *testing.T, m machine, s named) {
-		if s.Type == "Task" && len(s.Retry) == 0 {
-			t.Error("got a task without Retry")
-		}
-		for _, r := range s.Retry {
-			if slices.Contains(r.ErrorEquals, "States.ALL") || slices.Contains(r.ErrorEquals, "States.TaskFailed") {
-				t.Errorf("retries %q, want the temporary errors by name", r.ErrorEquals)
-			}
-			if r.IntervalSeconds == 0 || r.MaxAttempts == 0 || r.BackoffRate < 1 {
-				t.Errorf("%q: got %+v, want IntervalSeconds, MaxAttempts and BackoffRate", r.ErrorEquals, r)
-			}
-			if r.MaxDelaySeconds < r.IntervalSeconds {
-				t.Errorf("%q: got MaxDelaySeconds %d, want at least IntervalSeconds, %d", r.ErrorEquals, r.MaxDelaySeconds, r.IntervalSeconds)
-			}
-			if r.JitterStrategy == "FULL" {
-				continue
-			}
-			if m.file != "deliver.asl.json" || !slices.Equal(r.ErrorEquals, []string{"ConnectionOpening"}) {
-				t.Errorf("%q: got JitterStrategy %q, want FULL", r.ErrorEquals, r.JitterStrategy)
-			}
-			if !strings.Contains(r.Comment, "without jitter") {
-				t.Errorf("%q: got Comment %q, want the reason for no jitter", r.ErrorEquals, r.Comment)
-			}
-		}
-	})
-}
 
 // Lambda.TooManyRequestsException is throttling: the workers of one large file may
 // hold every slot for minutes. With full jitter a wait is half of its limit on average.
@@ -440,24 +377,6 @@ func TestTriesOutlastTheHandshake(t *testing.T) {
 		}
 	}
 	t.Error("nothing retries ConnectionOpening")
-}
-
-func TestCatch(t *testing.T) {
-	every(t, func(t *testing.T, m machine, s named) {
-		for i, c := range s.Catch {
-			all := slices.Contains(c.ErrorEquals, "States.ALL")
-			if last := i == len(s.Catch)-1; all != last {
-				t.Errorf("entry %d of Catch is %q; States.ALL must be the last entry", i, c.ErrorEquals)
-			}
-			if all && len(c.ErrorEquals) > 1 {
-				t.Errorf("got %q, want States.ALL alone", c.ErrorEquals)
-			}
-		}
-		// In the deliver machine and in a child of the Map, the error is the result.
-		if m.file == "download.asl.json" && (s.Type == "Task" || s.Type == "Map") && len(s.Catch) == 0 {
-			t.Error("got no Catch, want one")
-		}
-	})
 }
 
 // A failed segment doesn't stop the others: finish decides by the stored parts. No
@@ -670,216 +589,70 @@ func TestChoicesReadOnlyWhatIsThere(t *testing.T) {
 // The functions' inputs, and what is read from their results, match their Go types.
 // A path that a ResultSelector doesn't find fails the state.
 func TestFunctionsSpeakTheMachinesWords(t *testing.T) {
-	functions := map[string]string{
-		"${FetchFunctionArn}":  "../functions/fetch",
-		"${FinishFunctionArn}": "../functions/finish",
+	work, output, noted := fields(transfer.Work{}), fields(copying.Output{}), fields(download.Noted{})
+	for name := range work {
+		output["work."+name] = work[name]
 	}
-	input := fields(t, "../internal/download", "Input")
-	check := func(name string, payload, selector map[string]any, function string) {
-		task, outcome := fields(t, function, "input"), fields(t, "../internal/copying", "Output")
-		if function == "../functions/finish" {
-			outcome = fields(t, function, "output")
-		}
-		for key, omitted := range fields(t, "../internal/transfer", "Work") {
-			outcome["work."+key] = omitted
-		}
-		for key := range payload {
-			if _, ok := task[strings.TrimSuffix(key, ".$")]; !ok {
-				t.Errorf("%s: passes %s, which isn't in the input of %s", name, key, function)
-			}
-		}
-		for _, path := range selector {
-			key := strings.TrimPrefix(path.(string), "$.Payload.")
-			omitted, ok := outcome[key]
-			if !ok {
-				t.Errorf("%s: reads %s, which isn't in the result of %s", name, path, function)
-			}
-			if omitted && key != "code" && key != "message" { // a failure always has both; see failure.FromStepFunctions
-				t.Errorf("%s: reads %s, which %s may omit", name, path, function)
-			}
-		}
+	calls := map[string]struct{ input, output map[string]bool }{
+		"Copy the file":    {fields(copying.Input{}), output},
+		"Copy the segment": {fields(copying.Input{}), output},
+		"Finish the copy":  {fields(copying.FinishInput{}), output},
+		"Note the failure": {fields(download.FailureInput{}), noted},
 	}
-	checked := 0
+	start := fields(download.Input{})
 	for _, m := range machines(t) {
 		for _, s := range m.States {
 			for _, path := range []string{s.TimeoutSecondsPath, s.MaxConcurrencyPath} {
-				if _, ok := input[strings.TrimPrefix(path, "$.")]; path != "" && !ok {
+				if _, ok := start[strings.TrimPrefix(path, "$.")]; path != "" && !ok {
 					t.Errorf("%s: reads %s, which isn't in the input that the download function sets", s.Name, path)
 				}
 			}
-			name, _ := s.Parameters["FunctionName"].(string)
-			function, ok := functions[name]
-			if payload, whole := s.Parameters["Payload"].(map[string]any); ok && whole {
-				check(s.Name, payload, s.ResultSelector, function)
-				checked++
+			call, ok := calls[s.Name]
+			if !ok {
+				continue
 			}
-			if s.ItemProcessor != nil {
-				first := s.ItemProcessor.States[0]
-				check(first.Name, s.ItemSelector, first.ResultSelector, functions[first.Parameters["FunctionName"].(string)])
-				checked++
+			delete(calls, s.Name)
+			payload, whole := s.Parameters["Payload"].(map[string]any)
+			if !whole {
+				payload = mapItems(t)
+			}
+			for key := range payload {
+				if _, ok := call.input[strings.TrimSuffix(key, ".$")]; !ok {
+					t.Errorf("%s: passes %s, which isn't in the function's input", s.Name, key)
+				}
+			}
+			for _, path := range s.ResultSelector {
+				if omitted, ok := call.output[strings.TrimPrefix(path.(string), "$.Payload.")]; !ok || omitted {
+					t.Errorf("%s: reads %s, which the function's result may not have", s.Name, path)
+				}
 			}
 		}
 	}
-	if checked != 4 {
-		t.Errorf("calls of fetch and finish: got %d, want the copy, a segment, the end and the failure", checked)
+	for name := range calls {
+		t.Errorf("got no state %q", name)
 	}
 }
 
-// fields returns the JSON names of a struct type, including those of embedded
-// types, and whether each may be omitted. The type is in the folder, or in one of
-// the packages that the functions' inputs and outputs come from.
-func fields(t *testing.T, folder, typeName string) map[string]bool {
+// mapItems returns what the Map passes to the states that it runs.
+func mapItems(t *testing.T) map[string]any {
 	t.Helper()
-	names := map[string]bool{}
-	for _, folder := range []string{folder, "../internal/copying", "../internal/download"} {
-		files, _ := filepath.Glob(folder + "/*.go")
-		for _, file := range files {
-			ast.Inspect(parse(t, file), func(n ast.Node) bool {
-				spec, ok := n.(*ast.TypeSpec)
-				if !ok || spec.Name.Name != typeName {
-					return true
-				}
-				for _, f := range spec.Type.(*ast.StructType).Fields.List {
-					if f.Tag != nil {
-						name, options, _ := strings.Cut(reflect.StructTag(text(t, f.Tag)).Get("json"), ",")
-						names[name] = strings.Contains(options, "omit")
-					} else if embedded, ok := f.Type.(*ast.SelectorExpr); ok && len(f.Names) == 0 {
-						maps.Copy(names, fields(t, folder, embedded.Sel.Name))
-					}
-				}
-				return false
-			})
-		}
-		if len(names) > 0 {
-			return names
+	for _, s := range load(t, "download.asl.json").States {
+		if s.ItemProcessor != nil {
+			return s.ItemSelector
 		}
 	}
-	t.Fatalf("%s: no type %s with JSON names", folder, typeName)
 	return nil
 }
 
-// The Input of StartSyncExecution is a string. In States.Format, braces that aren't
-// placeholders are escaped:
-// https://docs.aws.amazon.com/step-functions/latest/dg/intrinsic-functions.html
-func TestDeliveryGetsItsInput(t *testing.T) {
-	for _, s := range load(t, "download.asl.json").States {
-		if !s.delivers() {
-			continue
-		}
-		call, _ := s.Parameters["Input.$"].(string)
-		format, ok := strings.CutPrefix(call, "States.Format('")
-		format, okEnd := strings.CutSuffix(format, "', $$.Execution.Id)")
-		if !ok || !okEnd {
-			t.Errorf("%s: got Input %q, want States.Format('…', $$.Execution.Id)", s.Name, call)
-			continue
-		}
-		if strings.Count(format, "{}") != 1 {
-			t.Errorf("%s: got %q, want one placeholder", s.Name, format)
-		}
-		format = strings.Replace(format, "{}", "ARN", 1)
-		if strings.ContainsAny(strings.NewReplacer(`\{`, "", `\}`, "").Replace(format), `{}\'`) {
-			t.Errorf("%s: got %q, want its other braces escaped", s.Name, format)
-		}
-		input := strings.NewReplacer(`\{`, "{", `\}`, "}").Replace(format)
-		d := json.NewDecoder(strings.NewReader(input))
-		d.DisallowUnknownFields()
-		var got meeting.Delivery
-		if err := d.Decode(&got); err != nil || got.ExecutionARN != "ARN" {
-			t.Errorf("%s: got input %s (%v), want a meeting.Delivery with the ARN", s.Name, input, err)
+// fields returns the JSON names of a struct's fields, and whether each may be omitted.
+func fields(v any) map[string]bool {
+	names := map[string]bool{}
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
+		if name, options, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			names[name] = strings.Contains(options, "omit")
 		}
 	}
-}
-
-// The machine uses the item's attributes and statuses.
-func TestItemIsTheGoItem(t *testing.T) {
-	attributes := map[string]bool{}
-	item := reflect.TypeFor[meeting.Item]()
-	for i := range item.NumField() {
-		attributes[item.Field(i).Tag.Get("dynamodbav")] = true
-	}
-	word := regexp.MustCompile(`[#:]?\w+`)
-	keywords := []string{"SET", "REMOVE", "ADD", "AND", "OR", "NOT", "IN", "attribute_exists", "attribute_not_exists"}
-	assigned := regexp.MustCompile(`([#\w]+) = (:\w+)`)
-	seen := 0
-	every(t, func(t *testing.T, m machine, s named) {
-		for _, r := range comparisons(s.Choices) {
-			if name, ok := strings.CutPrefix(r.Variable, "$.client.Item."); ok && !attributes[name] {
-				t.Errorf("reads %s, want an attribute of meeting.Item", r.Variable)
-			}
-		}
-		if s.Parameters["TableName"] == nil {
-			return
-		}
-		seen++
-		names, _ := s.Parameters["ExpressionAttributeNames"].(map[string]any)
-		values, _ := s.Parameters["ExpressionAttributeValues"].(map[string]any)
-		unused := map[string]bool{}
-		for name := range names {
-			unused[name] = true
-		}
-		for name := range values {
-			unused[name] = true
-		}
-		var expressions string
-		for _, field := range []string{"UpdateExpression", "ConditionExpression", "ProjectionExpression"} {
-			if e, ok := s.Parameters[field].(string); ok {
-				expressions += e + " "
-			}
-		}
-		for name := range s.Parameters["Key"].(map[string]any) {
-			expressions += name + " "
-		}
-		for _, w := range word.FindAllString(expressions, -1) {
-			delete(unused, w)
-			name := w
-			if strings.HasPrefix(w, "#") {
-				name, _ = names[w].(string)
-			}
-			switch {
-			case strings.HasPrefix(w, ":"):
-				if values[w] == nil {
-					t.Errorf("got %s without a value", w)
-				}
-			case !slices.Contains(keywords, w) && !attributes[name]:
-				t.Errorf("got attribute %q (%s), want one of meeting.Item", name, w)
-			}
-		}
-		for w := range unused {
-			t.Errorf("%s is not used; DynamoDB rejects it", w)
-		}
-		for _, a := range assigned.FindAllStringSubmatch(expressions, -1) {
-			if names[a[1]] != "status" {
-				continue
-			}
-			value, _ := values[a[2]].(map[string]any)
-			if status, _ := value["S"].(string); status != string(meeting.Expired) {
-				t.Errorf("sets the status to %q, want %q", status, meeting.Expired)
-			}
-		}
-	})
-	if seen != 2 {
-		t.Errorf("states that use the table: got %d, want the wait and the expiry", seen)
-	}
-}
-
-// Guard 1: the wait writes its token, and the expiry its status, only if no client
-// is connected and nothing was cancelled.
-func TestWaitIsConditional(t *testing.T) {
-	m := load(t, "download.asl.json")
-	for _, name := range []string{"Wait for the client", "Note the expiry"} {
-		i, ok := m.States.find(name)
-		if !ok {
-			t.Fatalf("no state %q", name)
-		}
-		s := m.States[i]
-		const want = "attribute_exists(executionArn) AND attribute_not_exists(connectionId) AND attribute_not_exists(cancelled)"
-		if got := s.Parameters["ConditionExpression"]; got != want {
-			t.Errorf("%s: got condition %q, want %q", name, got, want)
-		}
-		if c := s.Catch[0]; !slices.Contains(c.ErrorEquals, "DynamoDb.ConditionalCheckFailedException") || c.Next != "Send the link" {
-			t.Errorf("%s: a failed condition leads to: got %+v, want the delivery, which reads the item", name, c)
-		}
-	}
+	return names
 }
 
 // The deliveries that found no client to answer wait again, and a cancel ends the
@@ -906,26 +679,4 @@ func TestEveryResultOfADeliveryLeadsOn(t *testing.T) {
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-}
-
-func parse(t *testing.T, file string) *ast.File {
-	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
-func text(t *testing.T, e ast.Expr) string {
-	t.Helper()
-	literal, ok := e.(*ast.BasicLit)
-	if !ok {
-		t.Fatalf("got %T, want a string", e)
-	}
-	s, err := strconv.Unquote(literal.Value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
