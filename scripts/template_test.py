@@ -76,6 +76,7 @@ class Contract(unittest.TestCase):
         self.assertEqual(SOURCE["Parameters"]["LinkExpirySeconds"]["MaxValue"], 3600)
         for name, p in SOURCE["Parameters"].items():
             self.assertTrue(p.get("Description"), f"{name} has no description for sam deploy --guided")
+            self.assertEqual("AllowedPattern" in p, "ConstraintDescription" in p, f"{name}: a pattern and its meaning in words go together")
 
     def test_each_parameter_is_in_one_group(self):
         groups = SOURCE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]

@@ -43,14 +43,16 @@ class Stack:
         self.env_file = self.state / "env"
         up = self.emulator.info() or {}
         self.port = os.environ.get("PORT") or str(up.get("port", 4566))
-        if not self.port.isdecimal():
-            raise Failed(f"PORT must be a number, not {self.port}")
+        if not (self.port.isdecimal() and 1 <= int(self.port) <= 65535):
+            raise Failed(f"PORT must be a number from 1 to 65535, not {self.port}")
         self.up_on = str(up.get("port", self.port))
         self.endpoint = f"http://127.0.0.1:{self.port}"
         # Nobody else on this machine knows the key; see gate.py.
         self.key = up.get("key") or "LKIA" + secrets.token_hex(8).upper()
         self.secret = up.get("secret") or secrets.token_urlsafe(30)
         self.name = os.environ.get("STACK_NAME") or "download"
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", self.name):
+            raise Failed(f"STACK_NAME must begin with a letter and have letters, digits and hyphens, not {self.name!r}")
 
     @property
     def aws_env(self):

@@ -110,7 +110,9 @@ class Commands(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             env = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | {"STATE": folder, "PARAMETERS": "", "ORIGIN_URL": ""}
             for extra, want in (
-                ({"PORT": "abc"}, "up: PORT must be a number, not abc\n"),
+                ({"PORT": "abc"}, "up: PORT must be a number from 1 to 65535, not abc\n"),
+                ({"PORT": "70000"}, "up: PORT must be a number from 1 to 65535, not 70000\n"),
+                ({"STACK_NAME": "my stack"}, "up: STACK_NAME must begin with a letter and have letters, digits and hyphens, not 'my stack'\n"),
                 ({"PORT": "1", "PARAMETERS": "ClientTimeoutSeconds=1h MaxFileByte=1"},
                  "up: ClientTimeoutSeconds must be a number, not '1h'\nup: there is no parameter MaxFileByte; did you mean MaxFileBytes?\n"),
             ):
@@ -155,8 +157,12 @@ class Parameters(unittest.TestCase):
             (["LinkExpirySeconds=-5"], ["LinkExpirySeconds must be at least 1, not -5"]),
             (["LinkExpirySeconds=1.5"], ["LinkExpirySeconds must be a number, not '1.5'"]),
             (["ApiAuth=jwt"], ["ApiAuth must be one of NONE, IAM, API_KEY, JWT, not 'jwt'"]),
-            (["OriginUrl=ftp://x"], ["OriginUrl must be an http or https URL without user, password and fragment, not 'ftp://x'"]),
+            (["OriginUrl=ftp://x"], ["OriginUrl must be an http or https URL without user, password and fragment; got 'ftp://x'"]),
             (["AllowedPaths=" + "a" * 1501], ["AllowedPaths must have at most 1500 characters, not 1501"]),
+            (["AllowedPaths=reports,../x"], ["AllowedPaths must be paths without a leading slash and without .., separated by commas, as reports,media/2026; got 'reports,../x'"]),
+            (["AllowedPaths=reports,media/2026,a..b,.well-known"], []),
+            (["BucketName=s3://mine"], ["BucketName must be the name of a bucket; got 's3://mine'"]),
+            (["KmsKeyArn=alias/mine"], ["KmsKeyArn must be the ARN of a key, not of an alias; got 'alias/mine'"]),
             (["RequireTicket=yes", "Xyzzy=1"], ["RequireTicket must be one of true, false, not 'yes'", "there is no parameter Xyzzy"]),
         ):
             with self.subTest(words=words):

@@ -38,7 +38,7 @@ def problems(known, values):
         elif len(value) < int(p.get("MinLength", 0)):
             yield f"{name} must have at least {p['MinLength']} characters, not {len(value)}"
         elif not re.fullmatch(p.get("AllowedPattern", ".*"), value, re.S):
-            yield f"{name} {p.get('ConstraintDescription', 'must match ' + p.get('AllowedPattern', '')).rstrip('.')}, not {value!r}"
+            yield f"{name} {p['ConstraintDescription'].rstrip('.')}; got {value!r}"
 
 
 def check(words):
