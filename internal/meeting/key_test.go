@@ -2,12 +2,15 @@ package meeting_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,7 +44,7 @@ type keyWorld struct {
 type keyExecution struct {
 	status           sfntypes.ExecutionStatus
 	started, stopped time.Time
-	path             string // the item's, when the execution read it; "" until then
+	path             string // the item's, or POST and the body, when the execution read it; "" until then
 	cleaned          bool   // a clean-up has nothing left to do
 }
 
@@ -75,7 +78,7 @@ func newKeyWorld(r report, choose func(int) int) *keyWorld {
 		// of that name had ended before.
 		if before == nil {
 			arn, _ := after[dynamodbtest.KeyName]["S"].(string)
-			x := k.executions[arn]
+			x := k.executions[strings.TrimSuffix(arn, "#request")]
 			k.vain[arn] = x != nil && !x.stopped.IsZero()
 		} else if arn, _ := before[dynamodbtest.KeyName]["S"].(string); !k.vain[arn] {
 			k.broken = "a request removed the item of a download"
@@ -143,8 +146,12 @@ func (k *keyWorld) request(caller, key, path string) {
 		a := keyAnswer{caller: caller, key: key, path: path}
 		for ctx.Err() == nil {
 			a.asked = time.Now()
+			r := download.Request{Method: http.MethodGet, Path: path, Caller: caller, Key: key, AskedBy: "192.0.2.1"}
+			if body, posted := strings.CutPrefix(path, "POST "); posted {
+				r.Method, r.Path, r.Body = http.MethodPost, "x.bin", []byte(body)
+			}
 			err := lambda(ctx, 29*time.Second, func(ctx context.Context) (err error) {
-				a.got, err = k.starter.Start(ctx, download.Request{Path: path, Caller: caller, Key: key, AskedBy: "192.0.2.1"})
+				a.got, err = k.starter.Start(ctx, r)
 				return err
 			})
 			a.code = failure.CodeOf(err)
@@ -182,6 +189,10 @@ func (k *keyWorld) read(arn string) {
 	x, i := k.executions[arn], k.table.Get(arn)
 	if x.path == "" && i != nil {
 		x.path, _ = i["path"]["S"].(string)
+		if sent := k.table.Get(arn + "#request"); sent != nil {
+			body, _ := base64.StdEncoding.DecodeString(sent["body"]["B"].(string))
+			x.path = "POST " + string(body)
+		}
 	}
 }
 
@@ -197,6 +208,7 @@ func (k *keyWorld) finish(arn, how string) {
 	text := func(name string) string { s, _ := i[name]["S"].(string); return s }
 	set := func(status meeting.Status) { i["status"] = dynamodbtest.Value{"S": string(status)} }
 	x.status, x.stopped = sfntypes.ExecutionStatusFailed, time.Now()
+	delete(k.table.Items, arn+"#request")
 	switch how {
 	case "delivered": // and the client has closed its socket: the object is the record
 		x.status, x.cleaned = sfntypes.ExecutionStatusSucceeded, true
@@ -243,11 +255,11 @@ func (k *keyWorld) twoDays() {
 }
 
 // TestHistoriesOfKeys runs random histories of requests with Idempotency-Keys: three
-// requests and more for the same key and for others, by two callers, for two paths, at
-// once and after each other; with and without tickets; each call lost, throttled, or its function killed; the
-// executions delivered, failed, aborted, or left without a client; files that expire.
-// The same key never copies twice, never hands out another caller's download, and
-// every client gets its answer.
+// requests and more for the same key and for others, by two callers, for two paths or a
+// POST with two bodies, at once and after each other, with and without tickets; each
+// call lost, throttled, or its function killed; the executions delivered, failed,
+// aborted, or left without a client; files that expire. The same key never copies
+// twice, never hands out another caller's download, and every client gets its answer.
 func TestHistoriesOfKeys(t *testing.T) {
 	outcomes := map[failure.Code]int{}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -288,7 +300,7 @@ func (k *keyWorld) history() {
 		if requests > 0 {
 			options = append(options, func() {
 				requests--
-				k.request([]string{"ann", "ann", "bob"}[k.choose(3)], keys[min(k.choose(4), 1)], []string{"x.bin", "x.bin", "y.bin"}[k.choose(3)])
+				k.request([]string{"ann", "ann", "bob"}[k.choose(3)], keys[min(k.choose(4), 1)], []string{"x.bin", "x.bin", "y.bin", "POST a", "POST b"}[k.choose(5)])
 			})
 		}
 		cleaned := true
