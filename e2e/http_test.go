@@ -129,8 +129,8 @@ func TestPrefer(t *testing.T) {
 		allow        string
 	}{
 		{"HEAD", "/download/file/1MiB/h.bin", 200, ""},
-		{"PUT", "/download/file/1MiB/h.bin", 405, "GET, HEAD, OPTIONS"},
-		{"DELETE", "/download", 405, "GET, HEAD, OPTIONS"},
+		{"PUT", "/download/file/1MiB/h.bin", 405, "GET, POST, HEAD, OPTIONS"},
+		{"DELETE", "/download", 405, "GET, POST, HEAD, OPTIONS"},
 		{"POST", "/executions/" + strings.Repeat("0", 32), 405, "GET, DELETE, OPTIONS"},
 		{"DELETE", "/executions/" + strings.Repeat("0", 32) + "/file", 405, "GET, OPTIONS"},
 		{"GET", "/executions/" + strings.Repeat("0", 32) + "/file", 404, ""},
