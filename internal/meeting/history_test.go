@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -325,6 +326,52 @@ func TestSurvivingWorker(t *testing.T) {
 		w.judge()
 		if w.end != "ORIGIN_STATUS" {
 			t.Errorf("ended as %s, want ORIGIN_STATUS", w.end)
+		}
+	})
+}
+
+// TestRequestMeetsCancel has a request connect between a cancel's mark and its answer to
+// the token: the request resumes the wait, the delivery finds the mark, and the request
+// gets no link. A change of what the connection of a request depends on shows
+// here.
+func TestRequestMeetsCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(int) int { return 0 })
+		defer w.finally()
+		if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}, nil); err != nil {
+			t.Fatal(err)
+		}
+		w.start(context.Background(), "workflow", w.workflow)
+		w.settle() // it waits
+		// until runs one process until it has stopped before call.
+		until := func(who, call string) *process {
+			t.Helper()
+			for range 100 {
+				all, _ := w.standing()
+				i := slices.IndexFunc(all, func(p *process) bool { return strings.HasPrefix(p.name, who) })
+				if i < 0 {
+					break
+				}
+				if strings.HasPrefix(all[i].at, call) {
+					return all[i]
+				}
+				w.proceed(all[i], none)
+			}
+			t.Fatalf("%s didn't stop before %s%s", who, call, w.story())
+			return nil
+		}
+		w.request()
+		request := until("executions GET", "UpdateItem SET connectionId")
+		w.cancel()
+		cancel := until("executions DELETE", "SendTaskFailure")
+		w.proceed(request, none)
+		w.proceed(until("executions GET", "SendTaskSuccess"), none)
+		w.proceed(cancel, none)
+		w.settle()
+		w.judge()
+		connection, _ := w.table.Get(arn)["connectionId"]["S"].(string)
+		if w.links > 0 || w.end != "CANCELLED" || w.visits["Send the link"] != 1 || connection != meeting.Request {
+			t.Errorf("got %d links, end %s, %d deliveries, connection %q, want none, CANCELLED, one, and the request's%s", w.links, w.end, w.visits["Send the link"], connection, w.story())
 		}
 	})
 }
