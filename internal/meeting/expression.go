@@ -98,7 +98,7 @@ func (t *Table) change(arn, expression, condition string, v values) types.Transa
 
 // againAfterConflict makes the SDK repeat a write that met another one's transaction on
 // the same item, or a transaction that met another write: both were refused without any
-// effect. The SDK doesn't by itself.
+// effect. The SDK doesn't repeat them.
 // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling
 func againAfterConflict(o *dynamodb.Options) { o.Retryer = afterConflict{o.Retryer} }
 

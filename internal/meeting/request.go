@@ -13,7 +13,7 @@ import (
 )
 
 // OriginRequest is what a download sends to its origin in addition to path and query, and
-// what the origin's replies have added. It is an item of its own, apart from the one that
+// what the origin's replies have added. It is a separate item from the one that
 // is kept after the download: it may hold credentials and personal data, and exists only
 // while the file is copied. A plain GET has none.
 type OriginRequest struct {
