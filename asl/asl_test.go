@@ -472,7 +472,7 @@ var aws = []string{
 	// the integration adds the suffix Exception if the API has none, and writes the service in Pascal case:
 	// https://docs.aws.amazon.com/step-functions/latest/dg/supported-services-awssdk.html
 	"DynamoDb.ConditionalCheckFailedException", "DynamoDb.ProvisionedThroughputExceededException",
-	"DynamoDb.ThrottlingException", "DynamoDb.RequestLimitExceededException",
+	"DynamoDb.ThrottlingException", "DynamoDb.RequestLimitExceededException", "DynamoDb.TransactionConflictException",
 	"DynamoDb.InternalServerErrorException", "DynamoDb.SdkClientException",
 	// errors without their own type in the SDK, as seen on AWS:
 	// https://github.com/localstack/localstack/blob/main/tests/aws/services/stepfunctions/v2/error_handling/test_aws_sdk.snapshot.json
@@ -650,6 +650,10 @@ func fields(v any) map[string]bool {
 	for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
 		if name, options, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
 			names[name] = strings.Contains(options, "omit")
+		}
+		// A worker that is late may have a transaction on the item.
+		if conflict := "DynamoDb.TransactionConflictException"; !slices.Contains(s.Retry[0].ErrorEquals, conflict) {
+			t.Errorf("%s: %s is not retried", name, conflict)
 		}
 	}
 	return names

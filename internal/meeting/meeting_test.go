@@ -54,6 +54,13 @@ import (
 //	Copied: attribute_not_exists(cancelled)                           TestCancel/while_it_copies
 //	Cancel: only before the end                                       TestHistories, TestCancel
 //	Cancel: SendTaskFailure                                           TestHistories, TestEveryOrder/a_cancel, TestCancel/while_it_waits
+//	Cancel: StopExecution                                             TestWaitUntil, model
+//	WaitUntil, SetPlace: copyingOn                                    TestWaitUntil, TestRequest/no_place_after_the_end, TestHistories, model
+//	Copied: deletes the request                                       TestHistories, TestRequest/gone_with_the_copy, model
+//	Copied: no transaction by a second worker                         TestRequest/gone_with_the_copy
+//	End: DropRequest                                                  TestHistories, TestRequest/gone_with_the_end, model
+//	Discard: DropRequest                                              TestRequest/discarded
+//	MarkSent: not sent by another run                                 TestHistories, TestRequest/sent_once
 //	End: only once                                                    TestEnd
 //	Progress, Announce: attribute_exists                              TestUnknownMakesNoRow
 
