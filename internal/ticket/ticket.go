@@ -1,5 +1,5 @@
 // Package ticket implements the secret that a client may have to present in addition
-// to an execution's ARN. It is in the answer to GET /download and nowhere else; the
+// to an execution's ARN. It is in the answer to /download and nowhere else; the
 // item and the object keep only its hash.
 package ticket
 
