@@ -69,7 +69,7 @@ func (s *stack) DescribeExecution(context.Context, *sfn.DescribeExecutionInput, 
 }
 
 func (s *stack) Record(context.Context, string) (object.Record, error) {
-	return object.Record{}, failure.New(failure.Expired, "no file")
+	return object.Record{}, object.Gone(nil)
 }
 
 func (s *stack) Sign(context.Context, string) (link.Link, error) { return link.Link{}, nil }

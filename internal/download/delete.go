@@ -48,7 +48,7 @@ func (p *Protocol) Delete(ctx context.Context, name, secret string) (State, erro
 			if _, err = p.Objects.Record(ctx, name); err == nil {
 				return p.discarded(ctx, name)
 			}
-			if failure.CodeOf(err) == failure.Expired {
+			if errors.Is(err, object.ErrGone) {
 				err = errTooLate
 			}
 			return State{}, err

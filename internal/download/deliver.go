@@ -10,6 +10,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
 	"async-download/internal/metric"
+	"async-download/internal/object"
 	"async-download/internal/socket"
 )
 
@@ -64,7 +65,7 @@ func (p *Protocol) signOnce(name string) func(context.Context) (socket.Event, er
 		}
 		l, err := p.Objects.Sign(ctx, name)
 		event := socket.Ready(l)
-		if failure.CodeOf(err) == failure.Expired { // the file is gone
+		if errors.Is(err, object.ErrGone) {
 			event, err = socket.Failed(failure.As(err)), nil
 		}
 		if err != nil {

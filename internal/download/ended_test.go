@@ -76,7 +76,7 @@ func connectedAt(at time.Time) dynamodbtest.Item {
 
 func (s *stack) Record(context.Context, string) (object.Record, error) {
 	if !s.file {
-		return object.Record{}, failure.New(failure.Expired, "no file")
+		return object.Record{}, object.Gone(nil)
 	}
 	return object.Record{}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
+	"async-download/internal/object"
 	"async-download/internal/ticket"
 )
 
@@ -119,7 +120,7 @@ func (s *Starter) startedBefore(ctx context.Context, name string, item meeting.I
 		if err == nil {
 			return fileKept, sameRequest(record.RequestHash, item.RequestHash)
 		}
-		if failure.CodeOf(err) != failure.Expired {
+		if !errors.Is(err, object.ErrGone) {
 			return 0, err
 		}
 		// The same request may be served at the same time: one of the two creates the item.
@@ -165,7 +166,7 @@ func (s *Starter) checkExisting(ctx context.Context, asked meeting.Item) error {
 	if err == nil {
 		return sameRequest(record.RequestHash, asked.RequestHash)
 	}
-	if failure.CodeOf(err) != failure.Expired {
+	if !errors.Is(err, object.ErrGone) {
 		return err
 	}
 	return failure.New(failure.Expired, "the file of this Idempotency-Key is no longer kept; use a new key to ask for it again")

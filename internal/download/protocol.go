@@ -32,10 +32,10 @@ import (
 // Objects are the copied files, found by the name of their execution. A
 // [link.Signer] is one.
 type Objects interface {
-	// Record returns what the file keeps of its download; [failure.Expired] if there
+	// Record returns what the file keeps of its download; [object.ErrGone] if there
 	// is no file.
 	Record(ctx context.Context, name string) (object.Record, error)
-	// Sign returns a link to the file; [failure.Expired] if there is none.
+	// Sign returns a link to the file; [object.ErrGone] if there is none.
 	Sign(ctx context.Context, name string) (link.Link, error)
 }
 
@@ -85,7 +85,7 @@ func (p *Protocol) find(ctx context.Context, name, secret string) (item meeting.
 		var record object.Record
 		record, err = p.Objects.Record(ctx, name)
 		hash = record.TicketHash
-		if failure.CodeOf(err) == failure.Expired {
+		if errors.Is(err, object.ErrGone) {
 			return meeting.Item{}, false, errNotFound
 		}
 	}

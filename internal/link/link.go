@@ -19,7 +19,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"async-download/internal/failure"
 	"async-download/internal/object"
 )
 
@@ -73,7 +72,7 @@ func AssumedRole(client *sts.Client, roleARN string, expiry time.Duration) aws.C
 }
 
 // Describe returns the description of the file of the execution called name. The
-// error is [failure.Expired] if it doesn't exist.
+// error is [object.ErrGone] if it doesn't exist.
 func (s *Signer) Describe(ctx context.Context, name string) (object.File, error) {
 	head, err := s.head(ctx, name)
 	if err != nil {
@@ -83,7 +82,7 @@ func (s *Signer) Describe(ctx context.Context, name string) (object.File, error)
 }
 
 // Record returns what the object of the execution called name keeps. The error is
-// [failure.Expired] if the file doesn't exist.
+// [object.ErrGone] if the file doesn't exist.
 func (s *Signer) Record(ctx context.Context, name string) (object.Record, error) {
 	head, err := s.head(ctx, name)
 	if err != nil {
@@ -100,7 +99,7 @@ func (s *Signer) head(ctx context.Context, name string) (*s3.HeadObjectOutput, e
 	// S3 answers 403 for an object that doesn't exist if the caller may not list the bucket. That
 	// s3:ListBucket with a condition on the prefix is enough for HeadObject is documented nowhere.
 	if errors.As(err, &response) && (response.HTTPStatusCode() == http.StatusNotFound || response.HTTPStatusCode() == http.StatusForbidden) {
-		return nil, failure.Wrap(err, failure.Expired, "the file is no longer kept; ask for it again")
+		return nil, object.Gone(err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read object's head: %w", err)
@@ -109,7 +108,7 @@ func (s *Signer) head(ctx context.Context, name string) (*s3.HeadObjectOutput, e
 }
 
 // Sign returns a link to the file of the execution called name. The error is
-// [failure.Expired] if the file no longer exists.
+// [object.ErrGone] if the file no longer exists.
 func (s *Signer) Sign(ctx context.Context, name string) (Link, error) {
 	head, err := s.head(ctx, name)
 	if err != nil {

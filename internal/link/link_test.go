@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"async-download/internal/failure"
+	"async-download/internal/object"
 )
 
 const name = "0123456789abcdef0123456789abcdef"
@@ -75,10 +76,10 @@ func TestSign(t *testing.T) {
 	}
 	for _, missing := range []int{404, 403} { // 403 if S3 doesn't accept the permission to list
 		*status = missing
-		if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Expired {
+		if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Expired || !errors.Is(err, object.ErrGone) {
 			t.Errorf("no object, status %d: got %v, want EXPIRED", missing, err)
 		}
-		if _, err := s.Record(t.Context(), name); failure.CodeOf(err) != failure.Expired {
+		if _, err := s.Record(t.Context(), name); failure.CodeOf(err) != failure.Expired || !errors.Is(err, object.ErrGone) {
 			t.Errorf("no object, status %d: record: got %v, want EXPIRED", missing, err)
 		}
 	}

@@ -88,7 +88,7 @@ func (s *stack) Record(_ context.Context, name string) (object.Record, error) {
 	defer s.mu.Unlock()
 	r, ok := s.objects[name]
 	if !ok {
-		return object.Record{}, failure.New(failure.Expired, "no file")
+		return object.Record{}, object.Gone(nil)
 	}
 	return r, nil
 }

@@ -675,7 +675,7 @@ func (w *world) Sign(context.Context, string) (link.Link, error) {
 	return link.Link{URL: "https://link", File: object.File{Size: 2}}, nil
 }
 
-var errNoFile = failure.New(failure.Expired, "no file")
+var errNoFile = object.Gone(nil)
 
 // discard is for [download.Protocol.Discard].
 func (w *world) discard(ctx context.Context, _ string) error {

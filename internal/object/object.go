@@ -5,6 +5,8 @@ package object
 
 import (
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 	"time"
@@ -13,11 +15,25 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"async-download/internal/failure"
 	"async-download/internal/origin"
 )
 
 // Key returns the object key of the execution called name.
 func Key(name string) string { return "downloads/" + name }
+
+// ErrGone: there is no such object, or none any more.
+var ErrGone = errors.New("no such object")
+
+// Gone returns the failure that clients get where a file is gone. It is an [ErrGone];
+// cause, which may be nil, is for the log.
+func Gone(cause error) error {
+	err := ErrGone
+	if cause != nil {
+		err = fmt.Errorf("%w: %w", ErrGone, cause)
+	}
+	return failure.Wrap(err, failure.Expired, "the file is no longer kept; ask for it again")
+}
 
 // PathStyle makes a client put the bucket's name into the path where an endpoint is
 // configured: the local stack and other stores have no host name per bucket.
