@@ -103,8 +103,9 @@ type invocation struct {
 	logs string // Lambda keeps both stdout and stderr
 }
 
-// invoke runs a function's binary with env and without this machine's environment.
-func invoke(t *testing.T, function string, env map[string]string, event []byte) invocation {
+// start runs a function's binary with env and without this machine's environment. The
+// error is for one that exits without an answer.
+func start(t *testing.T, function string, env map[string]string, event []byte) (invocation, error) {
 	t.Helper()
 	cmd := exec.Command(executable(t, function))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -113,27 +114,28 @@ func invoke(t *testing.T, function string, env map[string]string, event []byte) 
 	cmd.Stdout, cmd.Stderr = &logs, &logs
 	cmd.Env = lambdaEnvironment(function, env)
 	answer, err := runtimeapi.Invoke(ctx, cmd, event)
-	if err != nil {
-		t.Fatalf("%s: %v; logs:\n%s", function, err, logs.String())
-	}
-	return invocation{answer, logs.String()}
+	return invocation{answer, logs.String()}, err
 }
 
-// refuses runs a function that exits before it asks for an event, and returns its one line.
+// invoke returns a function's answer.
+func invoke(t *testing.T, function string, env map[string]string, event []byte) invocation {
+	t.Helper()
+	got, err := start(t, function, env, event)
+	if err != nil {
+		t.Fatalf("%s: %v; logs:\n%s", function, err, got.logs)
+	}
+	return got
+}
+
+// refuses returns the one line of a function that exits before it asks for an event.
 func refuses(t *testing.T, function string, env map[string]string) string {
 	t.Helper()
-	cmd := exec.Command(executable(t, function))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	var logs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &logs, &logs
-	cmd.Env = lambdaEnvironment(function, env)
-	answer, err := runtimeapi.Invoke(ctx, cmd, []byte("{}"))
+	got, err := start(t, function, env, []byte("{}"))
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() < 1 || answer.Body != nil || strings.Count(logs.String(), "\n") != 1 {
-		t.Fatalf("got %v, answer %q and logs\n%s\nwant an exit code above 0, no answer, and one line", err, answer.Body, logs.String())
+	if !errors.As(err, &exit) || exit.ExitCode() < 1 || got.Body != nil || strings.Count(got.logs, "\n") != 1 {
+		t.Fatalf("got %v, answer %q and logs\n%s\nwant an exit code above 0, no answer, and one line", err, got.Body, got.logs)
 	}
-	return logs.String()
+	return got.logs
 }
 
 // lambdaEnvironment returns the variables that Lambda sets, and the function's.

@@ -2,6 +2,7 @@
 package rest
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -40,7 +41,7 @@ func (a API) Error(origin string, err error) Answer {
 	if e.Code == failure.Throttled {
 		headers["Retry-After"] = "1"
 	}
-	return a.OK(origin, status(e.Code), map[string]*failure.Error{"error": e}, headers)
+	return a.OK(origin, cmp.Or(statuses[e.Code], http.StatusInternalServerError), map[string]*failure.Error{"error": e}, headers)
 }
 
 // Preflight answers OPTIONS. methods is the list of those that the resource has; headers
@@ -55,28 +56,17 @@ func (a API) Preflight(origin, methods string, headers ...string) Answer {
 	return Answer{http.StatusNoContent, h, ""}
 }
 
-func status(code failure.Code) int {
-	switch code {
-	case failure.InvalidPath:
-		return http.StatusBadRequest
-	case failure.AccessDenied:
-		return http.StatusForbidden
-	case failure.NotFound:
-		return http.StatusNotFound
-	case failure.Expired: // the item is still there, the file is not
-		return http.StatusGone
-	case failure.Conflict:
-		return http.StatusConflict
-	case failure.TooLarge:
-		return http.StatusRequestEntityTooLarge
-	case failure.Throttled:
-		return http.StatusTooManyRequests
-	case failure.KeyReused:
-		return http.StatusUnprocessableEntity
-	case failure.MethodNotAllowed:
-		return http.StatusMethodNotAllowed
-	}
-	return http.StatusInternalServerError
+// statuses has the codes with which a request is refused; any other is a fault of this app.
+var statuses = map[failure.Code]int{
+	failure.InvalidPath:      http.StatusBadRequest,
+	failure.AccessDenied:     http.StatusForbidden,
+	failure.NotFound:         http.StatusNotFound,
+	failure.MethodNotAllowed: http.StatusMethodNotAllowed,
+	failure.Conflict:         http.StatusConflict,
+	failure.Expired:          http.StatusGone, // the item is still there, the file is not
+	failure.TooLarge:         http.StatusRequestEntityTooLarge,
+	failure.KeyReused:        http.StatusUnprocessableEntity,
+	failure.Throttled:        http.StatusTooManyRequests,
 }
 
 func (a API) headers(origin string) map[string]string {
