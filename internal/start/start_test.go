@@ -4,14 +4,22 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
+	"async-download/internal/copying"
+	"async-download/internal/event"
+	"async-download/internal/link"
+	"async-download/internal/rest"
 	"async-download/internal/setting"
+	"async-download/internal/socket"
 )
 
 // All clients of S3 have the same rule: the copied object, its head and its link are at
@@ -25,6 +33,63 @@ func TestPathStyle(t *testing.T) {
 			if got := client.Options().UsePathStyle; got != want {
 				t.Errorf("%s at %q: got path style %v, want %v", what, endpoint, got, want)
 			}
+		}
+	}
+}
+
+// Each method reads its variables, so that all that are missing are reported at once, and
+// what it builds has their values.
+func TestVariables(t *testing.T) {
+	t.Setenv("AWS_REGION", "us-east-1")
+	values := map[string]string{
+		"CONNECTIONS_TABLE": "table", "BUCKET": "bucket", "SIGNER_ROLE_ARN": "arn:aws:iam::123456789012:role/signer", "LINK_EXPIRY_SECONDS": "600",
+		"WEBSOCKET_API": "https://socket.example/dev", "STACK_NAME": "stack", "ALLOWED_WEB_ORIGINS": "https://app.example", "EVENT_BUS": "bus",
+		"ORIGIN_CONNECTIONS": "7", "MAX_FILE_BYTES": "5", "SEGMENT_BYTES": "6", "ORIGIN_URL": "https://origin.example/files",
+		"ORIGIN_IS_PRIVATE": "true", "ORIGIN_ANSWER_SECONDS": "8", "ORIGIN_REDIRECT_HOSTS": "cdn.example,other.example", "ALLOWED_PATHS": "public/",
+		"LOCAL_ENDPOINT": "", "ORIGIN_SECRET_ARN": "", "FORWARDED_HEADERS": "Accept-Language", "CALLER_HEADER": "", "API_AUTH": "NONE",
+	}
+	optional := []string{"EVENT_BUS", "ORIGIN_REDIRECT_HOSTS", "ALLOWED_PATHS", "LOCAL_ENDPOINT", "ORIGIN_SECRET_ARN", "FORWARDED_HEADERS", "CALLER_HEADER", "API_AUTH"}
+	build := func(env *Environment) (*socket.Socket, *link.Signer, *event.Bus, rest.API, rest.Forwarding, copying.Worker) {
+		_ = env.Discard()
+		return env.Socket(), env.Links(), env.Events(), env.REST(), env.Forwarding(), env.Worker()
+	}
+
+	env := New()
+	env.Lookup = func(string) (string, bool) { return "", false }
+	build(env)
+	missing := env.Err().Error()
+	for name := range values {
+		if got, want := strings.Count(missing, name+" is not set"), 1; slices.Contains(optional, name) == (got == want) {
+			t.Errorf("without %s: got it named %d times in %s", name, got, missing)
+		}
+	}
+
+	env = New()
+	env.Lookup = func(name string) (string, bool) { v, ok := values[name]; return v, ok }
+	posts, links, bus, api, forwarding, w := build(env)
+	if err := env.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for what, pair := range map[string][2]any{
+		"endpoint":       {*posts.API.Options().BaseEndpoint, "https://socket.example/dev"},
+		"expiry":         {links.Expiry, 10 * time.Minute},
+		"signs":          {links.Credentials != nil, true},
+		"bucket":         {links.Bucket + w.Copier.Bucket + w.Objects.(*link.Signer).Bucket, "bucketbucketbucket"},
+		"bus":            {bus.Name, "bus"},
+		"web origins":    {api.AllowedOrigins, "https://app.example"},
+		"forwarded":      {strings.Join(forwarding.Headers, " "), "Accept-Language"},
+		"table":          {w.Table.Name, "table"},
+		"stack":          {w.Metrics.Stack, "stack"},
+		"limits":         {[]int64{w.Copier.MaxBytes, w.Copier.SegmentBytes}, []int64{5, 6}},
+		"connections":    {[]int{w.Copier.Concurrency, w.Origin.Connections}, []int{7, 7}},
+		"base":           {w.Origin.Base.String(), "https://origin.example/files"},
+		"private":        {[]bool{w.Origin.Private, w.Origin.AllowLoopback}, []bool{true, false}},
+		"first byte":     {w.Origin.FirstByteTimeout, 8 * time.Second},
+		"redirect hosts": {w.Origin.RedirectHosts, []string{"cdn.example", "other.example"}},
+		"paths":          {w.Origin.AllowedPaths, []string{"public/"}},
+	} {
+		if !reflect.DeepEqual(pair[0], pair[1]) {
+			t.Errorf("%s: got %v, want %v", what, pair[0], pair[1])
 		}
 	}
 }
