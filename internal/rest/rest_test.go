@@ -81,7 +81,8 @@ func TestError(t *testing.T) {
 	if a.Headers["Cache-Control"] != "no-store" || a.Headers["Access-Control-Allow-Origin"] != "https://app.example" || a.Headers["Vary"] != "Origin" {
 		t.Errorf("got headers %v", a.Headers)
 	}
-	for code, want := range map[failure.Code]int{failure.InvalidPath: 400, failure.AccessDenied: 403, failure.NotFound: 404, failure.Conflict: 409, failure.Throttled: 429, failure.Internal: 500} {
+	for code, want := range map[failure.Code]int{failure.InvalidPath: 400, failure.AccessDenied: 403, failure.NotFound: 404, failure.Conflict: 409, failure.Throttled: 429, failure.Internal: 500,
+		failure.MethodNotAllowed: 405, failure.Expired: 410, failure.TooLarge: 413, failure.KeyReused: 422} {
 		if a := (API{"*"}).Error("", failure.New(code, "x")); a.Status != want {
 			t.Errorf("%s: got %d, want %d", code, a.Status, want)
 		} else if (a.Headers["Retry-After"] != "") != (code == failure.Throttled) {
