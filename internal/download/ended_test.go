@@ -39,8 +39,9 @@ type stack struct {
 	table dynamodbtest.Table
 	lines bytes.Buffer // of metrics
 	file  bool
-	gone  int // how many posts are answered with 410
-	fails error
+	gone  int   // how many posts are answered with 410
+	fails error // of Discard
+	signs error // of Sign
 }
 
 func newStack() *stack {
@@ -84,6 +85,9 @@ func (s *stack) Record(context.Context, string) (object.Record, error) {
 func (s *stack) Sign(ctx context.Context, name string) (link.Link, error) {
 	if _, err := s.Record(ctx, name); err != nil {
 		return link.Link{}, err
+	}
+	if s.signs != nil {
+		return link.Link{}, s.signs
 	}
 	return link.Link{URL: "https://link"}, nil
 }
