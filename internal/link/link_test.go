@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -66,6 +67,9 @@ func TestSign(t *testing.T) {
 	if l.Size != 7 || l.ContentType != "text/csv" || l.FileName != "ä.csv" || l.Checksum["crc64nvme"] != "AAAAAAAAAAA=" || !l.Verified {
 		t.Errorf("got %+v", l)
 	}
+	if f, err := s.Describe(t.Context(), name); err != nil || !reflect.DeepEqual(f, l.File) {
+		t.Errorf("got %+v, %v, want the description that the link has", f, err)
+	}
 	if hash, err := s.Record(t.Context(), name); hash.TicketHash != "abc" || err != nil {
 		t.Errorf("ticket: got %q, %v", hash, err)
 	}
@@ -78,6 +82,9 @@ func TestSign(t *testing.T) {
 		*status = missing
 		if _, err := s.Sign(t.Context(), name); failure.CodeOf(err) != failure.Expired || !errors.Is(err, object.ErrGone) {
 			t.Errorf("no object, status %d: got %v, want EXPIRED", missing, err)
+		}
+		if _, err := s.Describe(t.Context(), name); !errors.Is(err, object.ErrGone) {
+			t.Errorf("no object, status %d: description: got %v, want that it is gone", missing, err)
 		}
 		if _, err := s.Record(t.Context(), name); failure.CodeOf(err) != failure.Expired || !errors.Is(err, object.ErrGone) {
 			t.Errorf("no object, status %d: record: got %v, want EXPIRED", missing, err)

@@ -99,3 +99,11 @@ func TestPost(t *testing.T) {
 		t.Errorf("unreachable: got %v, want an error without the connection's id", err)
 	}
 }
+
+func TestFormat(t *testing.T) {
+	for asked, want := range map[string]string{"json": JSON, "": "", "JSON": "", "xml": ""} {
+		if got := Format(asked); got != want {
+			t.Errorf("%q: got %q, want %q", asked, got, want)
+		}
+	}
+}
