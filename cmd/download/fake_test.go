@@ -215,8 +215,11 @@ func (s *stack) serveAsk(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, 410, apiProblem("EXPIRED", "no longer kept"))
 		return
 	}
-	arn := s.arn(first.number)
-	writeJSON(w, 200, map[string]any{
+	arn, status := s.arn(first.number), 200
+	if r.Method == http.MethodPost {
+		status = 202
+	}
+	writeJSON(w, status, map[string]any{
 		"executionArn":      arn,
 		"webSocketEndpoint": "ws" + strings.TrimPrefix(s.api.URL, "http") + "/socket",
 		"webSocketUrl":      "ws" + strings.TrimPrefix(s.api.URL, "http") + "/socket?executionArn=" + url.QueryEscape(arn),

@@ -14,9 +14,13 @@
 // The body of the first reply is used unless the reply can't be believed or
 // pinned.
 //
+// A [Request] may also be a POST, which is sent once, and have headers of the caller's,
+// which only the origin's own host gets. An origin that answers 202 has no file yet: the
+// error is an [Accepted], and the same request is asked again later.
+//
 // Requests to the origin are retried here and nowhere else; a range continues at
-// the byte where it broke. Errors are a [failure.Error] or, when the origin asks
-// for a longer wait than a running Lambda should sleep, a [Later].
+// the byte where it broke. Errors are a [failure.Error], an [Accepted] or, when the
+// origin asks for a longer wait than a running Lambda should sleep, a [Later].
 //
 // No error text of this package holds a URL's path or query, a header's value, or
 // anything else that the origin sent.
