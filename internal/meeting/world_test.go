@@ -495,7 +495,7 @@ func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *m
 	if errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped() {
 		return nil, cancelled
 	}
-	if err == nil && item.HasRequest || w.accepts > 0 {
+	if err == nil && (item.HasRequest || w.acceptsMore()) {
 		if out, no := w.askOrigin(ctx, item); out != nil || no != nil {
 			return out, no
 		}
@@ -546,6 +546,13 @@ func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *m
 		return nil, internal
 	}
 	return map[string]any{"work": map[string]any{"segments": []any{}, "missing": 0.0}, "waitSeconds": 0.0}, nil
+}
+
+// acceptsMore reports whether the origin answers 202 the next time.
+func (w *world) acceptsMore() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.accepts > 0
 }
 
 // askOrigin sends what the download's request item has to the origin, and is done if the
