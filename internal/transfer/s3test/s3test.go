@@ -69,6 +69,8 @@ type Fault struct {
 	Read int64
 	// Lose applies the call and closes the connection without an answer.
 	Lose bool
+	// Cut sends this many bytes of an object and closes the connection.
+	Cut int
 	// Inside answers 200 with an error in the body, and does nothing.
 	Inside bool
 	// Flip changes a bit of the body on its way.
@@ -238,6 +240,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w = &lost{header: http.Header{}}
 		defer panic(http.ErrAbortHandler)
 	}
+	if f.Cut > 0 {
+		w = &cut{w, f.Cut}
+	}
 	switch op {
 	case "HeadBucket":
 	case "ListMultipartUploads":
@@ -270,6 +275,21 @@ type lost struct{ header http.Header }
 func (l *lost) Header() http.Header         { return l.header }
 func (l *lost) Write(p []byte) (int, error) { return len(p), nil }
 func (l *lost) WriteHeader(int)             {}
+
+// cut is an answer whose connection breaks after some bytes of the body.
+type cut struct {
+	http.ResponseWriter
+	left int
+}
+
+func (c *cut) Write(p []byte) (int, error) {
+	n, _ := c.ResponseWriter.Write(p[:min(c.left, len(p))])
+	if c.left -= n; c.left == 0 {
+		c.ResponseWriter.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	return n, nil
+}
 
 type problem struct {
 	XMLName xml.Name `xml:"Error"`
