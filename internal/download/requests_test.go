@@ -237,7 +237,7 @@ func TestNotSigned(t *testing.T) {
 	}
 }
 
-// A file that is gone is what the client is told.
+// A client whose file is gone gets that as the reason.
 func TestFileGone(t *testing.T) {
 	s, p := newStack(), &posts{}
 	s.item(meeting.Expired, connectedAt(time.Now()))

@@ -27,3 +27,13 @@ func TestName(t *testing.T) {
 		}
 	}
 }
+
+// A changed derivation would start repeated requests again after an update.
+func TestNameFor(t *testing.T) {
+	if got, want := NameFor("caller", "key"), "fdae7a84b77e626f954d9dc0151041a8"; got != want || !IsName(got) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if NameFor("a", "bc") == NameFor("ab", "c") {
+		t.Error("got one name for two callers")
+	}
+}

@@ -1,6 +1,10 @@
 package ticket
 
-import "testing"
+import (
+	"testing"
+
+	"async-download/internal/execution"
+)
 
 func TestOpens(t *testing.T) {
 	secret, hash := New()
@@ -27,5 +31,28 @@ func TestOpens(t *testing.T) {
 		if got := Opens(test.secret, test.hash, test.required); got != test.want {
 			t.Errorf("%s: got %t, want %t", test.name, got, test.want)
 		}
+	}
+}
+
+// The ticket of a key is the same each time, differs for each caller and key, and can't
+// be read from the execution's name, which is made of the same two.
+func TestFor(t *testing.T) {
+	seen := map[string]bool{}
+	for _, of := range [][2]string{{"", "abc"}, {"a", "bc"}, {"ab", "c"}, {"abc", ""}} {
+		secret, hash := For(of[0], of[1])
+		again, _ := For(of[0], of[1])
+		if secret != again || len(secret) != 32 || !Opens(secret, hash, true) {
+			t.Errorf("%q: got %q and then %q with hash %q", of, secret, again, hash)
+		}
+		for _, text := range []string{secret, execution.NameFor(of[0], of[1])} {
+			if seen[text] {
+				t.Errorf("%q: got %s twice", of, text)
+			}
+			seen[text] = true
+		}
+	}
+	// A changed derivation would give repeated requests another ticket after an update.
+	if got, _ := For("caller", "key"); got != "aec60473f6f43c04d4a82f92c5ac72ce" {
+		t.Errorf("got %s", got)
 	}
 }
