@@ -141,6 +141,8 @@ func TestFetch(t *testing.T) {
 	add(run{title: "cancelled before", given: given(having(map[string]any{"cancelled": true})), checks: failed("CANCELLED", "", counted())})
 	add(run{title: "table not readable", given: given(failing("DynamoDB.GetItem", 9, refused("AccessDeniedException"))), checks: failed("INTERNAL", "unexpected", logged("AccessDeniedException"))})
 
+	runs = append(runs, run{title: "segment, cancelled before", sample: "fetch-segment", given: given(having(map[string]any{"cancelled": true})), checks: failed("CANCELLED", "")})
+
 	// The origin sends the second half of the file after the client got progress.
 	told := make(chan struct{})
 	halting := source(t, func(w http.ResponseWriter, r *http.Request) {
