@@ -1,9 +1,11 @@
 package copying_test
 
 import (
+	"context"
 	"maps"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/meeting/dynamodbtest"
 	"async-download/internal/origin/origintest"
+	"async-download/internal/transfer/s3test"
 )
 
 // post makes the download one of a POST of a caller with a token.
@@ -76,6 +79,23 @@ func TestAccepted(t *testing.T) {
 				t.Errorf("got request item %v after the copy, want none", s.request())
 			}
 		})
+	}
+}
+
+// An origin that has accepted a request hours ago may still ask for a delay.
+func TestAcceptedHoursAgo(t *testing.T) {
+	s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "90")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	maps.Copy(s.table.Items[arn], requestedAgo(3*time.Hour))
+	if _, err := s.worker.Copy(t.Context(), arn); failure.CodeOf(err) != failure.OriginStatus {
+		t.Errorf("got %v from an origin that never answered otherwise, want its status", err)
+	}
+	s.post()
+	s.request()["place"] = dynamodbtest.Value{"S": s.worker.Origin.Base.String() + "/jobs/1"}
+	if out, err := s.worker.Copy(t.Context(), arn); err != nil || out.WaitSeconds < 90 {
+		t.Errorf("got %+v, %v, want a wait", out, err)
 	}
 }
 
@@ -199,5 +219,76 @@ func TestPlainGet(t *testing.T) {
 	}
 	if s.reads.Load() > 0 || s.request() != nil || s.table.Items[arn]["hasRequest"] != nil {
 		t.Errorf("got %d reads and item %v, want none", s.reads.Load(), s.request())
+	}
+}
+
+// A worker that is killed at a random moment while it copies the answer to a POST, and
+// those that the workflow starts then, send the POST once: 20 times of 20.
+func TestKilledAroundAPost(t *testing.T) {
+	answers := map[string]http.HandlerFunc{
+		"stream": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(origintest.Bytes(6, 100)) },
+		"303": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "/result")
+			w.WriteHeader(http.StatusSeeOther)
+		},
+		"202": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "/result")
+			w.WriteHeader(http.StatusAccepted)
+		},
+		"dropped": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	}
+	file := origintest.New(origintest.Bytes(6, 100), `"v1"`)
+	for title, answer := range answers {
+		t.Run(title, func(t *testing.T) {
+			var killed, lost int
+			for i := range 20 {
+				var calls, posts atomic.Int64
+				var kill atomic.Pointer[context.CancelFunc]
+				at := int64(1 + i%10) // the call that the first worker is killed at
+				step := func() {
+					if calls.Add(1) == at {
+						(*kill.Load())()
+					}
+				}
+				s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Method != http.MethodPost {
+						file.ServeHTTP(w, r)
+						return
+					}
+					posts.Add(1)
+					step()
+					answer(w, r)
+				}))
+				s.post()
+				s.before = step
+				s.s3.Fault = func(string, int, *http.Request) s3test.Fault { return s3test.Fault{Before: step} }
+				var out copying.Output
+				var err error
+				for over := false; !over; {
+					ctx, cancel := context.WithCancel(t.Context())
+					kill.Store(&cancel)
+					out, err = s.worker.Copy(ctx, arn)
+					over = ctx.Err() == nil && (err != nil || out.WaitSeconds == 0)
+					if ctx.Err() != nil {
+						killed++
+					}
+					cancel()
+				}
+				o := s.s3.Object("downloads/" + name)
+				if n := posts.Load(); n > 1 || err == nil && (n == 0 || o == nil) {
+					t.Errorf("killed at call %d: got %d POSTs and error %v, want one POST and the file, or an error", at, n, err)
+				}
+				if err != nil {
+					lost++
+					if failure.CodeOf(err) != failure.OriginUnreachable || !strings.Contains(err.Error(), "may have executed it") {
+						t.Errorf("killed at call %d: got %v, want that the request may have been executed", at, err)
+					}
+				}
+			}
+			t.Logf("killed %d, and %d lost", killed, lost)
+			if killed < 5 || lost == 0 {
+				t.Errorf("got %d killed and %d lost, want some of each", killed, lost)
+			}
+		})
 	}
 }

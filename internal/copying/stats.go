@@ -13,7 +13,7 @@ import (
 type runStats struct {
 	began     time.Time
 	asked     time.Time     // when the download was asked for
-	continued bool          // some of the file had been copied before
+	continued bool          // some of the file had been copied before, or the origin has led to it
 	job       *transfer.Job // nil if there was nothing to do
 }
 

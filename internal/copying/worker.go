@@ -27,7 +27,8 @@ const (
 	// the result: a function that reaches its time-out is killed and returns nothing.
 	margin = 20 * time.Second
 	// patience is how long an origin may delay a copy before it sends the first
-	// part. Later, what was copied is worth waiting for.
+	// part. Later, what was copied is worth waiting for, and so is a report that the
+	// origin has accepted.
 	patience = 2 * time.Hour
 	// shortWait is the longest wait that a cancel waits for.
 	shortWait = 20 * time.Second
@@ -146,7 +147,7 @@ func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segm
 	if err != nil {
 		return transfer.Outcome{}, err
 	}
-	s.asked, s.continued = item.Asked(), item.Copied() > 0
+	s.asked, s.continued = item.Asked(), item.Copied() > 0 || source.Place.URL != ""
 
 	working, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

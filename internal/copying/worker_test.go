@@ -45,6 +45,7 @@ type stack struct {
 	reads  atomic.Int32 // of the request's item
 	// overtaken makes another worker finish the copy before the next such read.
 	overtaken bool
+	before    func() // if set, is called before each call of the table
 	metrics   strings.Builder
 	posts     chan progress
 }
@@ -80,6 +81,9 @@ func newStack(t *testing.T, h http.Handler) *stack {
 	}
 	s.worker = &copying.Worker{
 		Table: &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+			if s.before != nil {
+				s.before()
+			}
 			if operation == "GetItem" && bytes.Contains(body, []byte(arn+"#request")) {
 				if s.reads.Add(1); s.overtaken {
 					s.overtaken = false
