@@ -23,6 +23,7 @@ type function struct {
 	download download.Protocol
 	rest     rest.API
 	local    string // the local stack's URL, "" on AWS
+	forward  rest.Forwarding
 }
 
 func main() {
@@ -32,8 +33,9 @@ func main() {
 			Table: env.Table(), Objects: env.Links(), Discard: env.Discard(), StateMachine: env.String("STATE_MACHINE_ARN"),
 			RequireTicket: env.Bool("REQUIRE_TICKET"), Metrics: env.Metrics(),
 		},
-		rest:  env.REST(),
-		local: env.Local(),
+		rest:    env.REST(),
+		local:   env.Local(),
+		forward: env.Forwarding(),
 	}
 	env.Run(f.handle)
 }
@@ -48,7 +50,8 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	file := r.Resource == "/executions/{name}/file"
 	switch {
 	case r.HTTPMethod == http.MethodOptions:
-		return f.rest.Preflight(from, "GET, DELETE, OPTIONS")
+		// A page sends the headers for its origin with each request of a download.
+		return f.rest.Preflight(from, "GET, DELETE, OPTIONS", f.forward.Headers...)
 	case file && r.HTTPMethod != http.MethodGet:
 		return f.rest.NotAllowed(from, "GET, OPTIONS")
 	case r.HTTPMethod != http.MethodGet && r.HTTPMethod != http.MethodDelete:
