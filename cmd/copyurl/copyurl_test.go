@@ -268,7 +268,7 @@ func TestBucket(t *testing.T) {
 	bad := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
 	defer bad.Close()
 	for name, tt := range map[string]struct{ endpoint, target, want string }{
-		"expired":        {bad.URL, "s3://bucket/key", "STORAGE: bucket can't be a bucket's name, or the AWS credentials are no longer good\n"},
+		"expired":        {bad.URL, "s3://bucket/key", "STORAGE: bucket isn't a valid bucket name, or the AWS credentials have expired\n"},
 		"none":           {"", "s3://other/key", "STORAGE: there is no bucket other\n"},
 		"another region": {elsewhere.URL, "s3://bucket/key", "STORAGE: the bucket bucket is in eu-west-1, not in us-east-1; see AWS_REGION\n"},
 		"nobody there":   {"http://127.0.0.1:1", "s3://bucket/key", "STORAGE: S3 can't be reached\n"},

@@ -36,7 +36,7 @@ const usage = `Usage: copyurl [flags] URL s3://BUCKET/KEY
 
 Copies the file at URL to KEY in BUCKET: by ranges in parallel where the server
 supports them, otherwise as one stream. A KEY that ends in / (or s3://BUCKET/) is
-completed with the server's name for the file. If it is interrupted or fails, it leaves
+completed with the server's name for the file. A copy that is interrupted or fails leaves
 no object and no open upload; after a kill, the same command continues.
 
 A POST is sent once: again only if it didn't reach the server, or after an answer of
@@ -329,9 +329,9 @@ func waitFor(err error, n *int) (message string, pause time.Duration, ok bool) {
 	return "", 0, false
 }
 
-// checkBucket tells at once what would else be seen only after the file was
-// read, and tried again for minutes: no such bucket, another region, nobody
-// there. It may be forbidden to ask, though not to write.
+// checkBucket reports at once what would otherwise fail only after the file was read,
+// and be retried for minutes: no such bucket, another region, no server. HeadBucket may
+// be forbidden where PutObject is allowed.
 func checkBucket(ctx context.Context, store *s3.Client, bucket string) error {
 	_, err := store.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &bucket})
 	if err == nil {
@@ -351,7 +351,7 @@ func checkBucket(ctx context.Context, store *s3.Client, bucket string) error {
 	case http.StatusNotFound:
 		return failure.New(failure.Storage, "there is no bucket %s", bucket)
 	case http.StatusBadRequest: // a HEAD's answer has no body to say more
-		return failure.New(failure.Storage, "%s can't be a bucket's name, or the AWS credentials are no longer good", bucket)
+		return failure.New(failure.Storage, "%s isn't a valid bucket name, or the AWS credentials have expired", bucket)
 	}
 	return nil
 }

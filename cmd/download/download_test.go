@@ -26,7 +26,7 @@ func TestDownload(t *testing.T) {
 			c.runExpecting(exitOK, "-o", c.dir, s.url())
 			c.wantFiles("report.bin")
 			c.wantContent("report.bin", s.content)
-			c.wantStderr("its CRC64NVME is right")
+			c.wantStderr("CRC64NVME verified")
 			if s.sent != int64(size) {
 				t.Errorf("the storage sent %d bytes, want %d", s.sent, size)
 			}

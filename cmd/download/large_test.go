@@ -82,7 +82,7 @@ func TestLarge(t *testing.T) {
 	peak := peakOf(t, cmd, c)
 	took := time.Since(began)
 	c.checkSecrets()
-	c.wantStderr("its CRC64NVME is right")
+	c.wantStderr("CRC64NVME verified")
 	c.wantFiles("x")
 	same(t, c.path("x"), content())
 

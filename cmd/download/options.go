@@ -19,12 +19,12 @@ import (
 const usage = `Usage: download [flags] API_URL[/PATH[?QUERY]]…
        download [flags] [API_URL] PATH[?QUERY]…
 
-Asks API_URL/download[/PATH][?QUERY] for each file, waits until it was copied, and
-fetches it. API_URL is the stack's output DownloadApiUrl, such as
-https://abc123.execute-api.eu-west-1.amazonaws.com/dev; PATH is what the origin
-calls the file. Without API_URL, the environment variable of that name counts. A
-URL with /download before the path, as curl needs it, is understood too. Where it
-isn't clear where the API's own path ends, separate the two.
+Requests API_URL/download[/PATH][?QUERY] for each file, waits until it has been copied,
+and downloads it. API_URL is the stack's output DownloadApiUrl, such as
+https://abc123.execute-api.eu-west-1.amazonaws.com/dev; PATH is the file's path at the
+origin. Without API_URL, the environment variable of that name is used. A URL with
+/download before the path, as curl needs it, works too. If it isn't clear where the
+API's own path ends, separate the two.
 
 Examples:
   download https://abc123.execute-api.eu-west-1.amazonaws.com/dev/reports/2026.pdf
@@ -34,21 +34,20 @@ Examples:
   download -sign -limit-rate 2MiB -o /data big.iso
   download -X POST -d @query.json -H 'Content-Type: application/json' -o result.csv export
 
-A download that was stopped or cut off continues when the same command is run
-again. Until the file is whole it is called NAME.part; NAME.part.json holds what
-the next run needs. Both go when the file is complete. Only files that you alone
-can write are continued.
+A download that was interrupted continues when the same command is run again. Until the
+file is complete it is called NAME.part, and NAME.part.json has what the next run needs;
+both are removed at the end. Only files that nobody else can write are continued.
 
-Ctrl-C while the file is being copied asks whether to cancel the copy (where
-nobody can be asked, it cancels); a second Ctrl-C stops at once. Ctrl-C after the
-copy stops; run the same command again to continue.
+Ctrl-C during the copy asks whether to cancel it (without a terminal, it cancels); a
+second Ctrl-C stops at once. Ctrl-C after the copy stops the download; run the same
+command again to continue.
 
 Flags:
 `
 
 const exitCodes = `
 Exit codes:
-  0    the file is complete; its checksum was right, or the last line says "unverified"
+  0    the file is complete and its checksum verified, or the last line says "unverified"
   1    this machine: the file exists (-f overwrites), no space, no permission
   2    the command line
   3    refused by the API or the storage
@@ -56,7 +55,7 @@ Exit codes:
   5    the file is no longer kept (EXPIRED)
   6    cancelled
   7    the network: given up after -patience; run the same command again to continue
-  8    the bytes are not the right ones; nothing was kept
+  8    the bytes don't have the checksum; nothing was kept
   130  stopped by a signal; run the same command again to continue
 `
 

@@ -146,7 +146,7 @@ func TestSecondStart(t *testing.T) {
 	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
 	c.wantFiles("x")
 	c.wantContent("x", s.content)
-	c.wantStderr("were here before")
+	c.wantStderr("had been downloaded before")
 	if s.sent != left {
 		t.Errorf("the storage sent %d bytes to the second start, want the missing %d", s.sent, left)
 	}

@@ -149,11 +149,11 @@ func TestTerminal(t *testing.T) {
 		{80, "copying     5.0 MiB of 20 MiB    [===", `copying     15 MiB of 20 MiB     \[=+> +\]  75 %  [0-9.]+ [KM]iB/s, \d+s left`,
 			`^copying     20 MiB of 20 MiB     \[=+\]  100 %.*
 downloading 20 MiB of 20 MiB     \[=+\]  100 %.*
-saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`},
+saved report.bin: 20 MiB in \d+\.\d s, CRC64NVME verified$`},
 		{40, "copying     5.0 MiB of 20 MiB  25 %", `copying  75 %  [0-9.]+ [KM]iB/s, \d+s left`,
 			`^copying .*100 %.*
 downloading .*100 %.*
-saved report.bin: 20 MiB in \d+\.\d s, its CRC64NVME is right$`},
+saved report.bin: 20 MiB in \d+\.\d s, CRC64NVME verified$`},
 	} {
 		t.Run(fmt.Sprint(test.columns), func(t *testing.T) {
 			s, c := setUp(t, 20*MiB)
@@ -229,7 +229,7 @@ func TestTerminalQuestion(t *testing.T) {
 		{"y\r", exitCancelled, true, line + ` y\ndownload: CANCELLED: the download was cancelled$`},
 		{"n\r", exitInterrupted, false, line + ` n\nStopped. Run the same command again to continue.$`},
 		{"\x03", exitInterrupted, false, line + ` \^C\nStopped. Run the same command again to continue.$`},
-		{"\r", exitOK, false, line + `\ncopying     1000 B of 1000 B .*\ndownloading 1000 B .*\nsaved report.bin.*its CRC64NVME is right$`},
+		{"\r", exitOK, false, line + `\ncopying     1000 B of 1000 B .*\ndownloading 1000 B .*\nsaved report.bin.*CRC64NVME verified$`},
 	}
 	for _, test := range tests {
 		t.Run(fmt.Sprintf("%q", test.keys), func(t *testing.T) {

@@ -178,12 +178,12 @@ func TestDigest(t *testing.T) {
 		}
 		s.digest = map[string]string{"sha-256": sum(right256[:])}
 		c.runExpecting(exitOK, "-f", "-o", output(c), s.url())
-		c.wantStderr("its CRC64NVME and SHA-256 are right")
+		c.wantStderr("CRC64NVME and SHA-256 verified")
 		s.checksum = nil
 		s.digest = map[string]string{"sha-512": sum(right512[:]), "unheard-of": "AAAA"}
 		c = c.nextStart()
 		c.runExpecting(exitOK, "-f", "-o", output(c), s.url())
-		c.wantStderr("its SHA-512 is right")
+		c.wantStderr("SHA-512 verified")
 		s.digest = map[string]string{"sha-256": sum(make([]byte, 32))}
 		c = newClient(t, s)
 		c.runExpecting(exitChecksum, "-o", output(c), s.url())

@@ -34,20 +34,15 @@ func (r result) describe() string {
 	}
 	fmt.Fprintf(&text, "saved %s: %s in %.1f s, ", name, bytesize.Format(r.Bytes), r.Seconds)
 	if len(r.checks) > 0 {
-		text.WriteString("its " + strings.ReplaceAll(strings.ToUpper(strings.Join(r.checks, " ")), " ", " and "))
-		if len(r.checks) == 1 {
-			text.WriteString(" is right")
-		} else {
-			text.WriteString(" are right")
-		}
+		text.WriteString(strings.ReplaceAll(strings.ToUpper(strings.Join(r.checks, " ")), " ", " and ") + " verified")
 	} else {
 		text.WriteString("unverified: no checksum came with the link")
 	}
 	if r.Reused > 0 {
-		fmt.Fprintf(&text, "; %s were here before", bytesize.Format(r.Reused))
+		fmt.Fprintf(&text, "; %s had been downloaded before", bytesize.Format(r.Reused))
 	}
 	if !r.OriginVerified {
-		text.WriteString("; the origin gave no length or digest, so a cut on its side would not have been seen")
+		text.WriteString("; the origin sent no length or digest, so the file may have been cut short there")
 	}
 	return text.String()
 }
