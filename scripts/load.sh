@@ -3,7 +3,7 @@
 # against a separate local stack, whose memory is measured. A local stack handles about 50 concurrent downloads, so
 # there are 40 users, and a small file.
 #
-#   SCENARIO=ramp|spike|soak|large USERS=40 DURATION=5m P95_MS=10000 make load
+#   SCENARIO=ramp|spike|soak|large|http USERS=40 DURATION=5m P95_MS=10000 make load
 #   API_URL=https://… FILE_PATH=reports/2026.pdf SHA256=… make load
 #   scripts/load.sh --self-check      does each threshold go red? k6 against a stack that misbehaves
 set -euo pipefail

@@ -1,9 +1,9 @@
-// Load test with k6. Each virtual user repeatedly requests a file, opens the socket, waits for the link, fetches the
-// file, and checks its bytes. scripts/load.sh runs it, against the local stack or AWS.
+// Load test with k6. Each virtual user repeatedly requests a file, opens the socket or waits by plain HTTP for the link,
+// fetches the file, and checks its bytes. scripts/load.sh runs it, against the local stack or AWS.
 //
 //   API_URL    the stack's REST API          FILE_PATH  path to request; k6 keeps the file in memory
-//   SCENARIO   ramp, spike, soak, or large   SHA256     expected SHA-256; if empty, only the size is checked
-//   USERS      concurrent users (40)         DURATION   of ramp and soak (5m)
+//   SCENARIO   ramp, spike, soak, large: by socket; http   SHA256  expected SHA-256; if empty, only the size is checked
+//   USERS      concurrent users (40)         DURATION   of ramp, soak, and http (5m)
 //   P95_MS     limit of the 95th percentile  LATE_MS    when a link counts as lost (120000)
 import crypto from 'k6/crypto';
 import exec from 'k6/execution';
@@ -32,6 +32,8 @@ const scenarios = {
   spike: { executor: 'per-vu-iterations', vus: users, iterations: 1, maxDuration: '5m', gracefulStop },
   // A constant number of users.
   soak: { executor: 'constant-vus', vus: users, duration, gracefulStop },
+  // A constant number of users without sockets: GET with Prefer: wait=20 and an Idempotency-Key, repeated until the file is ready.
+  http: { executor: 'constant-vus', vus: users, duration, gracefulStop },
   // A few users and a large file.
   large: { executor: 'per-vu-iterations', vus: users, iterations: 2, maxDuration: '30m', gracefulStop },
 };
@@ -44,9 +46,10 @@ const [judged, p95] = { spike: ['connect_to_link', 10000], large: ['get_to_link'
 const asked = new Counter('asked'); // downloads
 const delivered = new Counter('delivered'); // with the origin's bytes
 const lost = new Counter('lost'); // no link, or an error instead
-const doubled = new Counter('doubled'); // a second link on one socket
+const doubled = new Counter('doubled'); // a second link on one socket, or a second download for one key
 const wrong = new Counter('wrong'); // bytes that differ from the origin's
 const refused = new Counter('refused'); // GET or handshake refused, then repeated
+const notReady = new Counter('not_ready'); // a GET that waited in vain, then repeated
 const toLink = new Trend('get_to_link', true);
 const connectToLink = new Trend('connect_to_link', true);
 const toFile = new Trend('get_to_file', true);
@@ -70,6 +73,10 @@ export function setup() {
 export default function (data) {
   asked.add(1);
   const start = Date.now();
+  if (scenario === 'http') {
+    waitByHttp(start);
+    return;
+  }
   for (let n = 1; ; n++) {
     const answer = http.get(`${__ENV.API_URL}/download/${__ENV.FILE_PATH || ''}`, { tags: { name: 'GET /download' } });
     if (answer.status === 200) {
@@ -91,6 +98,36 @@ export default function (data) {
 function lose(why) {
   lost.add(1);
   console.error(`lost by user ${exec.vu.idInTest}: ${why}`);
+}
+
+// waitByHttp is what `curl -fL --retry 999` does, and then asks again with the same key.
+function waitByHttp(start) {
+  const key = Array.from(new Uint8Array(crypto.randomBytes(16)), (b) => b.toString(16).padStart(2, '0')).join('');
+  const get = () => http.get(`${__ENV.API_URL}/download/${__ENV.FILE_PATH || ''}`, {
+    headers: { Prefer: 'wait=20', 'Idempotency-Key': key }, redirects: 0, timeout: '60s', tags: { name: 'GET /download' },
+  });
+  let answer = get();
+  for (let n = 1; answer.status !== 303; answer = get()) {
+    if (answer.status === 503 && answer.json('error.code') === 'NOT_READY') {
+      notReady.add(1);
+    } else if (answer.status === 429 || answer.status === 0) {
+      refused.add(1);
+      n++;
+    } else {
+      n = Infinity; // failed
+    }
+    if (n > tries || Date.now() - start > lateMs) {
+      lose(`GET /download: status ${answer.status} ${answer.error} after ${Date.now() - start} ms`);
+      return;
+    }
+    sleep(Number(answer.headers['Retry-After'] || 1));
+  }
+  toLink.add(Date.now() - start);
+  check({ url: answer.headers.Location }, start);
+  const again = get();
+  if (again.status === 303 && again.json('executionArn') !== answer.json('executionArn')) {
+    doubled.add(1);
+  }
 }
 
 // connect waits for one link. A refused handshake is repeated.
@@ -129,14 +166,7 @@ function connect(url, start, n) {
     clearTimeout(late);
     toLink.add(Date.now() - start);
     connectToLink.add(Date.now() - dialled);
-    const why = look(event);
-    if (why) {
-      wrong.add(1);
-      console.error(`wrong for user ${exec.vu.idInTest}: ${why}`);
-    } else {
-      delivered.add(1);
-      toFile.add(Date.now() - start);
-    }
+    check(event, start);
     setTimeout(() => socket.close(), 500); // time for a second link to arrive
   };
   socket.onclose = () => {
@@ -159,13 +189,25 @@ function connect(url, start, n) {
   };
 }
 
+// check counts a download as delivered or as wrong.
+function check(event, start) {
+  const why = look(event);
+  if (why) {
+    wrong.add(1);
+    console.error(`wrong for user ${exec.vu.idInTest}: ${why}`);
+  } else {
+    delivered.add(1);
+    toFile.add(Date.now() - start);
+  }
+}
+
 // look fetches the link and returns what is wrong with the file, or ''.
 function look(event) {
   const file = http.get(event.url, { responseType: 'binary', tags: { name: 'GET link' }, timeout: '10m' });
   if (file.status !== 200) {
     return `GET link: status ${file.status} ${file.error}`;
   }
-  if (file.body.byteLength !== event.size) {
+  if (event.size !== undefined && file.body.byteLength !== event.size) {
     return `${file.body.byteLength} bytes, not ${event.size}`;
   }
   if (__ENV.SHA256) {
@@ -198,8 +240,9 @@ export function handleSummary(data) {
       `  duplicates       ${count('doubled')}`,
       ...(open ? [`  cut off          ${open}, by the end of the test`] : []),
       `  refused          ${count('refused')}, then repeated`,
+      ...(scenario === 'http' ? [`  not ready        ${count('not_ready')} answers, then repeated`] : []),
       `  GET to link      ${trend('get_to_link')}`,
-      `  connect to link  ${trend('connect_to_link')}`,
+      ...(scenario === 'http' ? [] : [`  connect to link  ${trend('connect_to_link')}`]),
       `  GET to file      ${trend('get_to_file')}`,
       failed.length ? `  NOT MET          ${failed.join('; ')}` : '  all thresholds met',
       '',

@@ -28,13 +28,14 @@ type stack struct {
 	bytes   string        // body of the link
 	status  int           // status of the link, 0 for 200
 	length  int           // size in the event
-	links   int           // messages with the link
+	links   int           // messages with the link, or downloads for one key
+	unready int64         // number of GETs that wait and are answered that the file isn't ready
 	silent  bool          // no message
 	failed  bool          // an error instead of a link
 	closed  bool          // the socket is closed instead of a message
 	slow    time.Duration // delay before the link
 	refuse  int64         // number of GETs, and of handshakes, that are refused
-	refused struct{ get, handshake atomic.Int64 }
+	refused struct{ get, handshake, unready atomic.Int64 }
 }
 
 func (s *stack) serve(t *testing.T) string {
@@ -44,6 +45,10 @@ func (s *stack) serve(t *testing.T) string {
 	mux.HandleFunc("/download/{path...}", func(w http.ResponseWriter, r *http.Request) {
 		if s.refused.get.Add(1) <= s.refuse {
 			http.Error(w, "{}", http.StatusTooManyRequests)
+			return
+		}
+		if r.Header.Get("Prefer") != "" {
+			s.wait(t, w, r, server.URL+"/file")
 			return
 		}
 		fmt.Fprintf(w, `{"webSocketUrl":"ws%s/socket?executionArn=x"}`, strings.TrimPrefix(server.URL, "http"))
@@ -91,6 +96,29 @@ func (s *stack) serve(t *testing.T) string {
 	return server.URL
 }
 
+// wait answers a GET with Prefer: wait.
+func (s *stack) wait(t *testing.T, w http.ResponseWriter, r *http.Request, link string) {
+	if r.Header.Get("Prefer") != "wait=20" || len(r.Header.Get("Idempotency-Key")) != 32 {
+		t.Errorf("got the headers %v", r.Header)
+	}
+	switch n := s.refused.unready.Add(1); {
+	case s.silent || n <= s.unready:
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, `{"error":{"code":"NOT_READY"}}`)
+	case s.failed:
+		w.WriteHeader(http.StatusBadGateway)
+		fmt.Fprint(w, `{"error":{"code":"ORIGIN_STATUS"}}`)
+	default:
+		time.Sleep(s.slow)
+		w.Header().Set("Location", link)
+		w.WriteHeader(http.StatusSeeOther)
+		if s.links == 1 {
+			n = 1
+		}
+		fmt.Fprintf(w, `{"executionArn":"%d"}`, n)
+	}
+}
+
 func TestThresholds(t *testing.T) {
 	k6 := os.Getenv("K6")
 	if k6 == "" {
@@ -123,6 +151,13 @@ func TestThresholds(t *testing.T) {
 		{"other bytes", good(func(s *stack) { s.bytes = strings.ToUpper(file) }), "spike", sum, "wrong: count == 0", `wrong bytes +2`},
 		{"fewer bytes", good(func(s *stack) { s.bytes = file[1:] }), "spike", "", "wrong: count == 0", `wrong bytes +2`},
 		{"refused link", good(func(s *stack) { s.status = 403 }), "spike", sum, "wrong: count == 0", `wrong bytes +2`},
+		{"by HTTP", good(func(s *stack) {}), "http", sum, "", `delivered +[1-9]\d*, [\d.]+ per second, each with the right SHA-256`},
+		{"by HTTP, refused and not ready at first", good(func(s *stack) { s.refuse, s.unready = 2, 2 }), "http", sum, "get_to_link: p(95) < 500", `not ready +2 answers`},
+		{"by HTTP, never ready", good(func(s *stack) { s.silent = true }), "http", sum, "lost: count == 0", `lost +[1-9]`},
+		{"by HTTP, an error", good(func(s *stack) { s.failed = true }), "http", sum, "lost: count == 0", `lost +[1-9]`},
+		{"by HTTP, two downloads for a key", good(func(s *stack) { s.links = 2 }), "http", sum, "doubled: count == 0", `duplicates +[1-9]`},
+		{"by HTTP, other bytes", good(func(s *stack) { s.bytes = strings.ToUpper(file) }), "http", sum, "wrong: count == 0", `wrong bytes +[1-9]`},
+		{"by HTTP, slow", good(func(s *stack) { s.slow = 800 * time.Millisecond }), "http", sum, "get_to_link: p(95) < 500", `p95 0\.8`},
 		{"slow", good(func(s *stack) { s.slow = 800 * time.Millisecond }), "large", sum, "get_to_link: p(95) < 500", `p95 0\.8`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
