@@ -660,29 +660,3 @@ func fields(v any) map[string]bool {
 	}
 	return names
 }
-
-// The deliveries that found no client to answer wait again, and a cancel ends the
-// execution: with any other way, a condition that stays false would be tried
-// forever.
-func TestEveryResultOfADeliveryLeadsOn(t *testing.T) {
-	m := load(t, "download.asl.json")
-	i, ok := m.States.find("Was the link sent?")
-	if !ok {
-		t.Fatal("no state asks whether the link was sent")
-	}
-	got := map[string]string{}
-	for _, r := range m.States[i].Choices {
-		for _, c := range comparisons([]rule{r}) {
-			if c.StringEquals != nil {
-				got[*c.StringEquals] = r.Next
-			}
-		}
-	}
-	want := map[string]string{
-		"SUCCEEDED": "Delivered", "ConnectionGone": "Wait for the client", "ConnectionOpening": "Wait for the client",
-		"CANCELLED": "It was cancelled",
-	}
-	if !maps.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}
