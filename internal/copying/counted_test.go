@@ -136,12 +136,18 @@ func TestSegmentsAreCounted(t *testing.T) {
 	}
 }
 
+// cancel marks the item as cancelled, as DELETE does.
+func (s *stack) cancel() {
+	_, _ = s.table.Do("UpdateItem", []byte(`{"TableName":"connections","Key":{"executionArn":{"S":"`+arn+`"}},
+		"UpdateExpression":"SET cancelled = :true","ExpressionAttributeValues":{":true":{"BOOL":true}}}`))
+}
+
 // A copy that was cancelled during its last bytes leaves no file.
 func TestCancelledAtTheEnd(t *testing.T) {
 	s := newStack(t, origintest.New(origintest.Bytes(6, 300_000), `"v1"`))
 	s.s3.Fault = func(op string, _ int, _ *http.Request) s3test.Fault {
 		if op == "PutObject" || op == "CompleteMultipartUpload" {
-			s.item(dynamodbtest.Item{"cancelled": {"BOOL": true}})
+			s.cancel()
 		}
 		return s3test.Fault{}
 	}
@@ -163,8 +169,7 @@ func TestCancelledWhileItCopies(t *testing.T) {
 	}))
 	go func() {
 		<-reached
-		// As DELETE does.
-		_, _ = s.table.Do("UpdateItem", []byte(`{"TableName":"connections","Key":{"executionArn":{"S":"`+arn+`"}},"UpdateExpression":"SET cancelled = :true","ExpressionAttributeValues":{":true":{"BOOL":true}}}`))
+		s.cancel()
 	}()
 	_, err := s.worker.Copy(t.Context(), arn)
 	if failure.CodeOf(err) != failure.Cancelled || s.s3.Object("downloads/"+name) != nil || len(s.s3.Open()) > 0 {
