@@ -332,15 +332,12 @@ func TestSurvivingWorker(t *testing.T) {
 
 // TestRequestMeetsCancel has a request connect between a cancel's mark and its answer to
 // the token: the request resumes the wait, the delivery finds the mark, and the request
-// gets no link. A change of what the connection of a request depends on shows
-// here.
+// gets no link. A change of what the connection of a request depends on shows here.
 func TestRequestMeetsCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(int) int { return 0 })
 		defer w.finally()
-		if err := w.m.Create(context.WithValue(context.Background(), processKey{}, w.alone()), meeting.Item{ExecutionARN: arn, Path: "report"}, nil); err != nil {
-			t.Fatal(err)
-		}
+		w.create()
 		w.start(context.Background(), "workflow", w.workflow)
 		w.settle() // it waits
 		// until runs one process until it has stopped before call.
