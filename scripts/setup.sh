@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs into .local/ what the local stack needs, once: setup.sh [venv|check|checkov|deploy|uv|wscat]…. Nothing outside this
+# Installs into .local/ what the local stack needs, once: setup.sh [venv|check|checkov|contract|deploy|uv|wscat]…. Nothing outside this
 # folder is touched, except the caches that pip, npm and go keep in the home folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -58,6 +58,7 @@ for name in "${@:-venv}"; do
     venv) venv venv requirements ;;
     check) venv check requirements-check ;;
     checkov) venv checkov requirements-checkov ;;
+    contract) venv contract requirements-contract ;;
     uv) uv ;;
     deploy) venv deploy requirements-deploy ;;
     wscat) npm_packages ;;

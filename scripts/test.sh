@@ -50,7 +50,7 @@ test_model() {
 
 test_e2e() {
   bash scripts/packages.sh
-  bash scripts/setup.sh venv deploy wscat
+  bash scripts/setup.sh venv contract deploy wscat
   echo "== the page, in Chromium"
   go test -count=1 -timeout 10m -v ./e2e/page
   echo "== end to end, on the local stack"
