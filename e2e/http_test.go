@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,18 +18,25 @@ import (
 	"async-download/internal/execution"
 )
 
-// curl runs curl as docs/api.md has it: with a key, waiting, and again until the
-// file is ready.
-func curl(t *testing.T, path, key string, more ...string) (file string, exit int, output string) {
+// shell runs a script with KEY, WAIT, FILE, URL, and, where the system has none,
+// uuidgen. It returns the file that the script has written and its exit code.
+func shell(t *testing.T, script, path, key string, wait int) (file string, exit int, output string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "file")
-	c := exec.Command("curl", append([]string{"-sSfL", "--retry", "999", "-H", "Idempotency-Key: " + key, "-H", "Prefer: wait=20", "-o", file}, append(more, stack.env["API_URL"]+"/download"+path)...)...)
+	c := exec.Command("bash", "-c", "command -v uuidgen >/dev/null || uuidgen() { cat /proc/sys/kernel/random/uuid; }\n"+script)
+	c.Env = append(os.Environ(), "KEY="+key, fmt.Sprint("WAIT=", wait), "FILE="+file, "URL="+stack.env["API_URL"]+"/download"+path)
 	out, err := c.CombinedOutput()
 	if _, failed := err.(*exec.ExitError); err != nil && !failed {
 		t.Fatal(err)
 	}
 	return file, c.ProcessState.ExitCode(), string(out)
 }
+
+// The commands of docs/api.md, here with a key and a wait that the test knows.
+const (
+	curl = `curl -sSfL --retry 999 -H "Idempotency-Key: $KEY" -H "Prefer: wait=$WAIT" -o "$FILE" "$URL"`
+	wget = `wget -nv --tries 0 --waitretry 1 --retry-on-http-error 503 --header "Idempotency-Key: $KEY" --header "Prefer: wait=$WAIT" -O "$FILE" "$URL"`
+)
 
 func fileSum(t *testing.T, name string) string {
 	t.Helper()
@@ -40,38 +48,72 @@ func fileSum(t *testing.T, name string) string {
 	return hex.EncodeToString(h[:])
 }
 
-// TestCurl downloads by plain HTTP: one command, no socket.
+// TestCurl downloads by plain HTTP: one command, no socket. A file that takes longer
+// than two waits arrives as well; with the origin's usual 20 s and wait=20 that would
+// be a minute.
 func TestCurl(t *testing.T) {
 	t.Parallel()
-	for _, path := range []string{"/file/1MiB/curl.bin", "/file/2MiB/curl.bin?delay=30s"} {
-		t.Run(path, func(t *testing.T) {
+	for _, test := range []struct {
+		command, path string
+		wait          int
+	}{
+		{curl, "/file/1MiB/curl.bin", 20},
+		{curl, "/file/2MiB/curl.bin?delay=7s", 3},
+		{wget, "/file/1MiB/wget.bin", 20},
+		{wget, "/file/2MiB/wget.bin?delay=7s", 3},
+	} {
+		t.Run(test.path, func(t *testing.T) {
 			t.Parallel()
-			key := execution.NewName()
-			file, exit, out := curl(t, path, key)
-			if exit != 0 || fileSum(t, file) != sum(t, path) {
-				t.Errorf("exit code %d, other bytes or none: %s", exit, out)
+			key, want := execution.NewName(), sum(t, test.path)
+			for _, again := range []bool{false, true} { // the same key again is the same file, without another copy
+				if file, exit, out := shell(t, test.command, test.path, key, test.wait); exit != 0 || fileSum(t, file) != want {
+					t.Errorf("again %v: exit code %d, other bytes or none: %s", again, exit, out)
+				}
 			}
 			arn := execution.ARN(stack.stateMachine, execution.NameFor("", key))
 			if got := ended(t, arn, 20*time.Second).Status; got != "SUCCEEDED" {
 				t.Errorf("execution: got %s, want SUCCEEDED", got)
 			}
-			// The same key again is the same file, without another copy.
-			if file, exit, out := curl(t, path, key); exit != 0 || fileSum(t, file) != sum(t, path) {
-				t.Errorf("again: exit code %d, other bytes or none: %s", exit, out)
+			if got := copies(t, arn); got != 1 {
+				t.Errorf("copied %d times, want once", got)
 			}
-			if _, exit, out := curl(t, strings.Replace(path, "curl", "other", 1), key, "--retry", "0"); exit != 22 || !strings.Contains(out, "422") {
+			if _, exit, out := shell(t, curl, strings.Replace(test.path, ".bin", ".txt", 1), key, test.wait); exit != 22 || !strings.Contains(out, "422") {
 				t.Errorf("key of another request: got exit code %d, %s, want 22 with 422", exit, out)
 			}
 		})
 	}
-	t.Run("fails", func(t *testing.T) {
-		t.Parallel()
-		file, exit, out := curl(t, "/status/404", execution.NewName(), "--no-fail", "--fail-with-body", "--retry", "0")
-		body, _ := os.ReadFile(file)
-		if exit != 22 || !strings.Contains(string(body), `"ORIGIN_STATUS"`) {
-			t.Errorf("got exit code %d, body %s, output %s, want 22 with ORIGIN_STATUS", exit, body, out)
+	for _, test := range []struct {
+		name, command, path string
+		exit                int
+		code                string
+	}{
+		// The very command of the documentation. 413 is not repeated.
+		{"too large", `curl -fL --retry 999 -H "Idempotency-Key: $(uuidgen)" -H 'Prefer: wait=20' -o "$FILE" "$URL"`, "/file/3GiB/curl.bin", 22, ""},
+		{"too large, with the error", strings.Replace(curl, "-sSfL", "-sSL --fail-with-body", 1), "/file/3GiB/curl.bin", 22, "TOO_LARGE"},
+		{"no such file", strings.Replace(curl, "-sSfL --retry 999", "-sSL --fail-with-body --retry 1", 1), "/status/404", 22, "ORIGIN_STATUS"},
+		{"no such file, for a limited time", strings.Replace(curl, "-sSfL", "-sSL --fail-with-body --retry-max-time 5", 1), "/status/404", 22, "ORIGIN_STATUS"},
+		{"no such file, by wget", strings.Replace(wget, "-nv", "-nv --content-on-error", 1), "/status/404", 8, "ORIGIN_STATUS"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			file, exit, out := shell(t, test.command, test.path, execution.NewName(), 20)
+			body, _ := os.ReadFile(file)
+			if exit != test.exit || !strings.Contains(string(body), test.code) {
+				t.Errorf("got exit code %d, body %s, output %s, want %d with %s", exit, body, out, test.exit, test.code)
+			}
+		})
+	}
+}
+
+// copies returns how often a file was stored.
+func copies(t *testing.T, arn string) (n int) {
+	t.Helper()
+	for _, call := range calls(t) {
+		if strings.Contains(call, execution.NameFromARN(arn)) && (strings.HasPrefix(call, "s3:PutObject ") || strings.HasPrefix(call, "s3:CompleteMultipartUpload ")) {
+			n++
 		}
-	})
+	}
+	return n
 }
 
 func TestPrefer(t *testing.T) {
@@ -134,6 +176,9 @@ func TestPrefer(t *testing.T) {
 		{"POST", "/executions/" + strings.Repeat("0", 32), 405, "GET, DELETE, OPTIONS"},
 		{"DELETE", "/executions/" + strings.Repeat("0", 32) + "/file", 405, "GET, OPTIONS"},
 		{"GET", "/executions/" + strings.Repeat("0", 32) + "/file", 404, ""},
+		{"HEAD", "/", 200, ""},
+		{"POST", "/", 405, "GET, HEAD"},
+		{"PUT", "/client.js", 405, "GET, HEAD"},
 	} {
 		if resp, body := ask(t, test.method, stack.env["API_URL"]+test.path, ""); resp.StatusCode != test.status || resp.Header.Get("Allow") != test.allow {
 			t.Errorf("%s %s: got %d %v %v, want %d with Allow %q", test.method, test.path, resp.StatusCode, resp.Header, body, test.status, test.allow)
@@ -141,19 +186,45 @@ func TestPrefer(t *testing.T) {
 	}
 }
 
-// TestManyWait has more clients than may wait at the same time: those answered at
-// once ask again, none is lost, and each key is copied once.
+// TestManyWait has more clients than the local stack serves at the same time, and than
+// may wait with MANY_WAIT=200: those that are answered at once ask again, none is
+// lost, each key is copied once, and sockets are served meanwhile.
 func TestManyWait(t *testing.T) {
-	const clients = 40
+	clients := 40
+	if n := os.Getenv("MANY_WAIT"); n != "" {
+		var err error
+		if clients, err = strconv.Atoi(n); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var all sync.WaitGroup
 	for n := range clients {
 		all.Go(func() {
 			path, key := fmt.Sprintf("/file/64KiB/many%d.bin?delay=3s", n), execution.NewName()
-			file, exit, out := curl(t, path, key)
+			file, exit, out := shell(t, curl, path, key, 20)
 			if exit != 0 || fileSum(t, file) != sum(t, path) {
 				t.Errorf("client %d: exit code %d: %s", n, exit, out)
 			}
+			if got := copies(t, execution.ARN(stack.stateMachine, execution.NameFor("", key))); got != 1 {
+				t.Errorf("client %d: copied %d times, want once", n, got)
+			}
 		})
 	}
-	all.Wait()
+	waiting, sockets := make(chan struct{}), 0
+	go func() { all.Wait(); close(waiting) }()
+	for served := false; !served; {
+		arn := ask(t, fmt.Sprintf("/file/64KiB/beside%d.bin", sockets))
+		c := dial(t, arn, "")
+		if url := c.next(time.Minute); !strings.HasPrefix(url, "http") {
+			t.Errorf("socket %d: got %q, want a link", sockets, url)
+		}
+		c.close()
+		sockets++
+		select {
+		case <-waiting:
+			served = true
+		default:
+		}
+	}
+	t.Logf("%d clients waited, %d sockets were served meanwhile", clients, sockets)
 }
