@@ -89,7 +89,7 @@ func TestMain(m *testing.M) {
 func local(command string) error {
 	c := exec.Command("python3", "scripts/local", command)
 	c.Env = append(os.Environ(), "STATE="+state, "PORT="+port, "STACK_NAME=e2e",
-		fmt.Sprintf("PARAMETERS=ClientTimeoutSeconds=%d LinkExpirySeconds=120 MaxFileBytes=%d OriginAnswerSeconds=60 AllowedMethods=GET,POST ForwardedHeaders=Authorization", int(clientTimeout.Seconds()), maxFileBytes))
+		fmt.Sprintf("PARAMETERS=ClientTimeoutSeconds=%d LinkExpirySeconds=120 MaxFileBytes=%d OriginAnswerSeconds=60 AllowedMethods=GET,POST ForwardedHeaders=Authorization EventBusName=downloads", int(clientTimeout.Seconds()), maxFileBytes))
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
 	return c.Run()
 }

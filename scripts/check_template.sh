@@ -9,6 +9,7 @@ export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0
 .local/venv/bin/python scripts/template_test.py
 .local/venv/bin/python scripts/openapi_test.py
 .local/venv/bin/python scripts/asyncapi_test.py
+.local/check/bin/cfn-lint docs/events.yaml
 .local/venv/bin/python scripts/reference.py --check
 .local/venv/bin/python scripts/cost.py --check
 for machine in download deliver; do # with the one substitution that the validator's schema minds
