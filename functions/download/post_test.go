@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,6 +31,7 @@ import (
 type stack struct {
 	function
 	table  dynamodbtest.Table
+	calls  []string // operations of the table
 	starts []string // inputs of the executions
 	refuse error    // of StartExecution
 	log    *bytes.Buffer
@@ -44,6 +46,7 @@ func newStack(t *testing.T) *stack {
 		downloads: download.Starter{
 			Protocol: download.Protocol{
 				Table: &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+					s.calls = append(s.calls, operation)
 					status, answer := s.table.Do(operation, body)
 					return status, answer, nil
 				})},
@@ -233,13 +236,13 @@ func TestPostPreflight(t *testing.T) {
 	}
 }
 
-// A plain GET has no request item; one whose headers are forwarded has, without a body.
+// A plain GET costs one write, and has no request item; one whose headers are forwarded has, without a body.
 func TestGet(t *testing.T) {
 	get := func(r *events.APIGatewayProxyRequest) { r.HTTPMethod = http.MethodGet }
 	s := newStack(t)
 	a, body := s.ask(t, get)
-	if a.StatusCode != http.StatusOK || len(s.table.Items) != 1 {
-		t.Errorf("got %d and items %v, want 200 and one", a.StatusCode, s.table.Items)
+	if a.StatusCode != http.StatusOK || len(s.table.Items) != 1 || !slices.Equal(s.calls, []string{"PutItem"}) || len(s.starts) != 1 {
+		t.Errorf("got %d, items %v, calls %v, and %d executions, want 200 and one of each", a.StatusCode, s.table.Items, s.calls, len(s.starts))
 	}
 	if item, err := s.downloads.Table.Current(t.Context(), body.ExecutionARN); err != nil || item.HasRequest {
 		t.Errorf("got %+v, %v, want no request", item, err)
