@@ -87,7 +87,7 @@ bool start[NC+4] = false;
 mtype delivery = NONE;
 
 /* what happened, for Verdict */
-bool told[NC+1] = false;           /* this connection got the outcome */
+bool notified[NC+1] = false;           /* this connection got the outcome */
 bool links = false;                /* a client got a link */
 byte last = NOBODY;                /* the connection written last, which must get the outcome */
 bool accepted = false;             /* a cancel was answered with 202 */
@@ -293,7 +293,7 @@ again:
 	if
 	:: atomic { c == BY_REQUEST -> skip }
 	:: atomic { c != BY_REQUEST && socket[c] == OPEN ->
-			told[c] = true; links = (links || !WITHOUT(s));
+			notified[c] = true; links = (links || !WITHOUT(s));
 			REPEAT(again);         /* applied, but regarded as failed */
 			KILL(again);
 			if :: !known || WITHOUT(s) -> goto succeeded :: else fi }
@@ -619,7 +619,7 @@ active proctype CleanUp() {
 active proctype Verdict() {
 	timeout ->
 	/* The link is not lost: the last connection, if still open, got the outcome. */
-	assert(last == NOBODY || socket[last] != OPEN || told[last]);
+	assert(last == NOBODY || socket[last] != OPEN || notified[last]);
 	/* The execution has ended, or waits with its token in the item. */
 	assert(end != NONE || waiting);
 	if

@@ -227,12 +227,12 @@ func TestFiftyAtOnce(t *testing.T) {
 			token := b.tokens.issue()
 			b.given(meeting.Ready, "", token)
 			var mu sync.Mutex
-			told := map[string]int{}
+			notified := map[string]int{}
 			deliver := func(to meeting.Connection) {
 				err := b.Deliver(ctx, arn, to, func(_ context.Context, _ meeting.Item, c meeting.Connection) error {
 					mu.Lock()
 					defer mu.Unlock()
-					told[c.ID]++
+					notified[c.ID]++
 					return nil
 				})
 				wants(t, err, nil)
@@ -258,8 +258,8 @@ func TestFiftyAtOnce(t *testing.T) {
 			}
 			i, err := b.Current(ctx, arn)
 			wants(t, err, nil)
-			if i.Status != meeting.Delivered || i.TaskToken != "" || told[i.ConnectionID] == 0 {
-				t.Errorf("got %s, token %q and %s told %d times, want DELIVERED, no token, and told", i.Status, i.TaskToken, i.ConnectionID, told[i.ConnectionID])
+			if i.Status != meeting.Delivered || i.TaskToken != "" || notified[i.ConnectionID] == 0 {
+				t.Errorf("got %s, token %q and %s notified %d times, want DELIVERED, no token, and notified", i.Status, i.TaskToken, i.ConnectionID, notified[i.ConnectionID])
 			}
 		})
 	}

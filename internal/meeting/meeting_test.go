@@ -388,9 +388,9 @@ func TestDisconnect(t *testing.T) {
 }
 
 func TestDeliver(t *testing.T) {
-	var told []string
+	var notified []string
 	took := func(_ context.Context, _ meeting.Item, c meeting.Connection) error {
-		told = append(told, c.ID)
+		notified = append(notified, c.ID)
 		return nil
 	}
 	gone := func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone }
@@ -400,21 +400,21 @@ func TestDeliver(t *testing.T) {
 		fallback string
 		post     func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error
 		want     error
-		told     string
+		notified string
 		item     [3]string // status, connection, token
 	}{
-		"posted":                          {given: func(b *bench) { b.given(meeting.Ready, "c1", "old") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"posted":                          {given: func(b *bench) { b.given(meeting.Ready, "c1", "old") }, notified: "c1", item: [3]string{"DELIVERED", "c1", ""}},
 		"again, after delivery":           {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, item: [3]string{"DELIVERED", "c1", ""}},
-		"after expiry":                    {given: func(b *bench) { b.given(meeting.Expired, "c1", "") }, told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
-		"the reason of a failure":         {given: func(b *bench) { b.given(meeting.Failed, "c1", "") }, told: "c1", item: [3]string{"FAILED", "c1", ""}},
-		"after the end":                   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, fallback: "c1", told: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"after expiry":                    {given: func(b *bench) { b.given(meeting.Expired, "c1", "") }, notified: "c1", item: [3]string{"DELIVERED", "c1", ""}},
+		"the reason of a failure":         {given: func(b *bench) { b.given(meeting.Failed, "c1", "") }, notified: "c1", item: [3]string{"FAILED", "c1", ""}},
+		"after the end":                   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, fallback: "c1", notified: "c1", item: [3]string{"DELIVERED", "c1", ""}},
 		"after the end, and another came": {given: func(b *bench) { b.given(meeting.Delivered, "c2", "") }, fallback: "c1", item: [3]string{"DELIVERED", "c2", ""}},
 		"nobody here":                     {given: func(b *bench) { b.given(meeting.Ready, "", "token") }, want: meeting.ErrGone, item: [3]string{"READY", "", "token"}},
 		"cancelled":                       {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "cancelled") }, want: failure.ErrCancelled, item: [3]string{"READY", "c1", ""}},
-		"after a cancel":                  {given: func(b *bench) { b.given(meeting.Cancelled, "c1", "", "cancelled") }, told: "c1", item: [3]string{"CANCELLED", "c1", ""}},
+		"after a cancel":                  {given: func(b *bench) { b.given(meeting.Cancelled, "c1", "", "cancelled") }, notified: "c1", item: [3]string{"CANCELLED", "c1", ""}},
 		"a request":                       {given: func(b *bench) { b.given(meeting.Ready, meeting.Request, "") }},
 		"a request, failed":               {given: func(b *bench) { b.given(meeting.Failed, meeting.Request, "") }, item: [3]string{"FAILED", meeting.Request, ""}},
-		"gone, client known":              {given: func(*bench) {}, fallback: "c1", told: "c1"},
+		"gone, client known":              {given: func(*bench) {}, fallback: "c1", notified: "c1"},
 		"gone, nobody known":              {given: func(*bench) {}},
 		"post breaks": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, want: broken, item: [3]string{"READY", "c1", ""}, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error {
 			return func(context.Context, meeting.Item, meeting.Connection) error { return broken }
@@ -424,7 +424,7 @@ func TestDeliver(t *testing.T) {
 		"410, after delivery":   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "", "long ago") }, fallback: "c1", post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
 		"410, item gone":        {given: func(*bench) {}, fallback: "long ago", want: meeting.ErrGone, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
 		"410, item gone, young": {given: func(*bench) {}, fallback: "c1", want: meeting.ErrOpening, post: func(*bench) func(context.Context, meeting.Item, meeting.Connection) error { return gone }},
-		"410, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "long ago") }, told: "c2", item: [3]string{"DELIVERED", "c2", ""},
+		"410, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "long ago") }, notified: "c2", item: [3]string{"DELIVERED", "c2", ""},
 			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
 				return func(ctx context.Context, i meeting.Item, c meeting.Connection) error {
 					if c.ID == "c1" {
@@ -434,7 +434,7 @@ func TestDeliver(t *testing.T) {
 					return took(ctx, i, c)
 				}
 			}},
-		"posted, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, told: "c1 c2", item: [3]string{"DELIVERED", "c2", ""},
+		"posted, and another came": {given: func(b *bench) { b.given(meeting.Ready, "c1", "") }, notified: "c1 c2", item: [3]string{"DELIVERED", "c2", ""},
 			post: func(b *bench) func(context.Context, meeting.Item, meeting.Connection) error {
 				return func(ctx context.Context, i meeting.Item, c meeting.Connection) error {
 					b.table.Items[arn][dynamodbtest.IndexName] = dynamodbtest.Value{"S": "c2"}
@@ -456,7 +456,7 @@ func TestDeliver(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench()
-				told = nil
+				notified = nil
 				scene.given(b)
 				fallback := meeting.Connection{ID: scene.fallback, At: time.Now()}
 				if scene.fallback == "long ago" {
@@ -468,8 +468,8 @@ func TestDeliver(t *testing.T) {
 				}
 				err := b.Deliver(ctx, arn, fallback, post)
 				wants(t, err, scene.want)
-				if got := strings.Join(told, " "); got != scene.told {
-					t.Errorf("told: got %q, want %q", got, scene.told)
+				if got := strings.Join(notified, " "); got != scene.notified {
+					t.Errorf("notified: got %q, want %q", got, scene.notified)
 				}
 				b.is(t, meeting.Status(scene.item[0]), scene.item[1], scene.item[2])
 			})
@@ -740,13 +740,13 @@ func TestLostReplies(t *testing.T) {
 				item[dynamodbtest.IndexName] = dynamodbtest.Value{"S": "c2"} // written by an on-connect that finds DELIVERED and starts a delivery
 				return none
 			}
-			var told []string
+			var notified []string
 			wants(t, b.Deliver(ctx, arn, meeting.Connection{}, func(_ context.Context, _ meeting.Item, c meeting.Connection) error {
-				told = append(told, c.ID)
+				notified = append(notified, c.ID)
 				return nil
 			}), nil)
-			if marks != 2 || !slices.Equal(told, []string{"c1"}) {
-				t.Errorf("got %d marks, and %q told, want c1 alone", marks, told)
+			if marks != 2 || !slices.Equal(notified, []string{"c1"}) {
+				t.Errorf("got %d marks, and %q notified, want c1 alone", marks, notified)
 			}
 			b.is(t, meeting.Delivered, "c2", "")
 		},
@@ -865,9 +865,9 @@ func TestEndWhileTheLinkIsOnItsWay(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench()
 				b.given(meeting.Ready, "c1", "")
-				var told []meeting.Status
+				var notified []meeting.Status
 				err := b.Deliver(ctx, arn, meeting.Connection{}, func(_ context.Context, i meeting.Item, _ meeting.Connection) error {
-					if told = append(told, i.Status); len(told) > 1 {
+					if notified = append(notified, i.Status); len(notified) > 1 {
 						return nil
 					}
 					_, err := b.End(ctx, arn, failure.New(failure.Cancelled, "stopped"))
@@ -875,8 +875,8 @@ func TestEndWhileTheLinkIsOnItsWay(t *testing.T) {
 				})
 				wants(t, err, more.want)
 				b.is(t, meeting.Cancelled, more.left, "")
-				if last := told[len(told)-1]; more.left != "" && last != meeting.Cancelled {
-					t.Errorf("told last of %s, want CANCELLED", last)
+				if last := notified[len(notified)-1]; more.left != "" && last != meeting.Cancelled {
+					t.Errorf("notified last of %s, want CANCELLED", last)
 				}
 			})
 		})

@@ -113,7 +113,7 @@ type clientSocket struct {
 	silent bool
 }
 
-func (s *clientSocket) told() bool { return s.link+s.why > 0 }
+func (s *clientSocket) notified() bool { return s.link+s.why > 0 }
 
 type (
 	processKey    struct{}
@@ -788,7 +788,7 @@ func (w *world) onConnect(ctx context.Context, s *clientSocket) error {
 func (w *world) drop(s *clientSocket, never bool) {
 	w.mu.Lock()
 	s.state, s.silent = "closed", never
-	w.note("client: closes %s, never told: %v", s.id, never)
+	w.note("client: closes %s, without $disconnect: %v", s.id, never)
 	w.mu.Unlock()
 	if never {
 		return
@@ -1015,7 +1015,7 @@ func (w *world) judge() {
 	if broken != "" {
 		wrong("%s", broken)
 	}
-	if last != nil && last.state == "open" && !last.told() {
+	if last != nil && last.state == "open" && !last.notified() {
 		wrong("%s is connected and got no answer", last.id)
 	}
 	if end == "" && wait == "" {
