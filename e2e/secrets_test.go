@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 )
 
@@ -71,7 +74,7 @@ func TestSecrets(t *testing.T) {
 var plantedSecrets = []string{"X-Amz-Signature", "X-Amz-Security-Token", "planted-body", "planted-token", "planted-place"}
 
 // leaks returns the places where a secret is found in the functions' logs and in
-// the histories of all executions of this run.
+// the histories of all executions of this run, and the request items that are left.
 func leaks() ([]string, error) {
 	log, err := os.ReadFile(filepath.Join(state, "functions.log"))
 	if err != nil {
@@ -85,7 +88,32 @@ func leaks() ([]string, error) {
 		return nil, errors.New("no logs or no histories to search")
 	}
 	texts["the functions' logs"] = string(log)
-	return among(texts, plantedSecrets), nil
+	left, err := requestItems()
+	return append(among(texts, plantedSecrets), left...), err
+}
+
+// requestItems returns the request items that are left of downloads that have ended.
+func requestItems() (left []string, err error) {
+	ctx := context.Background()
+	pages := dynamodb.NewScanPaginator(stack.meeting.DynamoDB, &dynamodb.ScanInput{TableName: &stack.meeting.Name, ConsistentRead: aws.Bool(true)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range page.Items {
+			key, _ := i["executionArn"].(*types.AttributeValueMemberS)
+			arn, isRequest := strings.CutSuffix(key.Value, "#request")
+			if !isRequest {
+				continue
+			}
+			out, err := stack.stepFuncs.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+			if err != nil || out.Status != "RUNNING" {
+				left = append(left, "a request item of an ended download: "+arn)
+			}
+		}
+	}
+	return left, nil
 }
 
 // histories returns the history of every execution of the machines whose names
