@@ -153,7 +153,7 @@ func (o *opening) partial(resp *http.Response) error {
 	return failure.New(failure.OriginStatus, "the origin answered with a range that nobody asked for")
 }
 
-// whole takes a reply that has the whole file and says so by its status.
+// whole takes a reply whose status shows that it has the whole file.
 func (f *File) whole(resp *http.Response) {
 	f.describe(resp, resp.ContentLength, true)
 	f.Framed = resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0

@@ -262,21 +262,31 @@ func TestConnectionLimit(t *testing.T) {
 					h := origintest.New(data, `"v1"`)
 					var open, refused atomic.Int64
 					src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-						defer open.Add(-1)
+						leave := sync.OnceFunc(func() { open.Add(-1) })
+						defer leave()
 						if open.Add(1) > limit {
+							leave()
 							refused.Add(1)
 							w.WriteHeader(code)
 							return
 						}
-						origintest.Slow(h, w, r, small/4, func(int) bool { time.Sleep(10 * time.Millisecond); return true })
+						origintest.Slow(h, w, r, small/4, func(sent int) bool {
+							time.Sleep(10 * time.Millisecond)
+							if sent == small-small/4 { // its last piece: the client may come again
+								leave()
+							}
+							return true
+						})
 					}))
-					src.Client.Attempts = 3                    // a part that only waits and tries again doesn't come through
-					src.Client.Backoff = 50 * time.Millisecond // the server counts a reply for some time after its last byte
+					src.Client.Attempts = 3 // a part that only waits and tries again doesn't come through
 					if segment {
 						c.SegmentBytes = 4 * small
 						out, err := job(c, src, "key").Start(t.Context())
 						if err != nil {
 							t.Fatal(err)
+						}
+						for open.Load() > 0 { // the first reply, which was closed, still counts
+							time.Sleep(time.Millisecond)
 						}
 						if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, Segment{1, parts}); err != nil {
 							t.Fatal(err)
