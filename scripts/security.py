@@ -32,12 +32,11 @@ GOSEC = {
     ("internal/*test/*", "G115"): "a server of the tests",
     ("cmd/origin/*", "*"): "the demo's origin, on loopback, which misbehaves on purpose",
     ("scripts/bench/*", "*"): "a measurement on a developer's machine, of programs it starts itself",
-    ("cmd/copyurl/display.go", "G115"): "bytes and bytes a second are not negative",
     ("cmd/download/companion.go", "G304"): "a command line tool writes where its user says, and checks what is there",
     ("cmd/download/companion.go", "G115"): "a umask has nine bits, and no disk has 2^63 bytes",
     ("cmd/download/*", "G703"): "the user names the folder; names from the network pass safeName, and companion files are checked on their descriptors",
-    ("cmd/download/options.go", "G304"): "-d @file reads what the user names",
     ("cmd/download/sums.go", "G501"): "MD5 is the origin's choice of digest",
+    ("internal/bodyflag/*", "G304"): "-d @file reads what the user names",
     ("internal/headerflag/*", "G304"): "-H @file reads what the user names",
 }
 
