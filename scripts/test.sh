@@ -16,11 +16,11 @@ test_go() {
   go test ./asl ./events ./functions/... ./scripts/bench
   local packages; packages=$(go list ./internal/... ./cmd/... ./scripts/... | grep -v /bench)
   if [ -n "${QUICK:-}" ]; then go test $packages; return; fi
-  # -short leaves out what the race detector would only slow down; the second line runs it. A time-out is for a test
-  # that hangs, not for a slow machine.
+  # -short leaves out what the race detector would only slow down; the second line runs that. The time-outs are for tests
+  # that hang, not for slow machines.
   mkdir -p .local
   go test -race -short -timeout 25m -coverprofile=.local/coverage.out -coverpkg=./internal/... $packages
-  go test -timeout 25m -run TestEveryOrder ./internal/meeting
+  go test -timeout 25m -run 'TestEveryOrder|TestFileReplacedMidCopy' ./internal/meeting ./internal/transfer
   go tool cover -func=.local/coverage.out | tail -n 1
   echo "== paths that could leave the origin's base URL, fuzzed for 10 s"
   go test ./internal/origin -run '^$' -fuzz FuzzJoinInside -fuzztime 10s -parallel 2

@@ -145,6 +145,9 @@ func TestStalledBody(t *testing.T) {
 func TestFileReplacedMidCopy(t *testing.T) {
 	const size = 4 * small
 	trials := 60
+	if testing.Short() { // with the race detector
+		trials = 10
+	}
 	if n, err := strconv.Atoi(os.Getenv("TRIALS")); err == nil {
 		trials = n
 	}
