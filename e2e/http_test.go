@@ -198,6 +198,7 @@ func TestManyWait(t *testing.T) {
 		}
 	}
 	var all sync.WaitGroup
+	defer all.Wait() // also when a socket fails the test
 	for n := range clients {
 		all.Go(func() {
 			path, key := fmt.Sprintf("/file/64KiB/many%d.bin?delay=3s", n), execution.NewName()
