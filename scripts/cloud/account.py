@@ -1,5 +1,7 @@
 """Which AWS account the commands work in."""
 
+import os
+
 import boto3
 import botocore.config
 import botocore.exceptions
@@ -17,7 +19,7 @@ def open_session(region=None):
     Raises Failed if there are no credentials, or none that AWS accepts.
     """
     try:
-        session = boto3.Session(region_name=region)
+        session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))  # boto3 reads AWS_DEFAULT_REGION only
         if not session.region_name:
             raise Failed("no region: set AWS_REGION")
         caller = session.client("sts", config=QUICK).get_caller_identity()

@@ -72,7 +72,7 @@ class Deploy(unittest.TestCase):
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
         self.env = {"PATH": f"{self.folder}/bin:{os.environ['PATH']}", "HOME": folder.name, "CONFIG": str(self.config),
-                    "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-central-1",
+                    "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "eu-central-1",
                     "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "secret"}
 
     def run_it(self, command="deploy", answers=None, **env):
@@ -94,7 +94,7 @@ class Deploy(unittest.TestCase):
         for name, env, want in (
             ("no credentials", {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "{}: no credentials: run aws configure or aws sso login, or set AWS_PROFILE"),
             ("expired", {"AWS_ACCESS_KEY_ID": "REFUSED"}, "{}: AWS refuses the credentials: ExpiredToken: it has expired"),
-            ("no region", {"AWS_REGION": None, "AWS_DEFAULT_REGION": None}, "{}: no region: set AWS_REGION"),
+            ("no region", {"AWS_REGION": None}, "{}: no region: set AWS_REGION"),
         ):
             for command in "deploy", "destroy":
                 with self.subTest(name, command=command):

@@ -108,11 +108,11 @@ class Stack:
         with Task(["go", "build", "./functions/..."], self.state / "go.log", env=os.environ | GO) as compiled:
             run(["bash", "scripts/setup.sh", "venv"])
             parameters = self.check_parameters(words, origin_url)
+            if origin_url and (reason := unreachable(origin_url)):
+                say(f"warning: {origin_url} doesn't answer ({reason}); downloads fail until it does")
             with heartbeat("compiling"):
                 compiled.wait()
                 run(["go", "build", "-o", "bin/", "./cmd/origin"], self.state / "go.log", env=os.environ | GO)
-        if origin_url and (reason := unreachable(origin_url)):
-            say(f"warning: {origin_url} doesn't answer ({reason}); downloads fail until it does")
         self.start_emulator()
         demo_origin = "" if origin_url else self.start_origin()
         build = self.state / "build"
