@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,12 +32,10 @@ type report struct {
 func (r *report) set(name, value string) (known bool, err error) {
 	status := func(text string, allowed ...int) (int, error) {
 		n, err := strconv.Atoi(text)
-		for _, a := range allowed {
-			if err == nil && n == a {
-				return n, nil
-			}
+		if err != nil || !slices.Contains(allowed, n) {
+			return 0, fmt.Errorf("want one of %d", allowed)
 		}
-		return 0, fmt.Errorf("want one of %d", allowed)
+		return n, nil
 	}
 	switch name {
 	case "accepted":

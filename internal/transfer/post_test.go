@@ -13,7 +13,7 @@ import (
 	"async-download/internal/transfer/s3test"
 )
 
-// posts is an origin that answers a POST as told and serves a file at /result, both to
+// posts is an origin that answers a POST with answer, and serves a file at /result, both to
 // callers with a token.
 type posts struct {
 	file   *origintest.File
