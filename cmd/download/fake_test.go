@@ -70,6 +70,7 @@ type stack struct {
 	loseAnswers int
 	maxLink     int // links above this number are refused as expired, 0: none are
 	minLink     int // links below it are too
+	earlier     int // links up to this number were an earlier start's: what asks with them counts for nothing
 
 	// What was seen.
 	asks        []*http.Request
@@ -412,13 +413,26 @@ func (w *storeReply) Write(p []byte) (int, error) {
 	return total, nil
 }
 
+// countAfresh forgets what the storage sent. Requests of a start that has ended
+// may still arrive; they are refused and not counted.
+func (s *stack) countAfresh() {
+	s.t.Helper()
+	s.waitFor("the end of every request", func() bool { return s.active == 0 })
+	s.locked(func() { s.onStore, s.sent, s.stores, s.earlier = nil, 0, nil, s.links })
+}
+
 func (s *stack) serveStore(rw http.ResponseWriter, r *http.Request) {
 	s.locked(func() { s.active++ })
 	defer s.locked(func() { s.active-- })
+	number, _ := strconv.Atoi(r.URL.Query().Get("link"))
 	s.mu.Lock()
+	if number <= s.earlier && s.earlier > 0 {
+		s.mu.Unlock()
+		storeError(rw, 403, "AccessDenied")
+		return
+	}
 	s.stores = append(s.stores, r)
 	n, onStore, etag := len(s.stores), s.onStore, s.etag
-	number, _ := strconv.Atoi(r.URL.Query().Get("link"))
 	old := s.maxLink > 0 && number > s.maxLink || number < s.minLink
 	s.mu.Unlock()
 	for name, values := range r.Header {

@@ -133,7 +133,7 @@ func TestPatience(t *testing.T) {
 		}
 		c.runExpecting(exitNetwork, "-patience", "3s", "-o", c.path("x"), s.url())
 		c.wantStderr("the storage sent nothing for 3s: the storage answered 503 SlowDown")
-		s.onStore, s.sent = nil, 0
+		s.countAfresh()
 		c = c.nextStart()
 		c.runExpecting(exitOK, "-o", c.path("x"), s.url())
 		c.wantContent("x", s.content)

@@ -116,7 +116,7 @@ func stopMidway(t *testing.T, s *stack) *client {
 	release()
 	c.wantFiles("x.part", "x.part.json")
 	c.wantStderr("Stopped. Run the same command again to continue.")
-	s.locked(func() { s.onStore, s.sent, s.stores = nil, 0, nil })
+	s.countAfresh()
 	return c
 }
 
@@ -513,7 +513,7 @@ func TestOverwrite(t *testing.T) {
 			c.wantStderr("exists; -f overwrites it")
 			c.wantContent("x", old)
 			c.wantFiles("x", "x.part", "x.part.json")
-			s.onStore, s.sent = nil, 0
+			s.countAfresh()
 			if !remembered {
 				s.etag, s.noSockets = `"etag-2"`, true
 				s.onStatus = refusedOnce(404, "NOT_FOUND", "no such execution")

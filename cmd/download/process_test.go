@@ -315,8 +315,7 @@ func TestKilled(t *testing.T) {
 	cmd.Wait()
 	release()
 	c.wantFiles("x.part", "x.part.json")
-	s.waitFor("the end of every request", func() bool { return s.active == 0 })
-	s.onStore, s.sent = nil, 0
+	s.countAfresh()
 	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
 	c.wantContent("x", s.content)
 	if s.sent != midway {
