@@ -108,7 +108,7 @@ type invocation struct {
 func start(t *testing.T, function string, env map[string]string, event []byte) (invocation, error) {
 	t.Helper()
 	cmd := exec.Command(executable(t, function))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var logs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &logs, &logs

@@ -405,8 +405,10 @@ type slow struct {
 	reached chan struct{} // closed when these bytes are sent
 	goOn    chan struct{}
 
-	sent, whole atomic.Int64 // whole counts the replies that were sent to their end
-	once        sync.Once
+	sent  atomic.Int64
+	whole atomic.Int64 // ranges of which the last piece is sent, or about to be
+	held  atomic.Int64 // replies that wait for goOn
+	once  sync.Once
 }
 
 func newSlow(h http.Handler, after int64) *slow {
@@ -414,11 +416,15 @@ func newSlow(h http.Handler, after int64) *slow {
 }
 
 func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	whole := true
-	origintest.Slow(s.h, w, r, 256<<10, func(int) bool {
+	const piece = 256 << 10
+	var start, end int
+	_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end)
+	origintest.Slow(s.h, w, r, piece, func(sent int) bool {
 		wait := s.goOn
-		if s.sent.Add(256<<10) > s.after {
+		if s.sent.Add(piece) > s.after {
 			s.once.Do(func() { close(s.reached) })
+			s.held.Add(1)
+			defer s.held.Add(-1)
 		} else {
 			wait = make(chan struct{})
 			time.AfterFunc(10*time.Millisecond, func() { close(wait) })
@@ -426,13 +432,13 @@ func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-wait:
 		case <-r.Context().Done():
-			whole = false
+			return false
 		}
-		return whole
+		if sent+piece >= end+1-start {
+			s.whole.Add(1)
+		}
+		return true
 	})
-	if whole {
-		s.whole.Add(1)
-	}
 }
 
 // Interrupted, it ends at once and leaves nothing.
@@ -452,11 +458,12 @@ func TestInterrupted(t *testing.T) {
 				// What has been read to its end is stored; a part that arrives later
 				// than the abort is what no client can see.
 				for {
+					still := h.held.Load() == 8     // each connection's reply
 					want := int(h.whole.Load()) + 1 // the marker
 					if !ranges {
-						want = 1 // of 16 MiB
+						still, want = h.held.Load() == 1, 1 // of 16 MiB
 					}
-					if len(s.Parts("upload-1")) == want {
+					if still && len(s.Parts("upload-1")) == want {
 						break
 					}
 					time.Sleep(5 * time.Millisecond)
@@ -513,15 +520,16 @@ func TestKilledAndRunAgain(t *testing.T) {
 	}
 }
 
-// drip sends a file of 20 MiB at 2 MiB/s until fast is called.
+// drip sends a file of 20 MiB at 512 KiB/s until fast is called: a slow machine has
+// time to see a rate.
 func drip(t *testing.T) (url string, fast func()) {
 	hurry := make(chan struct{})
 	fast = sync.OnceFunc(func() { close(hurry) })
 	t.Cleanup(fast)
 	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(20*mib))
-		chunk := make([]byte, mib/8)
-		for range 20 * 8 {
+		chunk := make([]byte, mib/32)
+		for range 20 * 32 {
 			if _, err := w.Write(chunk); err != nil {
 				return
 			}
@@ -541,9 +549,9 @@ func TestProgressOnATerminal(t *testing.T) {
 		interrupt  bool
 		rate, last string
 	}{
-		{80, false, `copying     \S+ MiB of 20 MiB +\[=*> *\]  ?\d+ %  [0-9.]+ [KM]iB/s, \d+s left`, `^copying     20 MiB of 20 MiB     \[=+\]  100 %.*$`},
-		{40, false, `copying  ?\d+ %  [0-9.]+ [KM]iB/s, \d+s left`, `^copying  .*100 %.*$`},
-		{80, true, `copying     \S+ MiB of 20 MiB .* left`, `^copying     [^\^]*\ncopyurl: CANCELLED: interrupted$`},
+		{80, false, `copying     \S+ [KM]iB of 20 MiB +\[=*> *\]  ?\d+ %  [0-9.]+ [KM]iB/s, (\d+m)?\d+s left`, `^copying     20 MiB of 20 MiB     \[=+\]  100 %.*$`},
+		{40, false, `copying  ?\d+ %  [0-9.]+ [KM]iB/s, (\d+m)?\d+s left`, `^copying  .*100 %.*$`},
+		{80, true, `copying     \S+ [KM]iB of 20 MiB .* left`, `^copying     [^\^]*\ncopyurl: CANCELLED: interrupted$`},
 		{40, true, `copying .* left`, `^copying [^\^]*\ncopyurl: CANCELLED: interrupted$`},
 	} {
 		t.Run(fmt.Sprint(test.columns, " ", test.interrupt), func(t *testing.T) {
@@ -683,9 +691,14 @@ func TestTriedAgain(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	time.AfterFunc(300*time.Millisecond, func() { cancel(failure.New(failure.Cancelled, "interrupted")) })
+	fails := serve(t, origintest.Count(func(w http.ResponseWriter, _ *http.Request, n int) {
+		if n == 2 {
+			cancel(failure.New(failure.Cancelled, "interrupted"))
+		}
+		w.WriteHeader(http.StatusBadGateway)
+	}))
 	var o, e bytes.Buffer
-	if code := run(ctx, []string{"-q", "http://127.0.0.1:1/x", target("other")}, &o, &e); code != 130 || e.String() != "copyurl: CANCELLED: interrupted\n" {
+	if code := run(ctx, []string{"-q", fails, target("other")}, &o, &e); code != 130 || e.String() != "copyurl: CANCELLED: interrupted\n" {
 		t.Errorf("got code %d and %q, want nothing but the error", code, &e)
 	}
 }

@@ -35,10 +35,6 @@ const (
 	secretHeader    = "SECRETHEADER"
 )
 
-// nobody is an address where nothing listens: a port that was given back may be
-// another test's by now.
-const nobody = "127.0.0.1:1"
-
 // stack is a REST API, a WebSocket API and a storage in process, with one file.
 // It is strict: what a real one would refuse fails the test.
 type stack struct {
@@ -97,6 +93,11 @@ func setUp(t *testing.T, size int) (*stack, *client) {
 
 func newStack(t *testing.T, size int) *stack {
 	t.Helper()
+	return newStackOn(t, size, httptest.NewServer)
+}
+
+func newStackOn(t *testing.T, size int, serve func(http.Handler) *httptest.Server) *stack {
+	t.Helper()
 	s := &stack{
 		t:        t,
 		content:  make([]byte, size),
@@ -113,7 +114,7 @@ func newStack(t *testing.T, size int) *stack {
 	s.checksum = map[string]string{"crc64nvme": crcText(s.content)}
 
 	// No ServeMux: it would clean the path that is to arrive as it was sent.
-	s.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.api = serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.locked(func() { s.active++ })
 		defer s.locked(func() { s.active-- })
 		if s.onRequest != nil {
@@ -132,7 +133,7 @@ func newStack(t *testing.T, size int) *stack {
 			t.Errorf("%s was asked for", r.URL.Path)
 		}
 	}))
-	s.storage = httptest.NewServer(http.HandlerFunc(s.serveStore))
+	s.storage = serve(http.HandlerFunc(s.serveStore))
 	t.Cleanup(func() {
 		// A client that was killed leaves its connections open.
 		s.api.CloseClientConnections()
@@ -162,7 +163,7 @@ func (s *stack) publishSettings() { s.locked(func() {}) }
 // waitFor waits until something was seen.
 func (s *stack) waitFor(what string, condition func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(hang); ; time.Sleep(2 * time.Millisecond) {
 		s.mu.Lock()
 		seen := condition()
 		s.mu.Unlock()
@@ -170,7 +171,7 @@ func (s *stack) waitFor(what string, condition func() bool) {
 			return
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("not seen after 20 s: %s", what)
+			s.t.Fatalf("not seen after %v: %s", hang, what)
 		}
 	}
 }
@@ -466,20 +467,23 @@ func storeError(w http.ResponseWriter, status int, code string) {
 	fmt.Fprintf(w, "<?xml version=\"1.0\"?>\n<Error><Code>%s</Code><Message>about %s</Message></Error>", code, secretSignature)
 }
 
-// quick are timings at which every wait of a test is short.
+// hang is how long a test waits for what never comes, however slow the machine is.
+const hang = 4 * time.Minute
+
+// quick are timings at which every wait of a test is short, and no machine is too
+// slow.
 var quick = timings{
-	patience:   20 * time.Second,
 	backoff:    2 * time.Millisecond,
 	maxBackoff: 20 * time.Millisecond,
-	handshake:  10 * time.Second,
-	wsPing:     20 * time.Second,
-	keepAlive:  time.Minute,
+	handshake:  hang,
+	wsPing:     hang,
+	keepAlive:  hang,
 	poll:       10 * time.Millisecond,
-	stall:      10 * time.Second,
+	stall:      hang,
 	outage:     50 * time.Millisecond,
 	checkpoint: 200 * time.Millisecond,
-	call:       20 * time.Second,
-	silence:    20 * time.Second,
+	call:       hang,
+	silence:    hang,
 	tick:       100 * time.Millisecond,
 }
 
@@ -550,8 +554,8 @@ func (c *client) exitExpecting(want int) {
 		if got != want {
 			c.t.Errorf("got exit code %d, want %d; stderr:\n%s", got, want, c.err.String())
 		}
-	case <-time.After(40 * time.Second):
-		c.t.Fatalf("still running after 40 s; stderr:\n%s", c.err.String())
+	case <-time.After(hang):
+		c.t.Fatalf("still running after %v; stderr:\n%s", hang, c.err.String())
 	}
 	c.checkSecrets()
 }

@@ -1,13 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -85,18 +85,19 @@ func TestExpiredLinkWithoutStatus(t *testing.T) {
 // The time that a new link takes is not the storage's silence.
 func TestNewLinkTakesLong(t *testing.T) {
 	t.Parallel()
-	s, c := setUp(t, 10*MiB)
-	s.minLink = 2
-	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
-		time.Sleep(time.Second) // so that both together take longer than the patience
-		return false
-	}
-	s.onStatus = func(w http.ResponseWriter, n int) bool {
-		time.Sleep(1500 * time.Millisecond)
-		return false
-	}
-	c.runExpecting(exitOK, "-patience", "2s", "-o", c.path("x"), s.url())
-	c.wantContent("x", s.content)
+	inVirtualTime(t, 10*MiB, func(t *testing.T, s *stack, c *client) {
+		s.minLink = 2
+		s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+			time.Sleep(time.Second) // so that both together take longer than the patience
+			return false
+		}
+		s.onStatus = func(w http.ResponseWriter, n int) bool {
+			time.Sleep(1500 * time.Millisecond)
+			return false
+		}
+		c.runExpecting(exitOK, "-patience", "2s", "-o", c.path("x"), s.url())
+		c.wantContent("x", s.content)
+	})
 }
 
 func TestEveryLinkRefused(t *testing.T) {
@@ -110,36 +111,37 @@ func TestEveryLinkRefused(t *testing.T) {
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	t.Run("with the API", func(t *testing.T) {
-		s, c := setUp(t, 1000)
-		s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-			s.locked(func() { s.noSockets = true })
-		}
-		s.onStatus = func(w http.ResponseWriter, n int) bool { w.WriteHeader(502); return true }
-		c.start("-patience", "3s", "-o", c.path("x"), s.url())
-		c.endExpecting(exitNetwork)
-		c.wantStderr("the API can't be reached; trying again for 3s")
-		c.wantStderr("neither the WebSocket nor the status URL could be reached for 3s")
-		c.wantFiles("x.part.json")
+		inVirtualTime(t, 1000, func(t *testing.T, s *stack, c *client) {
+			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+				s.locked(func() { s.noSockets = true })
+			}
+			s.onStatus = func(w http.ResponseWriter, n int) bool { w.WriteHeader(502); return true }
+			c.runExpecting(exitNetwork, "-patience", "3s", "-o", c.path("x"), s.url())
+			c.wantStderr("the API can't be reached; trying again for 3s")
+			c.wantStderr("neither the WebSocket nor the status URL could be reached for 3s")
+			c.wantFiles("x.part.json")
+		})
 	})
 	t.Run("with the storage", func(t *testing.T) {
-		s, c := setUp(t, 20*MiB)
-		s.onStore = func(w *storeReply, r *http.Request, n int) bool {
-			if n <= 2 {
-				w.cut = 3 * MiB
-				return false
+		inVirtualTime(t, 20*MiB, func(t *testing.T, s *stack, c *client) {
+			s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+				if n <= 2 {
+					w.cut = 3 * MiB
+					return false
+				}
+				storeError(w, 503, "SlowDown")
+				return true
 			}
-			storeError(w, 503, "SlowDown")
-			return true
-		}
-		c.runExpecting(exitNetwork, "-patience", "3s", "-o", c.path("x"), s.url())
-		c.wantStderr("the storage sent nothing for 3s: the storage answered 503 SlowDown")
-		s.countAfresh()
-		c = c.nextStart()
-		c.runExpecting(exitOK, "-o", c.path("x"), s.url())
-		c.wantContent("x", s.content)
-		if s.sent != 14*MiB {
-			t.Errorf("the storage sent %d bytes to the second start, want %d", s.sent, 14*MiB)
-		}
+			c.runExpecting(exitNetwork, "-patience", "3s", "-o", c.path("x"), s.url())
+			c.wantStderr("the storage sent nothing for 3s: the storage answered 503 SlowDown")
+			s.countAfresh()
+			c = c.nextStart()
+			c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+			c.wantContent("x", s.content)
+			if s.sent != 14*MiB {
+				t.Errorf("the storage sent %d bytes to the second start, want %d", s.sent, 14*MiB)
+			}
+		})
 	})
 }
 
@@ -147,85 +149,88 @@ func TestPatience(t *testing.T) {
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	t.Run("storage", func(t *testing.T) {
-		s, c := setUp(t, 1000)
-		s.linkURL = "http://" + nobody + "/object?X-Amz-Signature=" + secretSignature
-		c.runExpecting(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
-		c.wantStderr("the storage sent nothing for 200ms: dial tcp")
+		inVirtualTime(t, 1000, func(t *testing.T, s *stack, c *client) {
+			s.linkURL = "http://" + nobody + "/object?X-Amz-Signature=" + secretSignature
+			c.runExpecting(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
+			c.wantStderr("the storage sent nothing for 200ms: dial tcp")
+		})
 	})
 	t.Run("socket", func(t *testing.T) {
-		s, c := setUp(t, 1000)
-		s.onAsk = func(w http.ResponseWriter, n int) bool {
-			writeJSON(w, 200, map[string]string{
-				"executionArn": "arn",
-				"webSocketUrl": "ws://" + nobody + "/?executionArn=arn",
-				"statusUrl":    s.url() + "/executions/1",
-				"ticket":       secretTicket,
-			})
-			return true
-		}
-		s.onStatus = func(w http.ResponseWriter, n int) bool {
-			w.Header().Set("Retry-After", "1")
-			w.WriteHeader(503)
-			return true
-		}
-		c.runExpecting(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
-		c.wantStderr("could be reached for 200ms: dial tcp")
+		inVirtualTime(t, 1000, func(t *testing.T, s *stack, c *client) {
+			s.onAsk = func(w http.ResponseWriter, n int) bool {
+				writeJSON(w, 200, map[string]string{
+					"executionArn": "arn",
+					"webSocketUrl": "ws://" + nobody + "/?executionArn=arn",
+					"statusUrl":    s.url() + "/executions/1",
+					"ticket":       secretTicket,
+				})
+				return true
+			}
+			s.onStatus = func(w http.ResponseWriter, n int) bool {
+				w.Header().Set("Retry-After", "1")
+				w.WriteHeader(503)
+				return true
+			}
+			c.runExpecting(exitNetwork, "-patience", "200ms", "-o", c.path("x"), s.url())
+			c.wantStderr("could be reached for 200ms: dial tcp")
+		})
 	})
 }
 
 func TestStandstill(t *testing.T) {
 	t.Parallel()
-	s, c := setUp(t, 3*MiB)
-	c.timings.stall = time.Second // a busy machine seldom stands still for longer
-	gate := make(chan struct{})
-	defer close(gate)
-	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
-		if n > 2 {
-			return false
+	inVirtualTime(t, 3*MiB, func(t *testing.T, s *stack, c *client) {
+		c.timings.stall = time.Second
+		gate := make(chan struct{})
+		defer close(gate)
+		s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+			if n > 2 {
+				return false
+			}
+			if n == 1 {
+				http.ServeContent(&gatedReply{w, MiB, gate, r.Context()}, r, "", time.Time{}, bytes.NewReader(s.content))
+			} else { // not even headers
+				<-r.Context().Done()
+			}
+			return true
 		}
-		if n == 1 {
-			http.ServeContent(&gatedReply{w, MiB, gate, r.Context()}, r, "", time.Time{}, strings.NewReader(string(s.content)))
-		} else { // not even headers
-			<-r.Context().Done()
+		c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+		c.wantContent("x", s.content)
+		if len(s.stores) != 3 || s.sent != 3*MiB {
+			t.Errorf("got %d requests and %d bytes, want 3 and %d", len(s.stores), s.sent, 3*MiB)
 		}
-		return true
-	}
-	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
-	c.wantContent("x", s.content)
-	// A machine that stood still for longer has asked again, and lost some bytes.
-	if len(s.stores) == 3 && s.sent != 3*MiB {
-		t.Errorf("the storage sent %d bytes, want %d", s.sent, 3*MiB)
-	}
+	})
 }
 
 // After an outage the first connection that is back wakes the others.
 func TestNobodySleepsOnAfterAnOutage(t *testing.T) {
 	t.Parallel()
-	s, c := setUp(t, 40*MiB)
-	c.timings.backoff, c.timings.maxBackoff = time.Hour, time.Hour
-	refusal, back := make(chan struct{}), make(chan struct{})
-	s.onStore = func(w *storeReply, r *http.Request, n int) bool {
-		switch n {
-		case 1: // holds on
-			http.ServeContent(&gatedReply{w, MiB, back, r.Context()}, r, "", time.Time{}, strings.NewReader(string(s.content)))
-		case 2: // asks for another try
-			select {
-			case <-refusal:
-			case <-r.Context().Done():
+	inVirtualTime(t, 40*MiB, func(t *testing.T, s *stack, c *client) {
+		c.timings.backoff, c.timings.maxBackoff = time.Hour, time.Hour
+		refusal, back := make(chan struct{}), make(chan struct{})
+		s.onStore = func(w *storeReply, r *http.Request, n int) bool {
+			switch n {
+			case 1: // holds on
+				http.ServeContent(&gatedReply{w, MiB, back, r.Context()}, r, "", time.Time{}, bytes.NewReader(s.content))
+			case 2: // asks for another try
+				select {
+				case <-refusal:
+				case <-r.Context().Done():
+				}
+				storeError(w, 503, "SlowDown")
+			default:
+				return false
 			}
-			storeError(w, 503, "SlowDown")
-		default:
-			return false
+			return true
 		}
-		return true
-	}
-	c.start("-concurrency", "2", "-o", c.path("x"), s.url())
-	c.waitForState("x", 39*MiB) // a byte still on its way would end the outage
-	close(refusal)
-	time.Sleep(4 * c.timings.outage)
-	close(back)
-	c.endExpecting(exitOK)
-	c.wantContent("x", s.content)
+		c.start("-concurrency", "2", "-o", c.path("x"), s.url())
+		c.waitForState("x", 39*MiB) // a byte still on its way would end the outage
+		close(refusal)
+		time.Sleep(4 * c.timings.outage)
+		close(back)
+		c.endExpecting(exitOK)
+		c.wantContent("x", s.content)
+	})
 }
 
 func TestChecksum(t *testing.T) {

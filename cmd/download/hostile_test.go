@@ -326,7 +326,7 @@ func TestNetworkTextIsEscaped(t *testing.T) {
 				if server == "" {
 					server = s.url()
 				}
-				c.runExpecting(test.exit, "-json="+fmt.Sprint(format != ""), "-patience", "2s", "-o", c.path("x"), server)
+				c.runExpecting(test.exit, "-json="+fmt.Sprint(format != ""), "-o", c.path("x"), server)
 				printed := c.err.String() + c.out.String()
 				if i := strings.IndexFunc(printed, func(r rune) bool { return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) }); i >= 0 {
 					t.Errorf("got %q, want no control character", printed)

@@ -197,7 +197,6 @@ func TestMistakesArentRetried(t *testing.T) {
 // The patience holds while a call hangs, whichever it is.
 func TestPatienceWhileACallHangs(t *testing.T) {
 	t.Parallel()
-	hang := func(r *http.Request) { <-r.Context().Done() }
 	for name, set := range map[string]func(t *testing.T, s *stack){
 		"the question": func(t *testing.T, s *stack) {
 			s.onAsk = func(w http.ResponseWriter, n int) bool { <-t.Context().Done(); return true }
@@ -207,20 +206,20 @@ func TestPatienceWhileACallHangs(t *testing.T) {
 			s.onStatus = func(w http.ResponseWriter, n int) bool { <-t.Context().Done(); return true }
 		},
 		"the storage": func(t *testing.T, s *stack) {
-			s.onStore = func(w *storeReply, r *http.Request, n int) bool { hang(r); return true }
+			s.onStore = func(w *storeReply, r *http.Request, n int) bool { <-r.Context().Done(); return true }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, c := setUp(t, 1000)
-			c.timings.call, c.timings.stall, c.timings.handshake = time.Minute, time.Minute, time.Minute
-			set(t, s)
-			began := time.Now()
-			c.start("-patience", "1s", "-o", c.path("x"), s.url())
-			c.exitExpecting(exitNetwork)
-			if took := time.Since(began); took < time.Second || took > 20*time.Second {
-				t.Errorf("gave up after %v, want about 1 s", took)
-			}
-			c.wantStderr(" 1s")
+			inVirtualTime(t, 1000, func(t *testing.T, s *stack, c *client) {
+				set(t, s)
+				began := time.Now()
+				c.start("-patience", "1s", "-o", c.path("x"), s.url())
+				c.exitExpecting(exitNetwork)
+				if took := time.Since(began); took < time.Second || took > 1100*time.Millisecond {
+					t.Errorf("gave up after %v, want 1 s and little more", took)
+				}
+				c.wantStderr(" 1s")
+			})
 		})
 	}
 }
@@ -229,39 +228,41 @@ func TestPatienceWhileACallHangs(t *testing.T) {
 func TestDeadLineIsReported(t *testing.T) {
 	t.Parallel()
 	t.Run("API", func(t *testing.T) {
-		s, c := setUp(t, 1000)
-		c.timings.wsPing, c.timings.silence = 50*time.Millisecond, 300*time.Millisecond
-		back := make(chan struct{})
-		comeBack := sync.OnceFunc(func() { close(back) })
-		defer comeBack()
-		s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-			if n == 1 {
-				<-back // no read, so no pong
-				return
+		inVirtualTime(t, 1000, func(t *testing.T, s *stack, c *client) {
+			c.timings.wsPing, c.timings.silence = 50*time.Millisecond, 300*time.Millisecond
+			back := make(chan struct{})
+			comeBack := sync.OnceFunc(func() { close(back) })
+			defer comeBack()
+			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+				if n == 1 {
+					<-back // no read, so no pong
+					return
+				}
+				s.sendEvent(ctx, conn, ready(s.newLink()))
+				conn.Read(ctx)
 			}
-			s.sendEvent(ctx, conn, ready(s.newLink()))
-			conn.Read(ctx)
-		}
-		s.onStatus = func(w http.ResponseWriter, n int) bool { <-back; return false }
-		c.start("-o", c.path("x"), s.url())
-		s.waitFor("the note", func() bool { return strings.Contains(c.err.String(), "nothing heard from the API for ") })
-		comeBack()
-		c.endExpecting(exitOK)
-		if got := strings.Count(c.err.String(), "nothing heard"); got != 1 {
-			t.Errorf("got %d notes, want one:\n%s", got, c.err.String())
-		}
+			s.onStatus = func(w http.ResponseWriter, n int) bool { <-back; return false }
+			c.start("-o", c.path("x"), s.url())
+			s.waitFor("the note", func() bool { return strings.Contains(c.err.String(), "nothing heard from the API for ") })
+			comeBack()
+			c.endExpecting(exitOK)
+			if got := strings.Count(c.err.String(), "nothing heard"); got != 1 {
+				t.Errorf("got %d notes, want one:\n%s", got, c.err.String())
+			}
+		})
 	})
 	t.Run("storage", func(t *testing.T) {
-		s, c := setUp(t, 3*MiB)
-		c.timings.silence = time.Second
-		release := sync.OnceFunc(s.holdAfter(MiB))
-		defer release()
-		c.start("-o", c.path("x"), s.url())
-		s.waitFor("the note", func() bool {
-			return strings.Contains(c.err.String(), "nothing has come from the storage for 1s; still trying")
+		inVirtualTime(t, 3*MiB, func(t *testing.T, s *stack, c *client) {
+			c.timings.silence = time.Second
+			release := sync.OnceFunc(s.holdAfter(MiB))
+			defer release()
+			c.start("-o", c.path("x"), s.url())
+			s.waitFor("the note", func() bool {
+				return strings.Contains(c.err.String(), "nothing has come from the storage for 1s; still trying")
+			})
+			release()
+			c.endExpecting(exitOK)
+			c.wantContent("x", s.content)
 		})
-		release()
-		c.endExpecting(exitOK)
-		c.wantContent("x", s.content)
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -321,22 +322,21 @@ func TestChangeAfterAndItsSum(t *testing.T) {
 }
 
 func TestDelayAndRate(t *testing.T) {
-	base := start(t)
-	tests := []struct {
-		query   string
-		atLeast time.Duration
-	}{
-		{"?delay=300ms", 300 * time.Millisecond},
-		{"?rate=200000", 400 * time.Millisecond}, // 100,000 bytes take half a second
-	}
-	for _, test := range tests {
-		began := time.Now()
-		if got := get(t, base+"/file/100000"+test.query); len(got.body) != 100000 {
-			t.Errorf("%s: got %d bytes, want 100000", test.query, len(got.body))
-		}
-		if took := time.Since(began); took < test.atLeast || took > test.atLeast+5*time.Second {
-			t.Errorf("%s: took %v, want about %v", test.query, took, test.atLeast)
-		}
+	for query, want := range map[string]time.Duration{
+		"?delay=300ms": 300 * time.Millisecond,
+		"?rate=200000": 500 * time.Millisecond, // for 100,000 bytes
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			answer := httptest.NewRecorder()
+			newOrigin(0, "", io.Discard).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/file/100000"+query, nil))
+			if answer.Body.Len() != 100000 {
+				t.Errorf("%s: got %d bytes, want 100000", query, answer.Body.Len())
+			}
+			if took := time.Since(began); took < want*4/5 || took > want*6/5 {
+				t.Errorf("%s: took %v, want about %v", query, took, want)
+			}
+		})
 	}
 }
 
@@ -368,9 +368,11 @@ func TestRun(t *testing.T) {
 		ended <- run(ctx, []string{"-addr-file", addrFile, "-size", "1KiB", "-name", "a.txt"}, &stdout, &stderr)
 	}()
 	var addr string
-	for deadline := time.Now().Add(10 * time.Second); addr == ""; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("no address file after 10 s")
+	for addr == "" {
+		select {
+		case err := <-ended:
+			t.Fatalf("ended with %v, want an address file", err)
+		case <-time.After(5 * time.Millisecond):
 		}
 		text, _ := os.ReadFile(addrFile)
 		addr = strings.TrimSpace(string(text))

@@ -16,6 +16,9 @@ import (
 	"github.com/creack/pty"
 )
 
+// hang is how long a test waits for what never comes, however slow the machine is.
+const hang = 4 * time.Minute
+
 // Terminal is a program at a terminal.
 type Terminal struct {
 	t       *testing.T
@@ -81,9 +84,9 @@ func (term *Terminal) WaitForText(text string) {
 func (term *Terminal) WaitForMatch(pattern string) {
 	term.t.Helper()
 	want := regexp.MustCompile(pattern)
-	for deadline := time.Now().Add(40 * time.Second); !want.MatchString(term.String()); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(hang); !want.MatchString(term.String()); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			term.t.Fatalf("%q is not shown after 40 s:\n%q", pattern, term)
+			term.t.Fatalf("%q is not shown after %v:\n%q", pattern, hang, term)
 		}
 	}
 }
@@ -108,8 +111,8 @@ func (term *Terminal) End(exit int) *Screen {
 	term.t.Helper()
 	select {
 	case <-term.done:
-	case <-time.After(40 * time.Second):
-		term.t.Fatalf("still running after 40 s:\n%s", term)
+	case <-time.After(hang):
+		term.t.Fatalf("still running after %v:\n%s", hang, term)
 	}
 	err := term.cmd.Wait()
 	if got := term.cmd.ProcessState.ExitCode(); got != exit {
