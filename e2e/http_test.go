@@ -211,21 +211,22 @@ func TestManyWait(t *testing.T) {
 			}
 		})
 	}
-	waiting, sockets := make(chan struct{}), 0
+	waiting, sockets, slowest := make(chan struct{}), 0, time.Duration(0)
 	go func() { all.Wait(); close(waiting) }()
 	for served := false; !served; {
+		began := time.Now()
 		arn := ask(t, fmt.Sprintf("/file/64KiB/beside%d.bin", sockets))
 		c := dial(t, arn, "")
 		if url := c.next(time.Minute); !strings.HasPrefix(url, "http") {
 			t.Errorf("socket %d: got %q, want a link", sockets, url)
 		}
 		c.close()
-		sockets++
+		sockets, slowest = sockets+1, max(slowest, time.Since(began))
 		select {
 		case <-waiting:
 			served = true
 		default:
 		}
 	}
-	t.Logf("%d clients waited, %d sockets were served meanwhile", clients, sockets)
+	t.Logf("%d clients waited, %d sockets were served meanwhile, the slowest in %.1f s", clients, sockets, slowest.Seconds())
 }

@@ -1,4 +1,5 @@
-"""The local stack's AWS: ministack, behind the gate, with the differences from AWS corrected on which a test depends.
+"""The local stack's AWS: ministack, behind the gate and the queue of clients that wait, with the differences from AWS
+corrected on which a test depends.
 
 REST APIs get the path decoded; AWS keeps event.path percent-encoded, as the client sent it.
 
@@ -24,6 +25,7 @@ from ministack.services import apigateway_v1, lambda_svc, s3, stepfunctions
 
 import calls
 import gate
+import waits
 
 raw_path = contextvars.ContextVar("raw_path", default=None)
 extract = iam_actions.extract_resource_arn
@@ -129,7 +131,7 @@ lambda_runtime.execution_credentials = lambda_svc.execution_credentials = execut
 lambda_svc._provided_worker_env = provided_worker_env
 lambda_runtime.ProvidedWorker._build_handler_class = runtime_api_handler
 calls.keep()
-app.app = gate.Gate(app.app)
+app.app = gate.Gate(waits.Waits(app.app))
 
 if __name__ == "__main__":
     app.main()

@@ -1,8 +1,9 @@
-"""Tests of the local stack's own program: its processes, its parameters, and who it lets in.
+"""Tests of the local stack's own program: its processes, its parameters, whom it lets in, and its queue.
 
     .local/venv/bin/python scripts/local/local_test.py
 """
 
+import asyncio
 import contextlib
 import hashlib
 import importlib.util
@@ -28,6 +29,7 @@ import botocore.credentials
 import botocore.session
 
 import parameters
+import waits
 from process import Daemon, Failed, answers, exclusive, run
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -186,6 +188,62 @@ while True:
     urllib.request.urlopen(api + request + "/response", json.dumps(dict(os.environ)).encode()).close()
 """
 ROLE = "arn:aws:iam::000000000000:role/worker"
+
+
+class Waits(unittest.IsolatedAsyncioTestCase):
+    """Of the application behind: which requests it has, with which wait, until each is answered."""
+
+    def setUp(self):
+        self.requests, self.answer = [], asyncio.Event()
+        self.waits = waits.Waits(self.inner)
+
+    async def inner(self, scope, receive, send):
+        self.requests.append([value.decode() for name, value in scope["headers"] if name == b"prefer"])
+        await self.answer.wait()
+
+    def ask(self, *prefer, path="/_aws/execute-api/0123abcd/dev/download", kind="http"):
+        headers = [(b"host", b"wait=9"), *((b"prefer", value.encode()) for value in prefer)]
+        return asyncio.create_task(self.waits({"type": kind, "path": path, "headers": headers}, None, None))
+
+    async def settle(self):
+        for _ in range(20):  # each goes as far as it can
+            await asyncio.sleep(0)
+
+    async def test_those_that_wait_queue(self):
+        clients = [self.ask("wait=20") for _ in range(waits.MAX_WAITS)]
+        clients += [self.ask('respond-async, WAIT = "99"') for _ in range(100)]
+        await self.settle()
+        self.assertEqual(self.requests, [["wait=20"]] * waits.MAX_WAITS)
+        others = [self.ask(), self.ask("respond-async"), self.ask("wait=0"), self.ask("x-wait=5"), self.ask(kind="websocket"),
+                  self.ask("wait=20", path="/bucket/key")]
+        await self.settle()
+        self.assertEqual(self.requests[waits.MAX_WAITS:], [[], ["respond-async"], ["wait=0"], ["x-wait=5"], [], ["wait=20"]])
+        self.answer.set()
+        await asyncio.gather(*clients, *others)
+        self.assertEqual(self.requests[waits.MAX_WAITS + len(others):], [['respond-async, WAIT = "99"']] * 100)
+
+    async def test_a_wait_that_passes_in_the_queue(self):
+        clients = [self.ask("wait=20") for _ in range(waits.MAX_WAITS)] + [self.ask("wait=1"), self.ask('Wait="99", respond-async')]
+        while len(self.requests) <= waits.MAX_WAITS:
+            await asyncio.sleep(0.01)
+        self.assertEqual(self.requests[-1], ["wait=0"])
+        self.answer.set()
+        await asyncio.gather(*clients)
+        self.assertRegex(self.requests[-1][0], "^wait=1[0-9], respond-async$")
+        self.assertFalse(self.waits.free.locked(), "a place was lost")
+
+    async def test_a_client_that_goes_leaves_the_queue(self):
+        clients = [self.ask("wait=20") for _ in range(waits.MAX_WAITS)]
+        gone = self.ask("wait=20")
+        await self.settle()
+        gone.cancel()
+        clients[0].cancel()
+        clients += [self.ask("wait=20")]
+        await self.settle()
+        self.assertEqual(len(self.requests), waits.MAX_WAITS + 1)
+        self.answer.set()
+        await asyncio.gather(*clients[1:])
+        self.assertEqual(len(self.requests), waits.MAX_WAITS + 1)
 
 
 class Gate(unittest.TestCase):
