@@ -38,7 +38,7 @@ SUBSTITUTIONS = {
     "SendMessageFunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:send-message",
     "DeliverStateMachineArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:deliver",
 }
-PATIENCE = 30  # seconds a scenario may take; the longest wait in one is 2
+PATIENCE = 120  # seconds a scenario may take on a busy machine; the longest wait in one is 2
 PATIENCE_BROKEN = 6  # of a machine without its safeguard, which may wait forever
 
 

@@ -2,15 +2,16 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,12 +175,7 @@ func TestInstalledServers(t *testing.T) {
 			if server.name == "Express" && exec.Command("node", "-e", "require('express')").Run() != nil {
 				t.Skip("there is no express")
 			}
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			port := listener.Addr().(*net.TCPAddr).Port
-			_ = listener.Close()
+			port := reserve(t)
 			cmd := server.start(t, folder, port)
 			var log strings.Builder
 			cmd.Stdout, cmd.Stderr = &log, &log
@@ -194,7 +190,7 @@ func TestInstalledServers(t *testing.T) {
 				<-exited
 			}()
 			u := fmt.Sprintf("http://127.0.0.1:%d/file.bin", port)
-			wait, cancel := context.WithTimeout(t.Context(), time.Minute)
+			wait, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			for !answers(wait, u) {
 				select {
@@ -209,6 +205,26 @@ func TestInstalledServers(t *testing.T) {
 			fetch(t, u, server.kind, server.ranges, server.requests)
 		})
 	}
+}
+
+// reserve returns a port of 127.0.0.1 that nobody else gets during the test: a socket
+// is bound to it that doesn't listen. A server that sets SO_REUSEADDR may listen there.
+func reserve(t *testing.T) int {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	loopback := &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	if err := errors.Join(syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1), syscall.Bind(socket, loopback)); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bound.(*syscall.SockaddrInet4).Port
 }
 
 func answers(ctx context.Context, u string) bool {

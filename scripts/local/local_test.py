@@ -253,9 +253,11 @@ class Gate(unittest.TestCase):
     def setUpClass(cls):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            cls.port = str(s.getsockname()[1])
+        taken = socket.socket()  # keeps the port from others; a server that sets SO_REUSEADDR, too, may listen there
+        cls.addClassCleanup(taken.close)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 0))
+        cls.port = str(taken.getsockname()[1])
         cls.url = f"http://127.0.0.1:{cls.port}"
         cls.key, cls.secret = "LKIA0123456789", "the secret of this start"
         daemon = Daemon(pathlib.Path(folder.name), "ministack")
@@ -279,7 +281,7 @@ class Gate(unittest.TestCase):
             botocore.auth.SigV4Auth(botocore.credentials.Credentials(key, secret), "lambda", "us-east-1").add_auth(request)
             headers = dict(request.headers.items())
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers, method=method), timeout=10) as answer:
+            with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers, method=method), timeout=60) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
             self.assertNotIn("Access-Control-Allow-Origin", error.headers)
@@ -369,7 +371,7 @@ class Gate(unittest.TestCase):
             request = urllib.request.Request(self.url + link, method="OPTIONS", headers={
                 "Origin": origin, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "range"})
             try:
-                answer = urllib.request.urlopen(request, timeout=10)
+                answer = urllib.request.urlopen(request, timeout=60)
             except urllib.error.HTTPError as error:
                 answer = error
             with answer:
@@ -388,7 +390,7 @@ class Gate(unittest.TestCase):
         arn = functions.create_function(FunctionName="it", Role=ROLE, Runtime="provided.al2023", Handler="bootstrap", Timeout=30,
                                         Code={"ZipFile": code.getvalue()})["FunctionArn"]
         self.addCleanup(functions.delete_function, FunctionName="it")
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while functions.get_function(FunctionName="it")["Configuration"]["State"] != "Active" and time.monotonic() < end:
             time.sleep(0.05)
         env = json.load(functions.invoke(FunctionName="it")["Payload"])
@@ -404,7 +406,7 @@ class Gate(unittest.TestCase):
         address, _, nonce = env["AWS_LAMBDA_RUNTIME_API"].partition("/")
         self.assertEqual(len(nonce), 32)
         with self.assertRaises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"http://{address}/2018-06-01/runtime/invocation/next", timeout=10)
+            urllib.request.urlopen(f"http://{address}/2018-06-01/runtime/invocation/next", timeout=60)
         self.assertEqual(refused.exception.code, 404)
         refused.exception.close()
 

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 
 HEARTBEAT_SECONDS = 8  # nothing is silent for more than 10
+START_SECONDS = 120  # on a busy machine, the imports of the emulator alone may take half a minute
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # past any proxy
 
 
@@ -111,14 +112,14 @@ class Daemon:
         os.close(file)
 
     def wait_until(self, ready):
-        """Waits until ready() is true, at most half a minute."""
-        end = time.monotonic() + 30
+        """Waits until ready() is true, at most START_SECONDS; the end of the process ends the wait."""
+        end = time.monotonic() + START_SECONDS
         with heartbeat(f"starting {self.name}", announce=False):
             while not ready():
                 if self.info() is None:
                     raise Failed(f"{self.name} did not start: {last_line(self.log)}")
                 if time.monotonic() > end:
-                    raise Failed(f"{self.name} was not ready in 30 s; see {self.log}")
+                    raise Failed(f"{self.name} was not ready in {START_SECONDS} s; see {self.log}")
                 time.sleep(0.05)
 
     def stop(self):
