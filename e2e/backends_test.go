@@ -124,10 +124,10 @@ func TestBackends(t *testing.T) {
 		t.Run("too slow", func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
-			a := request(t, "GET", "/report?delay=15s&id=too-slow", "", "planted-token-slow")
+			a := request(t, "GET", "/report?delay=3m&id=too-slow", "", "planted-token-slow")
 			m := dial(t, a.ExecutionARN, "").next(30 * time.Second)
-			if took := time.Since(began); !strings.HasPrefix(m, "error: ORIGIN_TOO_SLOW ") || took > 15*time.Second {
-				t.Errorf("got %q after %s, want ORIGIN_TOO_SLOW within 15 s", m, took)
+			if took := time.Since(began); !strings.HasPrefix(m, "error: ORIGIN_TOO_SLOW ") || took > 3*time.Minute {
+				t.Errorf("got %q after %s, want ORIGIN_TOO_SLOW before the origin's answer", m, took)
 			}
 			if n := len(witness(t, "id=too-slow")); n != 1 {
 				t.Errorf("got %d requests, want 1", n)

@@ -36,8 +36,9 @@ func TestPage(t *testing.T) {
 		if _, err := fmt.Sscanf(estimate, "%f s left", &said); err != nil {
 			t.Fatalf("after %s: got %q", at.Sub(began), left)
 		}
-		// A busy machine needs some seconds after the last byte.
-		if got := time.Since(at).Seconds(); said > 1.5*got+1 || said < got/1.5-5 {
+		// A busy machine stands still for seconds, before or after. How exact an estimate is when it
+		// doesn't is tested in virtual time.
+		if got := time.Since(at).Seconds(); said > 3*got+5 || said < got/3-10 {
 			t.Errorf("after %s: got %q, but it took %.1f s", at.Sub(began), left, got)
 		}
 		p.Until(120*time.Second, "the link", `page.title.textContent === "Ready: page one.bin"`)

@@ -42,7 +42,11 @@ const (
 	state         = ".local/e2e"
 	port          = "4576"
 	clientTimeout = 10 * time.Second // ClientTimeoutSeconds of this stack
-	maxFileBytes  = 2 << 30
+	linkExpiry    = 20 * time.Minute // LinkExpirySeconds of this stack
+	// patience is the least that a test waits before it fails: the local stack, on a busy machine, may do
+	// nothing for many seconds.
+	patience     = 2 * time.Minute
+	maxFileBytes = 2 << 30
 )
 
 var stack struct {
@@ -89,7 +93,7 @@ func TestMain(m *testing.M) {
 func local(command string) error {
 	c := exec.Command("python3", "scripts/local", command)
 	c.Env = append(os.Environ(), "STATE="+state, "PORT="+port, "STACK_NAME=e2e",
-		fmt.Sprintf("PARAMETERS=ClientTimeoutSeconds=%d LinkExpirySeconds=120 MaxFileBytes=%d OriginAnswerSeconds=60 AllowedMethods=GET,POST ForwardedHeaders=Authorization EventBusName=downloads", int(clientTimeout.Seconds()), maxFileBytes))
+		fmt.Sprintf("PARAMETERS=ClientTimeoutSeconds=%d LinkExpirySeconds=%d MaxFileBytes=%d OriginAnswerSeconds=60 AllowedMethods=GET,POST ForwardedHeaders=Authorization EventBusName=downloads", int(clientTimeout.Seconds()), int(linkExpiry.Seconds()), maxFileBytes))
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
 	return c.Run()
 }
@@ -271,7 +275,7 @@ func dial(t *testing.T, arn, format string) *client {
 
 func tryDial(t *testing.T, header http.Header, query string) (*client, int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, resp, err := websocket.Dial(ctx, stack.env["WEBSOCKET_ENDPOINT"]+query, &websocket.DialOptions{HTTPHeader: header})
 	if err != nil {
@@ -312,9 +316,10 @@ func (c *client) heard() (all []string) {
 	}
 }
 
-// next returns the next message, which must arrive within d.
+// next returns the next message, which must arrive within d or the tests' patience.
 func (c *client) next(d time.Duration) string {
 	c.t.Helper()
+	d = max(d, patience)
 	select {
 	case m, ok := <-c.messages:
 		if !ok {
@@ -369,8 +374,10 @@ func scan(t *testing.T) []meeting.Item {
 	return all
 }
 
+// within waits until f returns true, for d or the tests' patience.
 func within(t *testing.T, d time.Duration, what string, f func() bool) {
 	t.Helper()
+	d = max(d, patience)
 	for end := time.Now().Add(d); ; time.Sleep(50 * time.Millisecond) {
 		if f() {
 			return

@@ -185,10 +185,10 @@ func (p *Tab) Quiet(allowed ...string) {
 	}
 }
 
-// Do runs actions, for up to 30 seconds.
+// Do runs actions, for up to two minutes.
 func (p *Tab) Do(actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Minute)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		p.t.Fatal(err)
@@ -208,9 +208,10 @@ func Eval[T any](p *Tab, expression string) T {
 	return v
 }
 
-// Until waits for a condition in JavaScript.
+// Until waits for a condition in JavaScript, for d or two minutes.
 func (p *Tab) Until(d time.Duration, what, condition string) {
 	p.t.Helper()
+	d = max(d, 2*time.Minute)
 	within(p.t, d, what, func() bool {
 		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](condition))
 		return err == nil && ok // an error: the page is between two documents

@@ -176,7 +176,7 @@ func (a *fakeAPI) socket(w http.ResponseWriter, r *http.Request) {
 // send posts to one socket. a.mu is held.
 func (a *fakeAPI) send(conn *websocket.Conn, e event) {
 	if b, err := json.Marshal(e); err == nil && !a.mute && !a.frozen {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), soon)
 		defer cancel()
 		conn.Write(ctx, websocket.MessageText, b)
 	}
