@@ -30,6 +30,7 @@ import (
 
 	"async-download/internal/failure"
 	"async-download/internal/origin/origintest"
+	"async-download/internal/progress"
 	"async-download/internal/progress/terminaltest"
 	"async-download/internal/transfer/s3test"
 )
@@ -68,7 +69,10 @@ func serve(t *testing.T, h http.Handler) string {
 
 func target(key string) string { return "s3://" + s3test.Bucket + "/" + key }
 
-// program runs it in this process and returns its line.
+// progressLine is written to stderr after some seconds: by a slow machine.
+var progressLine = regexp.MustCompile(`(?m)^(` + strings.Join([]string{checking, progress.Copying, progress.Verifying, cleaning}, "|") + `)\b.*\n`)
+
+// program runs it in this process and returns its line, and stderr without progress.
 func program(t *testing.T, args ...string) (code int, out line, stderr string) {
 	t.Helper()
 	var o, e bytes.Buffer
@@ -76,7 +80,7 @@ func program(t *testing.T, args ...string) (code int, out line, stderr string) {
 	if code != 2 && o.Len() > 0 {
 		out = parseLine(t, o.String())
 	}
-	return code, out, e.String()
+	return code, out, progressLine.ReplaceAllString(e.String(), "")
 }
 
 func parseLine(t *testing.T, s string) line {
