@@ -618,7 +618,9 @@ func TestMemory(t *testing.T) {
 			if underRace() {
 				return // the detector's shadow memory isn't the program's
 			}
-			if rss := <-peak; rss == 0 || rss > tt.most {
+			rss := <-peak
+			t.Logf("%d MiB", rss/mib)
+			if rss == 0 || rss > tt.most {
 				t.Errorf("got a peak of %d MiB, want at most %d", rss/mib, tt.most/mib)
 			}
 		})

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -318,19 +319,21 @@ func TestPostThatNeverLeft(t *testing.T) {
 
 // An origin that thinks for longer than OriginAnswerSeconds is asked once.
 func TestPostTooSlow(t *testing.T) {
-	release := make(chan struct{})
-	s := newWire(t, func(int, *http.Request) step {
-		return func(http.ResponseWriter, *http.Request) { <-release }
+	synctest.Test(t, func(t *testing.T) {
+		posts := 0
+		c, u := inMemory(t, func(_ http.ResponseWriter, r *http.Request) {
+			posts++
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		})
+		c.FirstByteTimeout = 100 * time.Millisecond
+		if got, want := outcome(t, c, (&ledger{}).request(u, "run")), "ORIGIN_TOO_SLOW: the origin didn't answer within 100ms"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if posts != 1 {
+			t.Errorf("got %d requests, want one", posts)
+		}
 	})
-	defer close(release)
-	c, base := clientOf(t, s.URL+"/")
-	c.FirstByteTimeout = 100 * time.Millisecond
-	if got, want := outcome(t, c, (&ledger{}).request(base.JoinPath("report"), "run")), "ORIGIN_TOO_SLOW: the origin didn't answer within 100ms"; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	if asked := s.asked(); len(asked) != 1 {
-		t.Errorf("got requests %q, want one", asked)
-	}
 }
 
 // Whatever the origin does, and whenever workers die, the origin sees no POST after one
