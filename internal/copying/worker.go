@@ -43,9 +43,12 @@ type Worker struct {
 	Table   *meeting.Table
 	Copier  *transfer.Copier
 	Origin  *origin.Client
-	Socket  *socket.Socket
 	Metrics *metric.Recorder
 
+	Socket interface {
+		// Post sends an event to a client.
+		Post(ctx context.Context, c meeting.Connection, e socket.Event) error
+	}
 	Events  *event.Bus // nil for none
 	Objects interface {
 		// Describe returns what the finished object called name is.

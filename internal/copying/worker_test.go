@@ -17,7 +17,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
 
 	"async-download/internal/copying"
 	"async-download/internal/meeting"
@@ -59,26 +58,13 @@ type progress struct {
 func newStack(t *testing.T, h http.Handler) *stack {
 	s := &stack{s3: s3test.New(t), posts: make(chan progress, 1000)}
 	s.item(nil)
-	client := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		var p progress
-		if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
-			t.Error(err)
-		}
-		s.posts <- p
-	}))
-	t.Cleanup(client.Close)
 	files := httptest.NewServer(h)
 	t.Cleanup(files.Close)
 	base, err := url.Parse(files.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("key", "secret", "")}
-	at := func(endpoint string) aws.Config {
-		c := cfg.Copy()
-		c.BaseEndpoint = &endpoint
-		return c
-	}
+	cfg := aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""), BaseEndpoint: &s.s3.URL}
 	s.worker = &copying.Worker{
 		Table: &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
 			if s.before != nil {
@@ -94,12 +80,20 @@ func newStack(t *testing.T, h http.Handler) *stack {
 			status, answer := s.table.Do(operation, body)
 			return status, answer, nil
 		})},
-		Copier:  &transfer.Copier{S3: transfer.S3(at(s.s3.URL)), Bucket: s3test.Bucket},
+		Copier:  &transfer.Copier{S3: transfer.S3(cfg), Bucket: s3test.Bucket},
 		Origin:  &origin.Client{Base: base, AllowLoopback: true},
-		Socket:  &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(at(client.URL))},
+		Socket:  s,
 		Metrics: &metric.Recorder{Stack: "stack", Out: &s.metrics},
 	}
 	return s
+}
+
+// Post is the client's socket.
+func (s *stack) Post(_ context.Context, c meeting.Connection, e socket.Event) error {
+	var p progress
+	err := json.Unmarshal(e.In(c.Format), &p)
+	s.posts <- p
+	return err
 }
 
 // item stores the item of a download that was asked for just now.

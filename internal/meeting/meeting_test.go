@@ -906,7 +906,7 @@ func TestWaitIsConditional(t *testing.T) {
 				x := &execution{arn: arn}
 				p := x.fill(map[string]any{}, s.Parameters, "new").(map[string]any)
 				w.table.Items = b.table.Items
-				p2, no := w.direct(p)
+				p2, no := w.integrated(ctx, p)
 				if scene.held != (no == nil) {
 					t.Fatalf("got %v %v, want it to hold: %v", p2, no, scene.held)
 				}
@@ -934,14 +934,13 @@ func TestClientThatKeepsComing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(int) int { return 0 })
 		defer w.finally()
-		w.create()
-		w.start(context.Background(), "workflow", w.workflow)
+		w.begin()
 		for range 30 {
 			s := w.connect()
 			for tick := range 30 { // 3 s
 				for {
 					all, _ := w.standing()
-					i := slices.IndexFunc(all, func(p *process) bool { return !strings.HasPrefix(p.at, "101") })
+					i := slices.IndexFunc(all, func(c *call) bool { return !strings.HasPrefix(c.what, "101") })
 					if i < 0 {
 						break
 					}

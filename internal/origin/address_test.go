@@ -108,7 +108,7 @@ func open(t *testing.T, c *Client, raw string) error {
 // the guard allows: nothing leaves the machine.
 func netless(c *Client, dialled *atomic.Int64) *Client {
 	d := &net.Dialer{Resolver: c.Resolver}
-	c.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+	c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		d.Control = func(network, address string, conn syscall.RawConn) error {
 			if err := c.guard.control(network, address, conn); err != nil {
 				return err

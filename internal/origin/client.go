@@ -110,14 +110,16 @@ type Client struct {
 	// delay. Several goroutines may call it at once.
 	Waiting func(reason *failure.Error, pause time.Duration)
 
+	// Dial, if set, makes the connections, and no address is checked: for a network of
+	// their own in tests.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	once      sync.Once
 	transport *http.Transport
 	// posts makes a new connection for each request: one that was kept may be closed
 	// by the origin as the request is written, and nothing shows whether it was read.
 	posts *http.Transport
 	guard *guard
-	// dial replaces the dialer in tests that need a network of their own.
-	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 func (c *Client) init() {
@@ -138,8 +140,8 @@ func (c *Client) init() {
 			dialer.Control = c.guard.control
 		}
 		dial := dialer.DialContext
-		if c.dial != nil {
-			dial = c.dial
+		if c.Dial != nil {
+			dial = c.Dial
 		}
 		// HTTP/1.1 only: HTTP/2 puts all ranges on one connection with one flow
 		// window and costs twice the CPU.

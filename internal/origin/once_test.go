@@ -299,7 +299,7 @@ func TestPostThatNeverLeft(t *testing.T) {
 	c, base := clientOf(t, s.URL+"/")
 	c.Attempts = 3
 	dials := 0
-	c.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+	c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if dials++; dials < 3 {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 		}

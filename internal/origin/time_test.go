@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -14,48 +13,20 @@ import (
 	"time"
 
 	"async-download/internal/failure"
+	"async-download/internal/origin/origintest"
 )
 
 // These tests run on a clock of their own, over connections that are in memory:
 // what takes minutes takes no time, and a limit is met to the second.
 
-// pipes is a listener whose connections are net.Pipes.
-type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
 // inMemory returns a client of an origin that h answers for.
 func inMemory(t *testing.T, h http.HandlerFunc) (*Client, *url.URL) {
-	p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
-	server := &http.Server{Handler: h}
-	go func() { _ = server.Serve(p) }()
+	dial, stop := origintest.InMemory(context.Background(), h)
 	u, _ := url.Parse("http://files.example/file")
-	c := &Client{Base: u, dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		near, far := net.Pipe()
-		select {
-		case p.conns <- far:
-			return near, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}}
+	c := &Client{Base: u, Dial: dial}
 	t.Cleanup(func() {
 		c.CloseIdleConnections()
-		close(p.done)
-		_ = server.Shutdown(context.Background())
+		stop()
 	})
 	return c, u
 }

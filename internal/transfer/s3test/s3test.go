@@ -51,7 +51,7 @@ type Server struct {
 	// operation from 1.
 	Fault func(op string, n int, r *http.Request) Fault
 
-	t       testing.TB
+	t       reporter
 	mu      sync.Mutex
 	objects map[string]*Object
 	uploads map[string]*upload
@@ -112,8 +112,16 @@ func New(t testing.TB) *Server { return start(t, httptest.NewUnstartedServer(nil
 // NewTLS starts one that speaks HTTPS.
 func NewTLS(t testing.TB) *Server { return start(t, httptest.NewUnstartedServer(nil), true) }
 
+type reporter interface{ Errorf(format string, a ...any) }
+
+// InProcess returns one without a network, for [Server.Do].
+func InProcess(t reporter) *Server {
+	return &Server{MinPart: 5 << 20, Page: 1000, t: t, objects: map[string]*Object{}, uploads: map[string]*upload{}, calls: map[string]int{}}
+}
+
 func start(t testing.TB, h *httptest.Server, tls bool) *Server {
-	s := &Server{Server: h, MinPart: 5 << 20, Page: 1000, t: t, objects: map[string]*Object{}, uploads: map[string]*upload{}, calls: map[string]int{}}
+	s := InProcess(t)
+	s.Server = h
 	h.Config.Handler = s
 	if tls {
 		h.StartTLS()
@@ -197,6 +205,19 @@ func Operation(r *http.Request) string {
 		return "HeadObject"
 	}
 	return "GetObject"
+}
+
+// Do answers one call, as the HTTPClient of an SDK's client.
+func (s *Server) Do(r *http.Request) (*http.Response, error) {
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	if r.Method == http.MethodHead {
+		w.Body = nil
+	}
+	return w.Result(), nil
 }
 
 // ServeHTTP answers one call.
