@@ -53,7 +53,7 @@ func TestAcceptance(t *testing.T) {
 // TestAcceptanceFails has the user acceptance test report a failed download, which
 // it would otherwise wait for.
 func TestAcceptanceFails(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, "bash", "scripts/uat.sh", stack.env["API_URL"])
 	c.Env = append(os.Environ(), "FILE_PATH=file/1MiB?status=404", "SLOW_PATH=", "WAIT_SECONDS=600")

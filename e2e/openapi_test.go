@@ -74,7 +74,7 @@ func TestOpenAPI(t *testing.T) {
 	if err := os.WriteFile(config, fmt.Appendf(nil, schemathesis, seed, strings.Join(names, ", ")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	start := time.Now()
 	out, err := exec.CommandContext(ctx, ".local/contract/bin/schemathesis", "--no-color", "--config-file", config, "run", "docs/openapi.yaml", "--url", stack.env["API_URL"]).CombinedOutput()

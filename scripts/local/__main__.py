@@ -135,7 +135,7 @@ class Stack:
             "BUCKET": outputs["BucketName"], "TABLE": outputs["ConnectionsTableName"],
             "STATE_MACHINE_ARN": outputs["DownloadStateMachineArn"], "STACK_NAME": self.name,
             "DEMO_ORIGIN": demo_origin,  # for make load
-            "SLOW_PATH": demo_origin and "file/6MB/slow.bin?delay=6s",  # for uat.sh
+            "SLOW_PATH": demo_origin and "file/6MB/slow.bin?delay=15s",  # for uat.sh: its client connects meanwhile
         }
         self.write_env(env)
         say(f"ready: the origin is {origin_url or demo_origin}, the API {env['API_URL']}")
