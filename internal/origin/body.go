@@ -1,10 +1,15 @@
 package origin
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"strings"
 	"time"
 
 	"async-download/internal/failure"
@@ -24,10 +29,16 @@ type body struct {
 	window  time.Duration
 	waited  time.Duration // in this window
 	arrived int64         // in this window
+
+	left int64 // bytes that may still come, -1 for any number
 }
 
-func newBody(c *Client, ctx context.Context, cancel context.CancelCauseFunc, rc io.ReadCloser) *body {
-	b := &body{ctx: ctx, cancel: cancel, rc: rc, idle: cmp.Or(c.IdleTimeout, IdleTimeout), floor: FloorBytes, window: cmp.Or(c.FloorWindow, FloorWindow)}
+func newBody(c *Client, ctx context.Context, cancel context.CancelCauseFunc, resp *http.Response) *body {
+	rc := resp.Body
+	if !resp.ProtoAtLeast(1, 1) && resp.ContentLength < 0 {
+		rc = &unchunked{ReadCloser: rc}
+	}
+	b := &body{ctx: ctx, cancel: cancel, rc: rc, idle: cmp.Or(c.IdleTimeout, IdleTimeout), floor: FloorBytes, window: cmp.Or(c.FloorWindow, FloorWindow), left: -1}
 	b.timer = time.AfterFunc(b.idle, func() { cancel(errIdle) })
 	b.timer.Stop()
 	return b
@@ -36,7 +47,7 @@ func newBody(c *Client, ctx context.Context, cancel context.CancelCauseFunc, rc 
 func (b *body) Read(p []byte) (int, error) {
 	b.timer.Reset(b.idle)
 	began := time.Now()
-	n, err := b.rc.Read(p)
+	n, err := b.read(p)
 	b.timer.Stop()
 	b.arrived += int64(n)
 	b.waited += time.Since(began)
@@ -53,6 +64,74 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// read reads no more than is left. A reply without a length may have more bytes than
+// the range that it describes; they are then of another one.
+func (b *body) read(p []byte) (int, error) {
+	if b.left < 0 {
+		return b.rc.Read(p)
+	}
+	n, err := b.rc.Read(p[:min(int64(len(p)), b.left)])
+	if b.left -= int64(n); b.left == 0 && err == nil {
+		var one [1]byte
+		var more int
+		if more, err = io.ReadFull(b.rc, one[:]); more > 0 {
+			return 0, failure.Wrap(ErrRangeRefused, failure.OriginStatus, "the origin sent more than the range that its reply describes")
+		}
+	}
+	return n, err
+}
+
+// expect makes an error of everything behind the next n bytes of a reply without a
+// length.
+func expect(resp *http.Response, n int64) {
+	if b, ok := resp.Body.(*body); ok && resp.ContentLength < 0 {
+		b.left = n
+	}
+}
+
+// maxChunk is the largest chunk that an unchunked body recognizes.
+const maxChunk = 1 << 20
+
+// unchunked is the body of a reply of HTTP/1.0, without chunks if it has some. There
+// are none in that version, and net/http passes them on as bytes of the file, but some
+// servers send them, and curl reads them.
+type unchunked struct {
+	io.ReadCloser
+	from io.Reader
+}
+
+func (u *unchunked) Read(p []byte) (int, error) {
+	if u.from == nil {
+		in := bufio.NewReaderSize(u.ReadCloser, maxChunk+32)
+		u.from = in
+		if startsWithChunk(in) {
+			u.from = httputil.NewChunkedReader(in)
+		}
+	}
+	return u.from.Read(p)
+}
+
+// startsWithChunk reports whether in begins with a whole chunk, of at most maxChunk bytes.
+func startsWithChunk(in *bufio.Reader) bool {
+	for n := 1; n <= 16; n++ {
+		head, err := in.Peek(n)
+		if err != nil {
+			return false
+		}
+		digits, found := strings.CutSuffix(string(head), "\r\n")
+		if !found {
+			continue
+		}
+		size, err := strconv.ParseUint(strings.TrimRight(digits, " "), 16, 32)
+		if err != nil || size > maxChunk {
+			return false
+		}
+		chunk, _ := in.Peek(n + int(size) + 2)
+		return len(chunk) == n+int(size)+2 && string(chunk[n+int(size):]) == "\r\n"
+	}
+	return false
 }
 
 func (b *body) Close() error {

@@ -54,14 +54,44 @@ func (c *cookies) jar(u *url.URL) *cookiejar.Jar {
 
 // add sends u's cookies with req.
 func (c *cookies) add(req *http.Request, u *url.URL) {
+	pairs := req.Header.Values("Cookie")
 	for _, cookie := range c.jar(u).Cookies(u) {
-		req.AddCookie(cookie)
+		pairs = append(pairs, cookie.Name+"="+cookie.Value)
 	}
+	if len(pairs) > 0 {
+		req.Header.Set("Cookie", strings.Join(pairs, "; "))
+	}
+}
+
+// readCookies returns the cookies that a reply sets, read as browsers and curl do (RFC
+// 6265, section 5.2): net/http would drop or change those whose name or value has
+// characters that a server shouldn't send, such as quotes, brackets, and commas.
+func readCookies(h http.Header) []*http.Cookie {
+	var all []*http.Cookie
+	for _, line := range h.Values("Set-Cookie") {
+		pair, attributes, _ := strings.Cut(line, ";")
+		name, value, found := strings.Cut(pair, "=")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		cookie, err := http.ParseSetCookie("c=;" + attributes)
+		if !found || name == "" || err != nil {
+			continue
+		}
+		cookie.Name, cookie.Value = name, value
+		all = append(all, cookie)
+	}
+	return all
+}
+
+// writeCookie returns a line that readCookies reads as cookie.
+func writeCookie(cookie *http.Cookie) string {
+	c := *cookie
+	c.Name, c.Value = "c", ""
+	return cookie.Name + "=" + cookie.Value + strings.TrimPrefix(c.String(), "c=")
 }
 
 // keep remembers the cookies that a reply from u sets.
 func (c *cookies) keep(u *url.URL, resp *http.Response) {
-	set := resp.Cookies()
+	set := readCookies(resp.Header)
 	if len(set) == 0 {
 		return
 	}
@@ -77,7 +107,7 @@ func (c *cookies) keep(u *url.URL, resp *http.Response) {
 		if cookie.MaxAge > 0 { // counted from now, not from when it is decoded
 			cookie.Expires, cookie.MaxAge = time.Now().Add(time.Duration(cookie.MaxAge)*time.Second), 0
 		}
-		s := setCookie{from, cookie.String(), cookie.Name + ";" + cookie.Path + ";" + strings.ToLower(cookie.Domain)}
+		s := setCookie{from, writeCookie(cookie), cookie.Name + ";" + cookie.Path + ";" + strings.ToLower(cookie.Domain)}
 		c.set = slices.DeleteFunc(c.set, func(old setCookie) bool { return old.URL == s.URL && old.name == s.name })
 		c.set = append(c.set, s)
 		if len(c.set) > maxSetCookies {

@@ -47,8 +47,9 @@ type File struct {
 	firstEnd int64
 	requests int
 
-	open        atomic.Int64 // requests that wait for a reply, and bodies that are open
-	conditional atomic.Bool  // a range with the pin as its condition has been served
+	opened bool         // by this run, so that the first bytes have come
+	open   atomic.Int64 // requests that wait for a reply, and bodies that are open
+	served atomic.Bool  // a range has come, beside the first
 }
 
 // Requests is how many requests were made for this file so far.

@@ -46,7 +46,7 @@ func (c *Client) Open(ctx context.Context, r *Request, firstBytes int64) (*File,
 		return nil, err
 	}
 	t := &tries{c: c}
-	o := &opening{f: &File{c: c, start: start}, first: firstBytes}
+	o := &opening{f: &File{c: c, start: start, opened: true}, first: firstBytes}
 	if firstBytes == 0 {
 		o.ask, o.serves = askPlain, true // the caller may have met ranges before
 	}
@@ -62,7 +62,7 @@ func (c *Client) Open(ctx context.Context, r *Request, firstBytes int64) (*File,
 			return nil, err
 		}
 		var failed *transient
-		if errors.As(err, &failed) && (failed.status == http.StatusInternalServerError || failed.status == http.StatusBadGateway) && o.ask == askRange && t.n == cmp.Or(c.Attempts, Attempts)-1 {
+		if errors.As(err, &failed) && failed.after == 0 && o.ask == askRange && t.n == cmp.Or(failed.most, c.Attempts, Attempts)-1 {
 			o.ask = askPlain // it may be the range that it fails at
 		}
 	}
@@ -96,12 +96,13 @@ func (o *opening) try(ctx context.Context) error {
 	case at.post:
 		return o.posted(ctx, resp)
 	}
-	switch resp.StatusCode {
-	case http.StatusOK, http.StatusNonAuthoritativeInfo:
+	switch s := resp.StatusCode; {
+	case s == http.StatusNoContent, s == http.StatusResetContent:
+	case s == http.StatusPartialContent, s/100 == 2 && o.ask != askPlain && resp.Header.Get("Content-Range") != "":
+		return o.partial(resp)
+	case s/100 == 2:
 		f.whole(resp)
 		return nil
-	case http.StatusPartialContent:
-		return o.partial(resp)
 	}
 	drain(resp.Body)
 	err = status(resp)
@@ -119,19 +120,21 @@ func (o *opening) try(ctx context.Context) error {
 	return err
 }
 
-// partial judges a 206. One that has the whole file is the file, whatever was
-// asked for.
+// partial judges a 206, or another answer that has a range though its status doesn't
+// show it. One that has the whole file is the file, whatever was asked for.
 func (o *opening) partial(resp *http.Response) error {
 	f := o.f
 	start, last, total, ok := contentRange(resp.Header.Get("Content-Range"))
-	ok = ok && start == 0 && (resp.ContentLength < 0 || resp.ContentLength == last+1)
+	ok = ok && start == 0 && hasLength(resp, last+1)
 	whole := ok && last+1 == total
+	ok = ok && (whole || resp.StatusCode == http.StatusPartialContent)
 	pinned := !pinOf(resp.Header).IsZero()
 	switch {
 	case whole && (o.ask != askRange || total > o.first):
 		f.describe(resp, total, true)
 		f.Framed = true
 		f.hold(resp.Body, -1)
+		expect(resp, total)
 		return nil
 	case ok && o.ask == askRange && (whole || pinned) && (resp.ContentLength >= 0 || last+1 == min(o.first, total)):
 		// It may be shorter than what was asked for, if it says how long it is.
@@ -139,6 +142,7 @@ func (o *opening) partial(resp *http.Response) error {
 		f.Ranged = pinned
 		f.Framed = true
 		f.hold(resp.Body, last+1)
+		expect(resp, last+1)
 		return nil
 	}
 	_ = resp.Body.Close()
@@ -151,6 +155,12 @@ func (o *opening) partial(resp *http.Response) error {
 		return failure.New(failure.OriginStatus, "the origin sends the file only in parts, and nothing shows that they are of one version")
 	}
 	return failure.New(failure.OriginStatus, "the origin answered with a range that nobody asked for")
+}
+
+// hasLength reports whether a reply can have n bytes. One without a length that is
+// encoded has the range that it describes, compressed.
+func hasLength(resp *http.Response, n int64) bool {
+	return resp.ContentLength == n || resp.ContentLength < 0 && resp.Header.Get("Content-Encoding") == ""
 }
 
 // whole takes a reply whose status shows that it has the whole file.

@@ -2,6 +2,7 @@ package origin
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -51,18 +52,21 @@ const maxETag = 1 << 10
 
 // pinOf returns the best pin that a reply has.
 func pinOf(h http.Header) Pin {
-	tag := ""
-	if tags := h.Values("ETag"); len(tags) == 1 && len(tags[0]) <= maxETag && utf8.ValidString(tags[0]) { // JSON would change another
-		tag = tags[0]
+	tag := single(h, "ETag")
+	if len(tag) > maxETag || !utf8.ValidString(tag) { // JSON would change it
+		tag = ""
+	}
+	if isBlank(tag) {
+		tag = "" // the same for all versions
 	}
 	if isStrong(tag) {
 		// Some servers split a condition at every comma, also within quotes.
 		return Pin{Kind: StrongETag, Value: tag, Unsent: strings.Contains(tag, ",")}
 	}
-	modified := h.Get("Last-Modified")
-	at, err1 := http.ParseTime(modified)
-	date, err2 := http.ParseTime(h.Get("Date"))
-	if err1 == nil && err2 == nil && date.Sub(at) >= strongAfter {
+	modified := single(h, "Last-Modified")
+	at, err1 := parseTime(modified)
+	date, err2 := parseTime(single(h, "Date"))
+	if err1 == nil && err2 == nil && at.After(firstModified) && date.Sub(at) >= strongAfter {
 		return Pin{Kind: LastModified, Value: modified, Tag: tag}
 	}
 	if tag != "" && !isWeak(tag) {
@@ -71,7 +75,33 @@ func pinOf(h http.Header) Pin {
 	return Pin{}
 }
 
-func isWeak(tag string) bool { return len(tag) >= 2 && strings.EqualFold(tag[:2], "W/") }
+// firstModified is before every date that a file was really modified at: 1970, 1980 and
+// 1985 are what build tools, archives and packages set for each version.
+var firstModified = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// single returns the value of a header, "" if it has several different ones.
+func single(h http.Header, name string) string {
+	values := slices.Compact(slices.Clone(h.Values(name)))
+	if len(values) != 1 {
+		return ""
+	}
+	return values[0]
+}
+
+// isBlank reports a tag in which a program wrote that it has none.
+func isBlank(tag string) bool {
+	switch strings.ToLower(strings.Trim(tag, `"`)) {
+	case "", "-", "null", "(null)", "undefined", "none", "nil", "nan", "unknown":
+		return true
+	}
+	return false
+}
+
+// isWeak reports a weak tag, also one that was put in quotes again.
+func isWeak(tag string) bool {
+	tag = strings.TrimLeft(tag, `"`)
+	return len(tag) >= 2 && strings.EqualFold(tag[:2], "W/")
+}
 
 // isStrong reports whether tag is a strong ETag and well formed.
 func isStrong(tag string) bool {
@@ -100,15 +130,16 @@ func (p Pin) condition(h http.Header) {
 // compare returns whether a reply repeats the pin, and whether it has another one,
 // of another version. A reply that lacks what pins is neither.
 func (p Pin) compare(h http.Header) (same, other bool) {
-	got, tag := h.Get("ETag"), p.Tag
+	tag := single(h, "ETag")
+	got := tag
 	if p.Kind == LastModified {
-		got = h.Get("Last-Modified")
+		got = single(h, "Last-Modified")
 	}
 	if got != p.Value {
 		return false, got != ""
 	}
-	if tag != "" && h.Get("ETag") != tag {
-		return false, h.Get("ETag") != ""
+	if p.Tag != "" && tag != p.Tag {
+		return false, tag != ""
 	}
 	return true, false
 }

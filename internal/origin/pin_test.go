@@ -44,6 +44,19 @@ func TestPinOf(t *testing.T) {
 		{"too long", []string{`"` + strings.Repeat("x", maxETag) + `"`}, "", now, Pin{}},
 		{"not UTF-8", []string{"\"caf\xe9\""}, "", now, Pin{}},
 		{"none", nil, "", now, Pin{}},
+		{"empty", []string{`""`}, "", now, Pin{}},
+		{"weak and empty", []string{`W/""`}, "", now, Pin{}},
+		{"what a program wrote for none", []string{`null`}, "", now, Pin{}},
+		{"the same in quotes", []string{`"undefined"`}, "", now, Pin{}},
+		{"weak in quotes", []string{`"W/"a""`}, "", now, Pin{}},
+		{"twice the same", []string{`"a"`, `"a"`}, "", now, Pin{Kind: StrongETag, Value: `"a"`}},
+		{"a date that every version has", nil, "Thu, 01 Jan 1970 00:00:01 GMT", now, Pin{}},
+		{"the same, with a weak tag", []string{`W/"a"`}, "Sat, 26 Oct 1985 08:15:00 GMT", now, Pin{}},
+		{"a date in asctime's form", nil, "Tue Nov 24 10:00:00 2026", now, Pin{Kind: LastModified, Value: "Tue Nov 24 10:00:00 2026"}},
+		{"a date with an offset", nil, "Tue, 24 Nov 2026 11:00:00 +0100", now, Pin{Kind: LastModified, Value: "Tue, 24 Nov 2026 11:00:00 +0100"}},
+		{"a recent date with an offset", nil, "Tue, 24 Nov 2026 10:00:00 -0001", now, Pin{}},
+		{"a date in UTC", nil, "Tue, 24 Nov 2026 10:00:00 UTC", now, Pin{Kind: LastModified, Value: "Tue, 24 Nov 2026 10:00:00 UTC"}},
+		{"a date in a named zone", nil, "Tue, 24 Nov 2026 05:00:00 EST", now, Pin{}},
 	} {
 		h := http.Header{"Date": {tt.date}, "Etag": tt.etag}
 		if tt.modified != "" {
@@ -51,6 +64,9 @@ func TestPinOf(t *testing.T) {
 		}
 		if got := pinOf(h); got != tt.want {
 			t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
+		}
+		if h["Last-Modified"] = append(h["Last-Modified"], "Sun, 22 Nov 2026 10:00:00 GMT"); tt.want.Kind == LastModified && !pinOf(h).IsZero() && pinOf(h).Kind != OpaqueETag {
+			t.Errorf("%s: got %+v with another date, want no date to pin", tt.name, pinOf(h))
 		}
 	}
 }
@@ -67,6 +83,8 @@ func TestPinCompare(t *testing.T) {
 		{"other tag", Pin{Kind: StrongETag, Value: `"a"`}, http.Header{"Etag": {`"b"`}}, false, true},
 		{"weak now", Pin{Kind: StrongETag, Value: `"a"`}, http.Header{"Etag": {`W/"a"`}}, false, true},
 		{"no tag", Pin{Kind: StrongETag, Value: `"a"`}, http.Header{"Last-Modified": {"then"}}, false, false},
+		{"two tags", Pin{Kind: StrongETag, Value: `"a"`}, http.Header{"Etag": {`"a"`, `"b"`}}, false, false},
+		{"two dates", date, http.Header{"Last-Modified": {"then", "now"}, "Etag": {`W/"a"`}}, false, false},
 		{"same date", date, http.Header{"Last-Modified": {"then"}, "Etag": {`W/"a"`}}, true, false},
 		{"other date", date, http.Header{"Last-Modified": {"now"}, "Etag": {`W/"a"`}}, false, true},
 		{"no date", date, http.Header{"Etag": {`W/"a"`}}, false, false},

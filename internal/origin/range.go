@@ -16,8 +16,8 @@ import (
 // ranges which can be believed. One stream may still work.
 var ErrRangeRefused = errors.New("ranges refused")
 
-// Busy is the error of a range that the origin refuses while others are open: it
-// limits connections. Ask again when one of the others has ended, and not before
+// Busy is the error of a range that the origin refuses while others are open: it may
+// limit connections. Ask again when one of the others has ended, and not before
 // After has passed.
 type Busy struct {
 	After time.Duration
@@ -62,6 +62,7 @@ type Reader struct {
 	body    io.ReadCloser
 	bodyEnd int64 // where the open body ends
 	brought int64 // by the open body
+	isFirst bool  // the open body came with the first reply
 }
 
 // Range returns a reader of the bytes from start to end, exclusive. Requests
@@ -78,7 +79,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	for r.off < r.end {
 		if r.body == nil {
 			if err := r.open(); err != nil {
-				if err := r.tries.wait(r.ctx, err); err != nil {
+				if err := r.tries.wait(r.ctx, r.judge(err)); err != nil {
 					return 0, err
 				}
 				continue
@@ -89,6 +90,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		r.brought += int64(n)
 		if r.brought >= progress {
 			r.tries.n, r.refused = 0, 0
+			r.served()
 		}
 		switch {
 		case r.off == r.end || r.off == r.bodyEnd:
@@ -98,7 +100,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			if err := r.tries.wait(r.ctx, broken(err, r.off, r.f.Size)); err != nil {
+			if err := r.tries.wait(r.ctx, r.judge(broken(err, r.off, r.f.Size))); err != nil {
 				return n, err
 			}
 		}
@@ -109,9 +111,17 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return 0, io.EOF
 }
 
+// served notes that a range was served that isn't the first reply.
+func (r *Reader) served() {
+	if !r.isFirst {
+		r.f.served.Store(true)
+	}
+}
+
 // finish ends a body whose bytes were all read. Only one that was read to its
 // io.EOF gives its connection back.
 func (r *Reader) finish() {
+	r.served()
 	var one [1]byte
 	_, _ = r.body.Read(one[:])
 	r.drop()
@@ -138,35 +148,39 @@ func (r *Reader) open() error {
 			if end < 0 {
 				end = r.f.Size
 			}
-			r.body, r.bodyEnd = body, end
+			r.body, r.bodyEnd, r.isFirst = body, end, true
 			return nil
 		}
 	}
+	r.isFirst = false
 	body, end, err := r.f.request(r.ctx, r.off, r.end)
 	if err != nil {
-		return r.judge(err)
+		return err
 	}
 	r.body, r.bodyEnd = body, end
 	return nil
 }
 
-// judge decides what the failure of a request is for this range.
+// judge decides what the failure of a request or its body is for this range.
 func (r *Reader) judge(err error) error {
-	var failed *transient
 	var f *failure.Error
-	if !errors.As(err, &failed) {
+	if !errors.As(err, &f) {
 		return err
 	}
-	errors.As(err, &f)
-	switch s := failed.status; {
-	case r.f.open.Load() > 0 && (s == http.StatusForbidden || s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests):
-		return &Busy{failed.after, f}
-	case errors.Is(err, ErrRangeRefused):
+	passing := &transient{}
+	isPassing := errors.As(err, &passing)
+	refused := errors.Is(err, ErrRangeRefused)
+	repeated := isPassing && passing.after == 0 && r.tries.n+1 >= cmp.Or(passing.most, refusals+1)
+	limited := passing.status == http.StatusServiceUnavailable || passing.status == http.StatusTooManyRequests || errors.Is(err, errHeaders)
+	switch {
+	case r.f.open.Load() > 0 && (refused || repeated || limited):
+		return &Busy{passing.after, f}
+	case refused && isPassing:
 		if r.refused++; r.refused > refusals {
 			return f
 		}
-	case s == http.StatusInternalServerError && !r.f.conditional.Load() && r.tries.n >= refusals:
-		// It may be the condition that it fails at: no range with one has been served.
+	case repeated && !r.f.served.Load() && (r.f.opened || passing.status == http.StatusInternalServerError):
+		// It may be the range that it fails at, or its condition: none has been served.
 		return failure.Wrap(ErrRangeRefused, f.Code, "%s", f.Message)
 	}
 	return err
@@ -214,9 +228,6 @@ func (f *File) request(ctx context.Context, start, end int64) (body io.ReadClose
 		if err != nil {
 			_ = resp.Body.Close()
 			return nil, 0, err
-		}
-		if !f.Pin.Unsent {
-			f.conditional.Store(true)
 		}
 		f.mu.Lock()
 		if f.at.url == nil {
@@ -288,8 +299,9 @@ func (f *File) check(resp *http.Response, start, end int64) (int64, error) {
 		return 0, changed
 	case !ok || gotStart != start:
 		return 0, refused("the origin answered with another range than the one it was asked for")
-	case n >= 0 && n != last-gotStart+1, n < 0 && last != end-1:
+	case !hasLength(resp, last-gotStart+1), n < 0 && last != end-1:
 		return 0, refused("the origin answered a range with a length that isn't the range's")
 	}
+	expect(resp, last-gotStart+1)
 	return min(last+1, end), nil
 }

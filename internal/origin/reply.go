@@ -65,11 +65,20 @@ func retryAfter(s string, now time.Time) (after time.Duration, ok bool) {
 	if strings.Trim(s, "0123456789") == "" && s != "" {
 		return MaxRetryAfter, true // digits, but more than an int64 holds
 	}
-	at, err := http.ParseTime(s)
+	at, err := parseTime(s)
 	if err != nil {
 		return 0, false
 	}
 	return min(max(at.Sub(now), 0), MaxRetryAfter), true
+}
+
+// parseTime reads a date as HTTP has it, and the same with UTC or an offset in the place
+// of GMT. Other zones have names that mean nothing certain.
+func parseTime(s string) (time.Time, error) {
+	if at, err := time.Parse(time.RFC1123Z, s); err == nil {
+		return at, nil
+	}
+	return http.ParseTime(strings.Replace(s, " UTC", " GMT", 1))
 }
 
 // Digest is a digest of the whole file that the origin offered.

@@ -37,7 +37,7 @@ func (c *Client) send(ctx context.Context, at place, header http.Header, patienc
 		}
 		at.cookies.keep(at.url, resp)
 		if !redirects(resp.StatusCode) {
-			resp.Body = newBody(c, ctx, cancel, resp.Body)
+			resp.Body = newBody(c, ctx, cancel, resp)
 			return resp, at, nil
 		}
 		drain(resp.Body)

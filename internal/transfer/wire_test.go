@@ -11,6 +11,28 @@ import (
 // What real servers put on the wire, byte for byte, and what the object then is.
 func TestRepliesAsReceived(t *testing.T) {
 	data := string(origintest.Bytes(60, 2*small))
+	// ranged answers a request for a range with reply, another one with the file.
+	ranged := func(reply func(part, contentRange string) string) func(string) string {
+		return func(head string) string {
+			var start, end int
+			_, span, found := strings.Cut(head, "Range: bytes=")
+			if n, _ := fmt.Sscanf(span, "%d-%d", &start, &end); !found || n != 2 {
+				return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(data), data)
+			}
+			end = min(end, len(data)-1)
+			return reply(data[start:end+1], fmt.Sprintf("ETag: \"v1\"\r\nContent-Range: bytes %d-%d/%d\r\n", start, end, len(data)))
+		}
+	}
+	chunks := func(body string) string { return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body) }
+	// wall lets nobody in without the cookie that it sets.
+	wall := func(cookie string) func(string) string {
+		return func(head string) string {
+			if !strings.Contains(head, "\r\nCookie: "+cookie+"\r\n") {
+				return "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nSet-Cookie: " + cookie + "; Path=/\r\nLocation: /x\r\n\r\n"
+			}
+			return ranged(nil)("")
+		}
+	}
 	// file answers a request for "/file.bin" with these header lines.
 	file := func(lines ...string) func(string) string {
 		return func(string) string {
@@ -54,12 +76,47 @@ func TestRepliesAsReceived(t *testing.T) {
 		{"gzip and aws-chunked in two lines", "/x", file("Content-Encoding: aws-chunked", "Content-Encoding: gzip"), `filename="x"`, anything, "gzip"},
 		{"Location with a space and quotes", "/start", redirect(`/a "b".bin?c d`, "/a%20%22b%22.bin?c%20d"), `filename="a _b_.bin"`, anything, ""},
 		{"Location with a stray percent sign", "/start", redirect("/100%.bin?é=1", "/100%.bin?%C3%A9=1"), `filename="100_.bin"; filename*=UTF-8''100%25.bin`, anything, ""},
-		{"cookie wall", "/x", func(head string) string {
-			if !strings.Contains(head, "\r\nCookie: wall=1\r\n") {
-				return "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nSet-Cookie: wall=1\r\nLocation: /x\r\n\r\n"
+		{"cookie wall", "/x", wall("wall=1"), `filename="x"`, anything, ""},
+		{"cookie with quotes", "/x", wall(`wall={"a":"\b"}`), `filename="x"`, anything, ""},
+		{"cookie with a comma and a space", "/x", wall("wall=a, b"), `filename="x"`, anything, ""},
+		{"cookie of another charset", "/x", wall("wall=\xe9"), `filename="x"`, anything, ""},
+		{"cookie with a name in brackets", "/x", wall("wall[1]=1"), `filename="x"`, anything, ""},
+		{"200 with a range", "/x", ranged(func(part, lines string) string {
+			return fmt.Sprintf("HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s", lines, len(part), part)
+		}), `filename="x"`, anything, ""},
+		{"203 with a range in chunks", "/x", ranged(func(part, lines string) string {
+			return "HTTP/1.1 203 OK\r\n" + lines + "Transfer-Encoding: chunked\r\n\r\n" + chunks(part)
+		}), `filename="x"`, anything, ""},
+		{"range whose chunks have the whole file", "/x", ranged(func(_, lines string) string {
+			return "HTTP/1.1 206 OK\r\n" + lines + "Transfer-Encoding: chunked\r\n\r\n" + chunks(data)
+		}), `filename="x"`, anything, ""},
+		{"range without a length that is the whole file", "/x", ranged(func(_, lines string) string {
+			return "HTTP/1.1 206 OK\r\n" + lines + "\r\n" + data
+		}), `filename="x"`, anything, ""},
+		{"range as one of several parts, in chunks", "/x", ranged(func(part, lines string) string {
+			return "HTTP/1.1 206 OK\r\n" + lines + "Content-Type: multipart/byteranges; boundary=a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks("--a\r\n\r\n"+part+"\r\n--a--\r\n")
+		}), `filename="x"`, anything, ""},
+		{"compressed range", "/x", ranged(func(part, lines string) string {
+			return "HTTP/1.1 206 OK\r\n" + lines + "Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(part[:len(part)/3])
+		}), `filename="x"`, anything, ""},
+		{"whole file by a range that is too short for it", "/x", func(head string) string {
+			if !strings.Contains(head, "Range: ") {
+				return ranged(nil)("")
 			}
-			return file("A: b")(head)
+			return "HTTP/1.1 206 OK\r\nContent-Range: bytes 0-99/100\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(data)
 		}, `filename="x"`, anything, ""},
+		{"chunks of HTTP/1.0", "/x", func(string) string {
+			return "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(data)
+		}, `filename="x"`, anything, ""},
+		{"201", "/x", func(string) string { return strings.Replace(ranged(nil)(""), "200", "201", 1) }, `filename="x"`, anything, ""},
+		{"226", "/x", func(string) string { return strings.Replace(ranged(nil)(""), "200", "226", 1) }, `filename="x"`, anything, ""},
+		{"unknown success", "/x", func(string) string { return strings.Replace(ranged(nil)(""), "200", "299", 1) }, `filename="x"`, anything, ""},
+		{"several choices", "/start", func(head string) string {
+			return strings.Replace(redirect("/chosen", "/chosen")(head), "302", "300", 1)
+		}, `filename="start"`, anything, ""},
+		{"unknown redirect", "/start", func(head string) string {
+			return strings.Replace(redirect("/there", "/there")(head), "302", "399", 1)
+		}, `filename="start"`, anything, ""},
 		{"firewall that demands Accept", "/x", func(head string) string {
 			if !strings.Contains(head, "\r\nAccept: */*\r\n") {
 				return "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
