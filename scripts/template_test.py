@@ -108,13 +108,13 @@ class Deployable(unittest.TestCase):
         self.assertEqual(anchors(yaml_dump(SOURCE)), [])
 
     def test_cfn_lint(self):
+        """template.yaml itself is linted by sam validate --lint, which runs cfn-lint."""
         lint = str(TOP / ".local/check/bin/cfn-lint")
         with tempfile.TemporaryDirectory() as folder:
             expanded = pathlib.Path(folder, "expanded.json")
             expanded.write_text(json.dumps(EXPANDED))
-            for template in (expand_template.TEMPLATE, expanded):
-                got = subprocess.run([lint, "--regions", "us-east-1", "--", template], capture_output=True, text=True, check=False)
-                self.assertEqual((got.returncode, got.stdout), (0, ""), f"{template.name}: {got.stderr}")
+            got = subprocess.run([lint, "--regions", "us-east-1", "--", expanded, TOP / "docs/events.yaml"], capture_output=True, text=True, check=False)
+            self.assertEqual((got.returncode, got.stdout), (0, ""), got.stderr)
 
     def test_no_circular_dependency(self):
         for resources in (OWN, GIVEN, LOCAL, HARDENED, VPC):

@@ -122,6 +122,9 @@ var installedServers = []installed{
 // Real servers serve a file of 24 MiB: its bytes come, by ranges from each that has
 // something to pin them with.
 func TestInstalledServers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector only makes the copies slow")
+	}
 	data := origintest.Bytes(80, 24*mib)
 	folder, err := os.MkdirTemp("", "servers") // short, for the sockets
 	if err != nil {

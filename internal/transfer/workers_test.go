@@ -23,13 +23,17 @@ import (
 	"async-download/internal/transfer/s3test"
 )
 
-// A copier that dies, at 100 random moments, leaves nothing that the next one
+// A copier that dies, at one of 100 random moments, leaves nothing that the next one
 // doesn't find: it reads again no more than the parts that were under way.
 func TestKilled(t *testing.T) {
 	const parts = 40
 	data := origintest.Bytes(40, parts*small-1)
 	r := rand.New(rand.NewPCG(5, 6))
-	for i := range 100 {
+	kills := 100
+	if testing.Short() { // with the race detector
+		kills = 10
+	}
+	for i := range kills {
 		s := newS3(t)
 		c := newCopier(t, s)
 		h := origintest.New(data, `"v1"`)
