@@ -109,18 +109,19 @@ func noRequest(t *testing.T, arn string) {
 }
 
 // TestBackends downloads from origins that need other settings of the functions than
-// this stack's: with short segments, ten seconds for an answer, and another host that
-// redirects may lead to.
+// this stack's: with segments of one part, ten seconds for an answer, and another host
+// that redirects may lead to.
 func TestBackends(t *testing.T) {
 	other := strings.Replace(stack.originURL, "127.0.0.1", "localhost", 1)
 	host := strings.TrimPrefix(other, "http://")
 	for _, id := range []string{"FetchFunction", "FinishFunction"} {
-		for variable, value := range map[string]string{"SEGMENT_BYTES": fmt.Sprint(32 << 20), "ORIGIN_ANSWER_SECONDS": "10", "ORIGIN_REDIRECT_HOSTS": host} {
+		for variable, value := range map[string]string{"SEGMENT_BYTES": fmt.Sprint(8 << 20), "ORIGIN_ANSWER_SECONDS": "10", "ORIGIN_REDIRECT_HOSTS": host} {
 			before := set(t, id, variable, value)
 			t.Cleanup(func() { set(t, id, variable, before) })
 		}
 	}
 	t.Run("together", func(t *testing.T) { // so that the settings outlive the subtests
+		t.Run("16 segments at once", segmentsAtOnce)
 		t.Run("too slow", func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
@@ -137,7 +138,7 @@ func TestBackends(t *testing.T) {
 		})
 		t.Run("202, then a large file in segments", func(t *testing.T) {
 			t.Parallel()
-			a := request(t, "POST", "/report/200MiB/big.bin?accepted=5&then=303&retryafter=1&token=planted-token-big&id=big", `{"planted-body":1}`, "planted-token-big")
+			a := request(t, "POST", "/report/64MiB/big.bin?accepted=5&then=303&retryafter=1&token=planted-token-big&id=big", `{"planted-body":1}`, "planted-token-big")
 			c := dial(t, a.ExecutionARN, "json")
 			within(t, time.Minute, "a request item with a place", func() bool {
 				r, err := stack.meeting.Request(t.Context(), a.ExecutionARN)
@@ -152,7 +153,7 @@ func TestBackends(t *testing.T) {
 					t.Fatalf("got %+v, %v, want the file", ready, err)
 				}
 			}
-			if _, got, n := fetch(t, ready.URL); n != 200<<20 || got != sum(t, fmt.Sprintf("/file/%d/report.bin", 200<<20)) {
+			if _, got, n := fetch(t, ready.URL); n != 64<<20 || got != sum(t, fmt.Sprintf("/file/%d/report.bin", 64<<20)) {
 				t.Errorf("got %d other bytes", n)
 			}
 			if got := states(t, a.ExecutionARN); !strings.Contains(strings.Join(got, ","), "Copy the segments") {
@@ -162,7 +163,7 @@ func TestBackends(t *testing.T) {
 			if posts := of("POST", witness(t, "id=big")); posts != 1 {
 				t.Errorf("got %d POSTs, want 1", posts)
 			}
-			for _, r := range witness(t, fmt.Sprintf("/file/%d/report.bin", 200<<20)) {
+			for _, r := range witness(t, fmt.Sprintf("/file/%d/report.bin", 64<<20)) {
 				if !strings.Contains(r.URI, "_sha256") && r.Header.Get("Authorization") != "Bearer planted-token-big" {
 					t.Errorf("got Authorization %q for %s, want it in each worker", r.Header.Get("Authorization"), r.Header.Get("Range"))
 				}
@@ -184,6 +185,31 @@ func TestBackends(t *testing.T) {
 	})
 	t.Run("the caller", theCaller)
 	t.Run("killed workers", killedWorkers)
+}
+
+// segmentsAtOnce copies a file of 16 segments, one part each, from an origin that sends
+// 1 MiB per second on each connection: 128 seconds for one worker after the other. Here
+// all have asked before the first can have its part.
+func segmentsAtOnce(t *testing.T) {
+	t.Parallel()
+	const path, segments, part, rate = "/file/128MiB/segments.bin?rate=1MiB", 16, 8 << 20, 1 << 20
+	m := dial(t, ask(t, path), "").next(3 * time.Minute)
+	if _, got, n := fetch(t, m); got != sum(t, path) || n != segments*part {
+		t.Errorf("got %d bytes with SHA-256 %s, want %d with %s", n, got, segments*part, sum(t, path))
+	}
+	asked := map[string]bool{} // ranges
+	var first, last time.Time
+	for _, r := range witness(t, path) {
+		if part := r.Header.Get("Range"); part != "" && !asked[part] {
+			asked[part], last = true, r.Time
+		}
+		if first.IsZero() {
+			first = r.Time
+		}
+	}
+	if took := last.Sub(first); len(asked) != segments || took > part/rate*time.Second {
+		t.Errorf("%d ranges were asked for in %s, want %d in less than %s", len(asked), took, segments, part/rate*time.Second)
+	}
 }
 
 // theCaller sends a request as API Gateway does for a caller that it knows: this stack

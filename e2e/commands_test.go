@@ -37,6 +37,7 @@ func command(t *testing.T, env []string, words ...string) string {
 // TestExamples runs the bash blocks of the documentation against the stack, as one
 // script per document.
 func TestExamples(t *testing.T) {
+	t.Parallel()
 	for _, file := range []string{"README.md", "docs/api.md", "docs/backends.md", "docs/operations.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -52,6 +53,7 @@ func TestExamples(t *testing.T) {
 
 // TestDemo runs the README's first command, which must leave nothing running.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	const port, state = "4577", ".local/e2e-demo"
 	out := command(t, []string{"STATE=" + state, "PORT=" + port, "STACK_NAME=demo"}, "make", "--no-print-directory", "demo")
 	for _, want := range []string{"Copy the file\n", "Delivered\n", "demo: the file arrived whole; nothing is left running\n"} {
@@ -69,9 +71,9 @@ func TestDemo(t *testing.T) {
 }
 
 // TestSmoke runs the first test of a deployed stack, which the emulator's X-Ray is
-// no part of.
+// no part of. It throttles the stack's workers for some seconds.
 func TestSmoke(t *testing.T) {
-	out := command(t, []string{"STACK_NAME=e2e", "DEMO_ORIGIN=" + stack.originURL, "LARGE_PATH=file/20MB/large.bin"}, "bash", "scripts/smoke.sh", stack.env["API_URL"])
+	out := command(t, []string{"STACK_NAME=e2e", "DEMO_ORIGIN=" + stack.originURL, "LARGE_PATH=file/20MB/large.bin", "SLOW_PATH=file/6MB/slow.bin?delay=6s"}, "bash", "scripts/smoke.sh", stack.env["API_URL"])
 	if !regexp.MustCompile(`smoke: 1[34] ok, 0 FAILED, [01] left out\n`).MatchString(out) {
 		t.Error("a check failed, or was left out")
 	}
@@ -82,6 +84,7 @@ func TestSmoke(t *testing.T) {
 // requires the headers of OriginSecretArn, which must not be found in any history
 // or log afterwards.
 func TestDeployAndDestroy(t *testing.T) {
+	t.Parallel()
 	const credential = "Bearer planted-credential"
 	data := origintest.Bytes(7, 20<<20)
 	file := origintest.New(data, `"v1"`)
@@ -115,7 +118,7 @@ capabilities = "CAPABILITY_IAM"
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := command(t, []string{"CONFIG=" + config}, "make", "--no-print-directory", "deploy")
+	out := command(t, []string{"CONFIG=" + config, "SAM_CLI_POLL_DELAY=0.2"}, "make", "--no-print-directory", "deploy")
 	_, api, found := strings.Cut(out, "Ask for a file at DownloadApiUrl/download.")
 	api = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(api), "Value"))
 	if api, _, _ = strings.Cut(api, "\n"); !found || !strings.HasPrefix(api, "http") {

@@ -254,21 +254,3 @@ func TestDrops(t *testing.T) {
 	})
 	nothingWaits(t)
 }
-
-// TestLatency measures the time from GET to the link on the socket for a file of
-// 1 MB, one download at a time.
-func TestLatency(t *testing.T) {
-	const n = 30
-	var took []time.Duration
-	for range n {
-		start := time.Now()
-		c := dial(t, ask(t, "/file/1MB/latency.bin"), "json")
-		if _, err := hear(c, 30*time.Second); err != nil {
-			t.Fatal(err)
-		}
-		took = append(took, time.Since(start))
-		c.close()
-	}
-	slices.Sort(took)
-	t.Logf("GET to link, 1 MB, %d downloads: p50 %s, p95 %s", n, took[n/2].Round(time.Millisecond), took[n*95/100].Round(time.Millisecond))
-}

@@ -41,8 +41,9 @@ func sum(t *testing.T, path string) string {
 
 // TestAcceptance is the original sample's user acceptance test, with curl and wscat.
 func TestAcceptance(t *testing.T) {
+	t.Parallel()
 	c := exec.Command("bash", "scripts/uat.sh", stack.env["API_URL"])
-	c.Env = append(os.Environ(), "ORIGIN_URL="+stack.originURL, "FILE_PATH=file/1MiB/a.bin", "SLOW_PATH=file/6MB/b.bin?delay=20s")
+	c.Env = append(os.Environ(), "ORIGIN_URL="+stack.originURL, "FILE_PATH=file/1MiB/a.bin", "SLOW_PATH=file/6MB/b.bin?delay=50s&times=1", "WAIT_SECONDS=180")
 	out, err := c.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
@@ -53,6 +54,7 @@ func TestAcceptance(t *testing.T) {
 // TestAcceptanceFails has the user acceptance test report a failed download, which
 // it would otherwise wait for.
 func TestAcceptanceFails(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	c := exec.CommandContext(ctx, "bash", "scripts/uat.sh", stack.env["API_URL"])
@@ -66,6 +68,7 @@ func TestAcceptanceFails(t *testing.T) {
 
 // TestOrders connects before, during, and after the copy.
 func TestOrders(t *testing.T) {
+	t.Parallel()
 	const path = "/file/6MB/orders.bin?delay=10s"
 	want := sum(t, path)
 	link := func(t *testing.T, c *client) {
@@ -241,46 +244,55 @@ func copying(t *testing.T, arn string) {
 	within(t, time.Minute, "the copy to begin", func() bool { i, _ := item(t, arn); return i.BytesTotal != nil })
 }
 
-// TestFailures checks each of the origin's failures with a client that connects
-// before it and with one that connects after it.
+// TestFailures checks failures of the origin.
 func TestFailures(t *testing.T) {
-	tests := []struct {
-		name, origin, path, code string
-	}{
-		{"not found", "", "/file/1MiB?status=404&delay=1s", "ORIGIN_STATUS"},
-		{"server error", "", "/file/1MiB?status=500&delay=100ms", "ORIGIN_STATUS"},
-		{"cut", "", "/file/6MB?cut=100000&noranges", "ORIGIN_TRUNCATED"},
-		{"too large", "", "/file/3GiB?delay=1s", "TOO_LARGE"},
-		{"refused", "http://127.0.0.1:1", "/x", "ORIGIN_UNREACHABLE"},
-		{"no such host", "http://no-such-host.invalid", "/x", "ORIGIN_UNREACHABLE"},
-		{"link-local", "http://169.254.169.254", "/x", "BLOCKED_ADDRESS"},
-		{"private", "http://10.0.0.1", "/x", "BLOCKED_ADDRESS"},
-	}
-	for _, test := range tests {
+	t.Parallel()
+	for _, test := range []struct{ name, path, code string }{
+		{"not found", "/file/1MiB?status=404&delay=1s", "ORIGIN_STATUS"},
+		{"server error", "/file/1MiB?status=500&delay=100ms", "ORIGIN_STATUS"},
+		{"cut", "/file/6MB?cut=100000&noranges", "ORIGIN_TRUNCATED"},
+		{"too large", "/file/3GiB?delay=1s", "TOO_LARGE"},
+	} {
 		t.Run(test.name, func(t *testing.T) {
-			if test.origin == "" {
-				t.Parallel()
-			} else {
-				useOrigin(t, test.origin)
-			}
-			want := "error: " + test.code + " "
-			early, late := ask(t, test.path), ask(t, test.path)
-			if m := dial(t, early, "").next(60 * time.Second); !strings.HasPrefix(m, want) {
-				t.Errorf("early client: got %q, want %q", m, want)
-			} else {
-				t.Log(m)
-			}
-			if out := ended(t, early, 10*time.Second); out.Status != "FAILED" || *out.Error != test.code {
-				t.Errorf("end: got %s %v, want FAILED %s", out.Status, out.Error, test.code)
-			}
-			ended(t, late, 60*time.Second)
-			if m := dial(t, late, "").next(10 * time.Second); !strings.HasPrefix(m, want) {
-				t.Errorf("late client: got %q, want %q", m, want)
-			}
-			nothingStored(t, early)
-			nothingStored(t, late)
+			t.Parallel()
+			fails(t, test.path, test.code)
 		})
 	}
+}
+
+// TestNoConnection checks failures to connect to the origin.
+func TestNoConnection(t *testing.T) {
+	for _, test := range []struct{ name, origin, code string }{
+		{"no such host", "http://no-such-host.invalid", "ORIGIN_UNREACHABLE"},
+		{"link-local", "http://169.254.169.254", "BLOCKED_ADDRESS"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			useOrigin(t, test.origin)
+			fails(t, "/x", test.code)
+		})
+	}
+}
+
+// fails checks that a download fails, for a client that connects before that and for
+// one that connects after it.
+func fails(t *testing.T, path, code string) {
+	t.Helper()
+	want := "error: " + code + " "
+	early, late := ask(t, path), ask(t, path)
+	if m := dial(t, early, "").next(60 * time.Second); !strings.HasPrefix(m, want) {
+		t.Errorf("early client: got %q, want %q", m, want)
+	} else {
+		t.Log(m)
+	}
+	if out := ended(t, early, 10*time.Second); out.Status != "FAILED" || *out.Error != code {
+		t.Errorf("end: got %s %v, want FAILED %s", out.Status, out.Error, code)
+	}
+	ended(t, late, 60*time.Second)
+	if m := dial(t, late, "").next(10 * time.Second); !strings.HasPrefix(m, want) {
+		t.Errorf("late client: got %q, want %q", m, want)
+	}
+	nothingStored(t, early)
+	nothingStored(t, late)
 }
 
 func TestNobodyComes(t *testing.T) {
@@ -448,31 +460,6 @@ func TestStatusAndCancel(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestSegments copies a file of 16 segments, one part each, from an origin limited
-// to 256 KiB/s per connection. A Distributed Map of 16 workers is almost 16 times
-// as fast as one connection. The origin is slow enough for most of the time not to
-// depend on the machine.
-func TestSegments(t *testing.T) {
-	const part, perConnection = 8 << 20, 256 << 10
-	for _, id := range []string{"FetchFunction", "FinishFunction"} {
-		before := set(t, id, "SEGMENT_BYTES", fmt.Sprint(part))
-		defer set(t, id, "SEGMENT_BYTES", before)
-	}
-	const path = "/file/128MiB/segments.bin?rate=256KiB"
-	c := dial(t, ask(t, path), "")
-	start := time.Now()
-	m := c.next(3 * time.Minute)
-	took := time.Since(start)
-	if _, got, n := fetch(t, m); got != sum(t, path) || n != 128<<20 {
-		t.Errorf("got %d bytes with SHA-256 %s, want %d with %s", n, got, 128<<20, sum(t, path))
-	}
-	factor := float64(16*part/perConnection) / took.Seconds()
-	t.Logf("16 segments took %s; one connection takes %s: %.1f times as fast", took.Round(10*time.Millisecond), 16*part/perConnection*time.Second, factor)
-	if factor < 5 { // on a busy machine, too
-		t.Errorf("16 segments are %.1f times as fast as one connection, want 5 or more", factor)
-	}
 }
 
 // TestTicket downloads from a stack that requires tickets.

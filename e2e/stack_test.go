@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -65,6 +66,11 @@ func TestMain(m *testing.M) {
 	code := 1
 	defer func() { os.Exit(code) }()
 	if err := os.Chdir(".."); err != nil {
+		fmt.Println(err)
+		return
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // the parallel tests mostly wait
 		fmt.Println(err)
 		return
 	}

@@ -43,7 +43,7 @@ The query of / and /file changes how the file is served:
   cut=N            announce the whole answer, close the connection after N bytes
   status=404       answer this status without a file
   retryafter=V     with this Retry-After
-  times=N          cut and status apply to the first N requests only
+  times=N          delay, cut and status apply to the first N requests only
   noranges         ignore Range (noranges=lie: and still advertise ranges)
   chunked          no length, Transfer-Encoding: chunked
   close            no length; the file ends when the connection closes

@@ -243,7 +243,7 @@ func (o *origin) serveFile(w *answer, r *http.Request, f *file) {
 	content := f.content(request)
 	header := w.Header()
 
-	if f.delay > 0 {
+	if f.delay > 0 && misbehaves {
 		select {
 		case <-time.After(f.delay):
 		case <-r.Context().Done():

@@ -322,19 +322,24 @@ func TestChangeAfterAndItsSum(t *testing.T) {
 }
 
 func TestDelayAndRate(t *testing.T) {
-	for query, want := range map[string]time.Duration{
-		"?delay=300ms": 300 * time.Millisecond,
-		"?rate=200000": 500 * time.Millisecond, // for 100,000 bytes
+	const delay = 300 * time.Millisecond
+	for query, want := range map[string][]time.Duration{ // of the first request and the second
+		"?delay=300ms":         {delay, delay},
+		"?delay=300ms&times=1": {delay, 0},
+		"?rate=200000":         {500 * time.Millisecond, 500 * time.Millisecond}, // for 100,000 bytes
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			began := time.Now()
-			answer := httptest.NewRecorder()
-			newOrigin(0, "", io.Discard).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/file/100000"+query, nil))
-			if answer.Body.Len() != 100000 {
-				t.Errorf("%s: got %d bytes, want 100000", query, answer.Body.Len())
-			}
-			if took := time.Since(began); took < want*4/5 || took > want*6/5 {
-				t.Errorf("%s: took %v, want about %v", query, took, want)
+			o := newOrigin(0, "", io.Discard)
+			for n, want := range want {
+				began := time.Now()
+				answer := httptest.NewRecorder()
+				o.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/file/100000"+query, nil))
+				if answer.Body.Len() != 100000 {
+					t.Errorf("%s: got %d bytes, want 100000", query, answer.Body.Len())
+				}
+				if took := time.Since(began); took < want*4/5 || took > want*6/5 {
+					t.Errorf("%s: request %d took %v, want about %v", query, n+1, took, want)
+				}
 			}
 		})
 	}

@@ -175,6 +175,14 @@ func TestBrokenConnectionsAreTriedAgain(t *testing.T) {
 	if n != 4 || !GivenUp(err) || !strings.Contains(errors.Unwrap(failure.As(err)).Error(), "closed") {
 		t.Errorf("got %v (%v) after %d requests, want 4", err, errors.Unwrap(failure.As(err)), n)
 	}
+
+	tries := 0
+	c, u = clientOf(t, "http://127.0.0.1:1") // where nothing listens
+	c.Attempts = 4
+	c.Waiting = func(*failure.Error, time.Duration) { tries++ }
+	if _, _, err := read(t, c, u); tries != 3 || !GivenUp(err) || failure.CodeOf(err) != failure.OriginUnreachable {
+		t.Errorf("got %v after %d tries more, want %s after 3", err, tries, failure.OriginUnreachable)
+	}
 }
 
 // Broken bodies keep the errors of the network behind fixed words.

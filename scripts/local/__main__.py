@@ -62,7 +62,8 @@ class Stack:
     def command_env(self):
         """The environment of aws and sam."""
         inherited = {k: v for k, v in os.environ.items() if k not in ("AWS_PROFILE", "AWS_SESSION_TOKEN")}
-        return inherited | self.aws_env | {"SAM_CLI_TELEMETRY": "0", "AWS_PAGER": ""}
+        # The emulator creates a stack in a second or two, and doesn't mind being asked often.
+        return inherited | self.aws_env | {"SAM_CLI_TELEMETRY": "0", "SAM_CLI_POLL_DELAY": "0.2", "AWS_PAGER": ""}
 
     def aws(self, *words):
         """Runs the AWS command line and returns its answer."""
