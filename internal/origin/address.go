@@ -163,14 +163,10 @@ func (g *guard) checkHost(host string) error {
 		return block("localhost is loopback (RFC 6761)")
 	}
 	last := host[strings.LastIndexByte(host, '.')+1:]
-	if _, err := strconv.ParseUint(last, 0, 64); err == nil || numeric(last) {
+	if _, err := strconv.ParseUint(last, 0, 64); err == nil || strings.Trim(last, "0123456789") == "" {
 		return block("a numeric host has to be written as a full address")
 	}
 	return nil
-}
-
-func numeric(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
 // portOf returns the port that a request to u goes to.

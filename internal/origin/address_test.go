@@ -86,6 +86,20 @@ func TestJudgePrivate(t *testing.T) {
 	}
 }
 
+func TestPortOf(t *testing.T) {
+	for raw, want := range map[string]uint16{
+		"http://h": 80, "https://h": 443, "https://h:1": 1, "http://h:65535": 65535, "http://h:0": 0, "http://h:65536": 0,
+	} {
+		u, err := url.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := portOf(u); got != want || (err != nil) != (want == 0) {
+			t.Errorf("%s: got %d, %v, want %d", raw, got, err, want)
+		}
+	}
+}
+
 func open(t *testing.T, c *Client, raw string) error {
 	t.Helper()
 	u, err := url.Parse(raw)
@@ -132,7 +146,8 @@ func host(a string) string {
 func TestBlockedByLiteral(t *testing.T) {
 	var dialled atomic.Int64
 	names := []string{
-		"localhost", "LOCALHOST", "localhost.", "127.0.0.1.", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0",
+		"localhost", "LOCALHOST", "localhost.", "a.localhost", "127.0.0.1.", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0",
+		"127.0.0.08", "99999999999999999999",
 		"\uff11\uff12\uff17.\uff10.\uff10.\uff11", // full-width digits, which IDNA maps to 127.0.0.1
 		"[::ffff:7f00:1]", "[0:0:0:0:0:ffff:127.0.0.1]",
 	}

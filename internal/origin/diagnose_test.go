@@ -3,7 +3,9 @@ package origin
 import (
 	"bufio"
 	"bytes"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -162,6 +164,21 @@ func TestCertificates(t *testing.T) {
 				t.Errorf("got %v after %d tries more, want %s at once", err, tries, tt.want)
 			}
 		})
+	}
+}
+
+func TestCertificateError(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{x509.CertificateInvalidError{Reason: x509.Expired}, "it has expired or isn't valid yet"},
+		{x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}, "it doesn't verify"},
+		{io.EOF, ""},
+	} {
+		if got := CertificateError(fmt.Errorf("dial: %w", tt.err)); got != tt.want {
+			t.Errorf("%v: got %q, want %q", tt.err, got, tt.want)
+		}
 	}
 }
 

@@ -113,15 +113,12 @@ type stream struct {
 }
 
 func (s *stream) Read(p []byte) (int, error) {
-	if s.body == nil {
-		return 0, failure.New(failure.Internal, "the file was read before")
-	}
 	n, err := s.body.Read(p)
 	s.n += int64(n)
 	switch {
 	case err == nil:
 	case err == io.EOF:
-		if s.f.Size >= 0 && s.n != s.f.Size {
+		if s.f.Size != -1 && s.n != s.f.Size {
 			err = failure.New(failure.OriginTruncated, "the origin sent %d of %d bytes", s.n, s.f.Size)
 		}
 	default:
@@ -132,19 +129,14 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *stream) Close() error {
-	if s.body == nil {
-		return nil
-	}
-	return s.body.Close()
-}
+func (s *stream) Close() error { return s.body.Close() }
 
 // broken turns the error of a body into a failure that another try may fix. n
 // bytes of size were read, size is -1 where it isn't known.
 func broken(err error, n, size int64) error {
 	why := diagnose(err)
 	at := fmt.Sprintf("%d bytes", n)
-	if size >= 0 {
+	if size != -1 {
 		at = fmt.Sprintf("%d of %d bytes", n, size)
 	}
 	switch {

@@ -45,10 +45,7 @@ func resolve(from *url.URL, location string) (*url.URL, error) {
 	switch {
 	case absolute || strings.HasPrefix(rest, "//"):
 		rest = strings.TrimLeft(rest, "/")
-		end := len(rest)
-		if i := strings.IndexByte(rest, '/'); i >= 0 {
-			end = i
-		}
+		end := strings.IndexByte(rest+"/", '/')
 		authority, err := url.Parse("http://" + escape(rest[:end], func(byte) bool { return false }))
 		if err != nil || authority.Hostname() == "" {
 			return nil, errLocation

@@ -57,16 +57,12 @@ func looksLikeFile(name string) bool {
 // aren't closed, percent-encoding, encoded words (RFC 2047) and bytes that are
 // neither ASCII nor UTF-8.
 func dispositionName(header string) string {
-	params := splitParams(header)
-	if len(params) > 0 && isToken(params[0]) {
-		params = params[1:] // the disposition's type, whatever it is
-	}
 	plain, extended, continued := "", "", ""
-	for _, param := range params {
+	for _, param := range splitParams(header) {
 		name, value, found := strings.Cut(param, "=")
 		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
 		switch {
-		case !found:
+		case !found: // the disposition's type, whatever it is
 		case name == "filename" && plain == "":
 			plain = decodePlain(unquote(value))
 		case name == "filename*" && extended == "":
@@ -103,13 +99,6 @@ func splitParams(header string) []string {
 		}
 	}
 	return append(params, strings.TrimSpace(header[begin:]))
-}
-
-// isToken reports whether s is a token (RFC 9110, section 5.6.2).
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-	})
 }
 
 // unquote removes quotes, an opening one that isn't closed too. A backslash

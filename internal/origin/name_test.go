@@ -56,6 +56,7 @@ func TestDispositionName(t *testing.T) {
 		"attachment; filename=\"é.txt\"":                               "é.txt",
 		"attachment; filename=\"\xe9.txt\"":                            "é.txt",
 		"attachment; filename=\"\x80.txt\"":                            "€.txt",
+		"attachment; filename=\"\u0080%41.txt\"":                       "\u0080%41.txt",
 		`attachment; filename*=UTF8''%C3%A9.txt`:                       "é.txt",
 		`attachment; filename*=utf-8'en'%C3%A9.txt`:                    "é.txt",
 		`attachment; filename*=ISO-8859-1''%E9.txt`:                    "é.txt",
@@ -85,6 +86,8 @@ func TestDispositionName(t *testing.T) {
 		`attachment; filename*=UTF-8''..%2F..%2Fetc`:          "etc",
 		`attachment; filename="/"`:                            "",
 		`attachment; filename="x.txt"; filename*=UTF-8''a%2F`: "x.txt",
+		`attachment; filename="a\\"`:                          "",
+		`attachment; filename="a.txt\`:                        "",
 	} {
 		if got := dispositionName(header); got != want {
 			t.Errorf("%s: got %q, want %q", header, got, want)
@@ -110,6 +113,8 @@ func TestFileName(t *testing.T) {
 		{"", "https://o.example/a.bin", "https://cdn.example/b.bin", "a.bin"},
 		{"", "https://o.example/files/4711", "https://cdn.example/b.bin?sig=1", "b.bin"},
 		{"", "https://o.example/v1.2", "https://cdn.example/b.7z", "b.7z"},
+		{"", "https://o.example/a.a", "https://cdn.example/b.bin", "a.a"},
+		{"", "https://o.example/a.Z", "https://cdn.example/b.bin", "a.Z"},
 		{"", "https://o.example/download.php", "https://cdn.example/b.bin", "b.bin"},
 		{"", "https://o.example/.hidden", "https://cdn.example/b.bin", "b.bin"},
 		{"", "https://o.example/", "https://cdn.example/4711", "4711"},

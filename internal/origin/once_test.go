@@ -252,6 +252,7 @@ func TestPostOnTheWire(t *testing.T) {
 	note := func(r *http.Request) {
 		h := r.Header.Clone()
 		h.Set("Method", r.Method)
+		h.Set("Host", r.Host)
 		h.Set("Length", fmt.Sprint(r.ContentLength, r.TransferEncoding))
 		heads = append(heads, h)
 	}
@@ -259,7 +260,7 @@ func TestPostOnTheWire(t *testing.T) {
 	var to string
 	s := newWire(t, func(_ int, r *http.Request) step { note(r); return reply(307, "", "Location", to, "Set-Cookie", "a=b") })
 	c, base := clientOf(t, s.URL+"/")
-	c.Header = http.Header{"X-Secret": {"secret"}, "X-Both": {"the stack's"}}
+	c.Header = http.Header{"X-Secret": {"secret"}, "X-Both": {"the stack's"}, "Host": {"backend.example"}}
 	c.RedirectHosts = []string{elsewhere.Listener.Addr().String()}
 	to = elsewhere.URL + "/there"
 	r := (&ledger{}).request(base.JoinPath("report"), "run")
@@ -269,8 +270,8 @@ func TestPostOnTheWire(t *testing.T) {
 		t.Fatalf("got %s, want the file", got)
 	}
 	want := []map[string]string{
-		{"Method": "POST", "Length": "12 []", "Content-Type": "application/json", "Authorization": "Bearer planted", "X-Both": "the stack's", "X-Secret": "secret", "Accept": "text/csv", "Range": "", "Cookie": ""},
-		{"Method": "POST", "Length": "12 []", "Content-Type": "application/json", "Authorization": "", "X-Both": "", "X-Secret": "", "Accept": "*/*", "Range": "", "Cookie": ""},
+		{"Method": "POST", "Host": "backend.example", "User-Agent": "async-download", "Length": "12 []", "Content-Type": "application/json", "Authorization": "Bearer planted", "X-Both": "the stack's", "X-Secret": "secret", "Accept": "text/csv", "Range": "", "Cookie": ""},
+		{"Method": "POST", "Host": elsewhere.Listener.Addr().String(), "User-Agent": "async-download", "Length": "12 []", "Content-Type": "application/json", "Authorization": "", "X-Both": "", "X-Secret": "", "Accept": "*/*", "Range": "", "Cookie": ""},
 	}
 	if len(heads) != len(want) {
 		t.Fatalf("got %d requests, want %d", len(heads), len(want))

@@ -136,7 +136,7 @@ func (o *opening) partial(resp *http.Response) error {
 		f.hold(resp.Body, -1)
 		expect(resp, total)
 		return nil
-	case ok && o.ask == askRange && (whole || pinned) && (resp.ContentLength >= 0 || last+1 == min(o.first, total)):
+	case ok && o.ask == askRange && (whole || pinned) && (resp.ContentLength != -1 || last+1 == min(o.first, total)):
 		// It may be shorter than what was asked for, if it says how long it is.
 		f.describe(resp, total, whole)
 		f.Ranged = pinned
@@ -160,13 +160,13 @@ func (o *opening) partial(resp *http.Response) error {
 // hasLength reports whether a reply can have n bytes. One without a length that is
 // encoded has the range that it describes, compressed.
 func hasLength(resp *http.Response, n int64) bool {
-	return resp.ContentLength == n || resp.ContentLength < 0 && resp.Header.Get("Content-Encoding") == ""
+	return resp.ContentLength == n || resp.ContentLength == -1 && resp.Header.Get("Content-Encoding") == ""
 }
 
 // whole takes a reply whose status shows that it has the whole file.
 func (f *File) whole(resp *http.Response) {
 	f.describe(resp, resp.ContentLength, true)
-	f.Framed = resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0
+	f.Framed = resp.ContentLength != -1 || len(resp.TransferEncoding) > 0
 	f.hold(resp.Body, -1)
 }
 

@@ -99,8 +99,7 @@ func isBlank(tag string) bool {
 
 // isWeak reports a weak tag, also one that was put in quotes again.
 func isWeak(tag string) bool {
-	tag = strings.TrimLeft(tag, `"`)
-	return len(tag) >= 2 && strings.EqualFold(tag[:2], "W/")
+	return strings.HasPrefix(strings.ToUpper(strings.TrimLeft(tag, `"`)), "W/")
 }
 
 // isStrong reports whether tag is a strong ETag and well formed.

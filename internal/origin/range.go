@@ -97,9 +97,6 @@ func (r *Reader) Read(p []byte) (int, error) {
 			r.finish()
 		case err != nil:
 			r.drop()
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
 			if err := r.tries.wait(r.ctx, r.judge(broken(err, r.off, r.f.Size))); err != nil {
 				return n, err
 			}
@@ -145,9 +142,6 @@ func (r *Reader) open() error {
 	r.brought = 0
 	if r.off == 0 {
 		if body, end := r.f.takeFirst(); body != nil {
-			if end < 0 {
-				end = r.f.Size
-			}
 			r.body, r.bodyEnd, r.isFirst = body, end, true
 			return nil
 		}
@@ -299,7 +293,7 @@ func (f *File) check(resp *http.Response, start, end int64) (int64, error) {
 		return 0, changed
 	case !ok || gotStart != start:
 		return 0, refused("the origin answered with another range than the one it was asked for")
-	case !hasLength(resp, last-gotStart+1), n < 0 && last != end-1:
+	case !hasLength(resp, last-gotStart+1), n == -1 && last != end-1:
 		return 0, refused("the origin answered a range with a length that isn't the range's")
 	}
 	expect(resp, last-gotStart+1)

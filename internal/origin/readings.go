@@ -75,7 +75,7 @@ func unhex(c byte) byte {
 // displayed as nothing (Default_Ignorable_Code_Point): fullwidth dots become
 // dots and soft hyphens vanish. s may be in any encoding; what isn't UTF-8 stays.
 func fold(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) || !utf8.ValidString(s) {
+	if !utf8.ValidString(s) {
 		return s
 	}
 	drop := func(r rune) rune {
@@ -102,7 +102,7 @@ func checkPath(path string, keepQuery bool) error {
 	}
 	segments := strings.Split(path, "/")
 	for i, raw := range segments {
-		if raw == "" && i > 0 && i == len(segments)-1 {
+		if raw == "" && i == len(segments)-1 {
 			break // a trailing slash
 		}
 		if raw == "" {
@@ -262,9 +262,6 @@ func queryKeys(name string) []string {
 		}, name)
 	}
 	array, _, _ := strings.Cut(name, "[")
-	keys := []string{flat(name), flat(array), name}
-	if i := strings.IndexAny(name, "[]."); i >= 0 {
-		keys = append(keys, name[:i])
-	}
+	keys := []string{flat(name), flat(array), name, name[:strings.IndexAny(name+".", "[].")]}
 	return slices.DeleteFunc(keys, func(key string) bool { return key == "" })
 }

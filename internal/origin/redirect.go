@@ -30,7 +30,7 @@ func (c *Client) atHome(u *url.URL) bool {
 		return samePort(u, c.Base)
 	}
 	// http to https on the same host: to the standard port, or to the same one.
-	return u.Scheme == "https" && c.Base.Scheme == "http" && (u.Port() == "" || u.Port() == "443" || u.Port() == c.Base.Port())
+	return u.Scheme == "https" && (u.Port() == "" || u.Port() == "443" || u.Port() == c.Base.Port())
 }
 
 func samePort(a, b *url.URL) bool {

@@ -292,6 +292,59 @@ func TestLocationRefused(t *testing.T) {
 	}
 }
 
+// What counts as the configured host, which gets the secret headers.
+func TestAtHome(t *testing.T) {
+	for _, tt := range []struct {
+		base, at string
+		want     bool
+	}{
+		{"http://h:8080", "http://H:8080", true},
+		{"http://h:8080", "http://h", false},
+		{"http://h:8080", "http://other:8080", false},
+		{"http://h:8080", "https://h", true},
+		{"http://h:8080", "https://h:443", true},
+		{"http://h:8080", "https://h:8080", true},
+		{"http://h:8080", "https://h:8443", false},
+		{"http://h", "https://h", true},
+		{"https://h", "https://h:443", true},
+		{"https://h", "http://h", false},
+		{"https://h", "http://h:443", false},
+		{"https://h:0", "https://h:0", false},
+	} {
+		base, err1 := url.Parse(tt.base)
+		at, err2 := url.Parse(tt.at)
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		if got := (&Client{Base: base}).atHome(at); got != tt.want {
+			t.Errorf("%s with the origin %s: got %t, want %t", tt.at, tt.base, got, tt.want)
+		}
+	}
+}
+
+func TestRedirectHosts(t *testing.T) {
+	for _, tt := range []struct {
+		host, to string
+		want     bool
+	}{
+		{"*", "https://cdn.example:1", true},
+		{"cdn.example", "https://CDN.example", true},
+		{"cdn.example", "http://cdn.example", true},
+		{"cdn.example", "https://cdn.example:8443", false},
+		{"cdn.example", "https://other.example", false},
+		{"cdn.example:8443", "https://cdn.example:8443", true},
+		{"cdn.example:8443", "https://cdn.example", false},
+	} {
+		to, err := url.Parse(tt.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (&Client{RedirectHosts: []string{tt.host}}).redirectAllowed(to); got != tt.want {
+			t.Errorf("%s with the host %s: got %t, want %t", tt.to, tt.host, got, tt.want)
+		}
+	}
+}
+
 // Cookies of one fetch go back to the host and port that set them.
 func TestCookies(t *testing.T) {
 	var mu sync.Mutex

@@ -57,10 +57,7 @@ func number(s string) (int64, bool) {
 func retryAfter(s string, now time.Time) (after time.Duration, ok bool) {
 	s = strings.TrimSpace(s)
 	if n, ok := number(s); ok {
-		if n > int64(MaxRetryAfter/time.Second) {
-			return MaxRetryAfter, true
-		}
-		return time.Duration(n) * time.Second, true
+		return time.Duration(min(n, int64(MaxRetryAfter/time.Second))) * time.Second, true
 	}
 	if strings.Trim(s, "0123456789") == "" && s != "" {
 		return MaxRetryAfter, true // digits, but more than an int64 holds
@@ -142,8 +139,9 @@ func digest(h http.Header, whole bool) Digest {
 		for _, item := range strings.Split(strings.Join(values, ","), ",") {
 			name, value, _ := strings.Cut(item, "=")
 			value, _, _ = strings.Cut(strings.TrimSpace(value), ";")
-			if len(value) >= 2 && value[0] == ':' && value[len(value)-1] == ':' {
-				add(name, value[1:len(value)-1])
+			value, begun := strings.CutPrefix(value, ":")
+			if value, ended := strings.CutSuffix(value, ":"); begun && ended {
+				add(name, value)
 			}
 		}
 	}

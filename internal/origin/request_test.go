@@ -145,6 +145,37 @@ func TestRangesOfAPlace(t *testing.T) {
 	}
 }
 
+// The URL that is asked next: the place that the request was led to, if there is one.
+func TestCurrent(t *testing.T) {
+	at := &url.URL{Scheme: "http", Host: "h", Path: "/a"}
+	there := &url.URL{Scheme: "http", Host: "h", Path: "/there"}
+	for want, r := range map[string]*Request{
+		"http://h/a":      {URL: at},
+		"http://h/b%7F?q": {URL: at, Place: Place{URL: "http://h/b\x7f?q"}},
+		"http://h/there":  {URL: at, Place: Place{URL: "http://h/b"}, start: place{url: there}},
+	} {
+		if got := r.Current().String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if got := (&Request{URL: at, Place: Place{URL: "http://["}}).Current(); got != at {
+		t.Errorf("got %s for a place that can't be read, want the file's own URL", got)
+	}
+}
+
+func TestLongestPlace(t *testing.T) {
+	for _, tt := range []struct {
+		length int
+		want   failure.Code
+	}{{maxPlace, ""}, {maxPlace + 1, failure.OriginStatus}} {
+		to := &url.URL{Scheme: "http", Host: "h", Path: strings.Repeat("/", tt.length-len("http://h"))}
+		err := (&Request{}).moved(t.Context(), place{url: to, cookies: &cookies{}})
+		if got := failure.CodeOf(err); got != tt.want {
+			t.Errorf("%d bytes: got %v, want code %q", tt.length, err, tt.want)
+		}
+	}
+}
+
 // Once the way to a place has left the origin's host, the secret and the caller's
 // headers are sent nowhere any more, in no later run.
 func TestPlaceAway(t *testing.T) {
@@ -244,8 +275,27 @@ func TestCookiesRecorded(t *testing.T) {
 	for i := range 1000 {
 		set(fmt.Sprintf("http://h%d/", i%30), fmt.Sprintf("c%d=%s", i, strings.Repeat("x", 1000)))
 	}
+	if n := len(c.set); n != maxSetCookies {
+		t.Errorf("got %d cookies, want %d", n, maxSetCookies)
+	}
 	if n := len(c.encode()); n == 0 || n > maxEncodedCookies {
 		t.Errorf("got %d bytes, want some and at most %d", n, maxEncodedCookies)
+	}
+	c = &cookies{}
+	set("http://h/", "a=1")
+	set("http://h/", "b=2")
+	set("http://h:81/", "a=3")
+	set("http://h/", "a=4")
+	if got := fmt.Sprint(c.set); got != "[{http://h/ b=2 b;;} {http://h:81/ a=3 a;;} {http://h/ a=4 a;;}]" {
+		t.Errorf("got %s, want each cookie as it was set last", got)
+	}
+	c = &cookies{set: []setCookie{{}, {}}}
+	c.set[1].Cookie = strings.Repeat("x", maxEncodedCookies-len(`[{"url":"","cookie":""},]`))
+	if n := len(c.encode()); n != maxEncodedCookies-1 {
+		t.Errorf("got %d bytes, want the last cookie, which just fits", n)
+	}
+	if c.set[1].Cookie += "x"; c.encode() != nil {
+		t.Error("got a cookie that is too long")
 	}
 	if decodeCookies([]byte("{")).encode() != nil {
 		t.Error("got cookies from nonsense")

@@ -60,10 +60,10 @@ func (t *tries) wait(ctx context.Context, cause error) error {
 		return &transient{failure: again.failure, over: true}
 	}
 	ceiling := min(cmp.Or(t.c.Backoff, Backoff)<<min(t.n-1, 20), MaxBackoff)
-	pause := rand.N(ceiling + 1)
+	pause := rand.N(ceiling)
 	if again.after > 0 {
 		// Not before the origin asked for, and not all workers at that moment.
-		pause = again.after + rand.N(again.after/5+1)
+		pause = again.after + rand.N(max(again.after/5, 1))
 		if again.after > cmp.Or(t.c.MaxSleep, MaxSleep) {
 			return &Later{After: pause, Err: again.failure}
 		}

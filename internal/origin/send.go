@@ -78,9 +78,7 @@ func (c *Client) hop(ctx context.Context, at place, header http.Header) (*http.R
 	}
 	req.Header.Set("Accept", "*/*") // some firewalls refuse a request without it
 	req.Header.Set("Accept-Encoding", "identity")
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", "async-download")
-	}
+	req.Header.Set("User-Agent", "async-download")
 	if !at.away && c.atHome(u) {
 		for _, header := range []http.Header{at.request.Header, c.Header} {
 			for name, values := range header {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -121,6 +122,49 @@ func TestDribble(t *testing.T) {
 		}
 	})
 }
+
+// The limits of a body that is read slowly, to the byte and the second; the reason of a
+// cancel comes out of a read that fails, and of no other.
+func TestBody(t *testing.T) {
+	stopped := errors.New("stopped")
+	for _, tt := range []struct {
+		name      string
+		cancelled bool
+		takes     time.Duration
+		n         int
+		err, want error
+	}{
+		{"the least speed", false, FloorWindow, FloorBytes, nil, nil},
+		{"a byte less", false, FloorWindow, FloorBytes - 1, nil, errFloor},
+		{"a byte less so far", false, FloorWindow - time.Second, FloorBytes - 1, nil, nil},
+		{"a byte less, and the end", false, FloorWindow, FloorBytes - 1, io.EOF, io.EOF},
+		{"broken", false, 0, 1, io.ErrUnexpectedEOF, io.ErrUnexpectedEOF},
+		{"cancelled, bytes", true, 0, 1, nil, nil},
+		{"cancelled, the end", true, 0, 1, io.EOF, io.EOF},
+		{"cancelled, broken", true, 0, 1, io.ErrUnexpectedEOF, stopped},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				if tt.cancelled {
+					cancel(stopped)
+				}
+				b := newBody(&Client{}, ctx, cancel, &http.Response{ProtoMajor: 1, ProtoMinor: 1, Body: io.NopCloser(readerFunc(func([]byte) (int, error) {
+					time.Sleep(tt.takes)
+					return tt.n, tt.err
+				}))})
+				defer b.Close()
+				if n, err := b.Read(make([]byte, FloorBytes)); n != tt.n || err != tt.want {
+					t.Errorf("got %d bytes, %v, want %d, %v", n, err, tt.n, tt.want)
+				}
+			})
+		})
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // A stream may pause for as long as proxies allow, and drip: a database is
 // exported row by row.
@@ -263,23 +307,31 @@ func TestRetryAfterIsKept(t *testing.T) {
 	}
 }
 
+// An origin that fails is asked for its first bytes, with pauses; the last time without a
+// range, since that may be what it fails at.
 func TestBackoff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var at []time.Time
-		c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
-			at = append(at, time.Now())
-			w.WriteHeader(http.StatusBadGateway)
-		})
-		_, err := c.Open(t.Context(), &Request{URL: u}, 100)
-		if failure.CodeOf(err) != failure.OriginStatus || len(at) != Attempts {
-			t.Fatalf("got %v after %d tries, want %s after %d", err, len(at), failure.OriginStatus, Attempts)
-		}
-		for i := 1; i < len(at); i++ {
-			if gap, most := at[i].Sub(at[i-1]), min(Backoff<<(i-1), MaxBackoff); gap > most {
-				t.Errorf("got %s before try %d, want at most %s", gap, i+1, most)
+	for status, last := range map[int]string{500: "", 503: ""} {
+		synctest.Test(t, func(t *testing.T) {
+			var at []time.Time
+			var ranges []string
+			c, u := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
+				at, ranges = append(at, time.Now()), append(ranges, r.Header.Get("Range"))
+				w.WriteHeader(status)
+			})
+			_, err := c.Open(t.Context(), &Request{URL: u}, 100)
+			if want := append(slices.Repeat([]string{"bytes=0-99"}, Attempts-1), last); failure.CodeOf(err) != failure.OriginStatus || !slices.Equal(ranges, want) {
+				t.Fatalf("%d: got %v after requests for %q, want %s after %q", status, err, ranges, failure.OriginStatus, want)
 			}
-		}
-	})
+			if !at[Attempts-1].After(at[0]) {
+				t.Errorf("%d: got all requests at once", status)
+			}
+			for i := 1; i < len(at); i++ {
+				if gap, most := at[i].Sub(at[i-1]), min(Backoff<<(i-1), MaxBackoff); gap > most {
+					t.Errorf("got %s before try %d, want at most %s", gap, i+1, most)
+				}
+			}
+		})
+	}
 }
 
 // A cancel that carries a failure is what comes out of a sleep.
