@@ -33,6 +33,7 @@ func TestJoin(t *testing.T) {
 		{"the longest path", "https://o.example", strings.Repeat("a", MaxPath), "", "https://o.example/" + strings.Repeat("a", MaxPath)},
 		{"the longest query", "https://o.example/", "", strings.Repeat("a", MaxQuery), "https://o.example/?" + strings.Repeat("a", MaxQuery)},
 		{"percent-encoded seven times", "https://o.example", "%25252525252541", "", "https://o.example/%25252525252541"},
+		{"no escape in a name", "https://o.example", "menu2026", "", "https://o.example/menu2026"},
 		{"question mark in a name", "https://o.example", "what%3F.txt", "", "https://o.example/what%3F.txt"},
 		{"yen sign in a name", "https://o.example", "¥100.pdf", "", "https://o.example/%C2%A5100.pdf"},
 		{"fullwidth letters in a name", "https://o.example", "ＡＢＣ．ｔｘｔ", "", "https://o.example/%EF%BC%A1%EF%BC%A2%EF%BC%A3%EF%BC%8E%EF%BD%94%EF%BD%98%EF%BD%94"},

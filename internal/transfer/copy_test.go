@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -631,23 +632,35 @@ func TestDeadlineWithoutWork(t *testing.T) {
 // A part as slow as the last isn't begun when the deadline is nearer than that:
 // the parts that are under way end, and nothing is read for nothing.
 func TestNoPartBegunTooLate(t *testing.T) {
-	soon, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for _, tt := range []struct {
-		ctx  context.Context
-		took time.Duration
-		want error
-	}{
-		{soon, 0, nil}, // none was read yet
-		{soon, time.Second, nil},
-		{soon, time.Minute, errLate},
-		{t.Context(), time.Hour, nil},
-	} {
-		c := &rangeCopy{took: tt.took}
-		if err := c.worthwhile(tt.ctx); err != tt.want || c.late != (err != nil) {
-			t.Errorf("after a part of %s: got %v, late %v, want %v", tt.took, err, c.late, tt.want)
+	synctest.Test(t, func(t *testing.T) {
+		soon, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for _, tt := range []struct {
+			ctx  context.Context
+			took time.Duration
+			want error
+			fast bool
+		}{
+			{soon, 0, nil, false}, // none was read yet
+			{soon, 1, nil, true},
+			{soon, 2*time.Second - 1, nil, true},
+			{soon, 2 * time.Second, nil, false},
+			{soon, time.Minute, nil, false},
+			{soon, time.Minute + 1, errLate, false},
+			{t.Context(), time.Hour, nil, false},
+		} {
+			c := &rangeCopy{took: tt.took}
+			if err := c.worthwhile(tt.ctx); err != tt.want || c.late != (err != nil) || c.isFast() != tt.fast {
+				t.Errorf("after a part of %s: got %v, late %t, fast %t, want %v, fast %t", tt.took, err, c.late, c.isFast(), tt.want, tt.fast)
+			}
 		}
-	}
+		// Nor is it read.
+		c := &rangeCopy{took: time.Hour}
+		r := &gatedReader{Reader: strings.NewReader("x"), ctx: soon, gate: newGate(1), worthwhile: func() error { return c.worthwhile(soon) }}
+		if n, err := r.Read(make([]byte, 1)); n != 0 || err != errLate {
+			t.Errorf("got %d bytes, %v, want %v", n, err, errLate)
+		}
+	})
 
 	s := newS3(t)
 	c := newCopier(t, s)
@@ -678,17 +691,34 @@ func TestOriginTooSlow(t *testing.T) {
 		wantFailure(t, c, s, "key", err, failure.OriginTooSlow)
 	})
 	t.Run("stream that can't be carried", func(t *testing.T) {
-		r := &streamReader{src: bytes.NewReader(make([]byte, 1000)), size: 1 << 40, limit: 1 << 50, began: time.Now().Add(-30 * time.Second)}
-		var cancel context.CancelFunc
-		r.ctx, cancel = context.WithTimeout(t.Context(), 10*time.Minute)
-		defer cancel()
-		if _, err := r.Read(make([]byte, 100)); failure.CodeOf(err) != failure.OriginTooSlow {
-			t.Errorf("got %v, want %s", err, failure.OriginTooSlow)
-		}
-		r.size, r.err = 1000, nil
-		if _, err := r.Read(make([]byte, 100)); err != nil {
-			t.Errorf("got %v, want none for a file that can", err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			soon, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			for _, tt := range []struct {
+				name  string
+				ctx   context.Context
+				began time.Duration // ago
+				n     int           // bytes until now, of size
+				size  int64
+				limit int64
+				want  failure.Code
+			}{
+				{"just fast enough", soon, speedAfter, 2000, 3000, 1 << 40, ""}, // 100 bytes a second
+				{"a byte too many", soon, speedAfter, 2000, 3001, 1 << 40, failure.OriginTooSlow},
+				{"not measured yet", soon, speedAfter - 1, 2000, 3001, 1 << 40, ""},
+				{"no deadline", t.Context(), speedAfter, 2000, 3001, 1 << 40, ""},
+				{"unknown size", soon, speedAfter, 2000, -1, 1 << 40, ""},
+				{"as large as may be", soon, 0, 2000, -1, 2000, ""},
+				{"too large", soon, 0, 2000, -1, 1999, failure.TooLarge},
+			} {
+				r := &streamReader{ctx: tt.ctx, src: bytes.NewReader(make([]byte, tt.n)), size: tt.size, limit: tt.limit, began: time.Now().Add(-tt.began)}
+				if _, err := r.Read(make([]byte, tt.n)); failure.CodeOf(err) != tt.want {
+					t.Errorf("%s: got %v, want code %q", tt.name, err, tt.want)
+				} else if tt.size == 3001 && err != nil && !strings.Contains(err.Error(), "at 100 bytes a second the other 1001 bytes") {
+					t.Errorf("%s: got %v, want the speed and what is left", tt.name, err)
+				}
+			}
+		})
 	})
 	t.Run("part that can't be moved in one run", func(t *testing.T) {
 		s := newS3(t)
@@ -712,25 +742,33 @@ func TestOriginTooSlow(t *testing.T) {
 		if err := j.isFast(t.Context(), f, Plan{Size: 1 << 45, PartSize: 2 * small}); err != nil {
 			t.Errorf("got %v for parts that can be moved", err)
 		}
+		j.Run = 1
+		if err := j.isFast(t.Context(), f, Plan{Size: 1 << 45, PartSize: small}); err != nil {
+			t.Errorf("got %v for parts of the usual size, which needn't be measured", err)
+		}
 	})
 }
 
 func TestCallerMetadataAndUploadHook(t *testing.T) {
-	s := newS3(t)
-	c := newCopier(t, s)
-	refused := failure.New(failure.Cancelled, "no")
-	j := job(c, newSource(t, origintest.New(origintest.Bytes(14, 3*small), `"v1"`)), "key")
-	j.OnUpload = func(_ context.Context, id string) error {
-		if len(s.Open()) != 1 || s.Open()[0] != id {
-			t.Errorf("got upload %q, want the open one, %v", id, s.Open())
+	for _, stream := range []bool{false, true} {
+		s := newS3(t)
+		c := newCopier(t, s)
+		refused := failure.New(failure.Cancelled, "no")
+		h := origintest.New(origintest.Bytes(14, 6*mib), `"v1"`)
+		h.NoRanges = stream
+		j := job(c, newSource(t, h), "key")
+		j.OnUpload = func(_ context.Context, id string) error {
+			if len(s.Open()) != 1 || s.Open()[0] != id {
+				t.Errorf("got upload %q, want the open one, %v", id, s.Open())
+			}
+			return refused
 		}
-		return refused
+		_, err := j.Start(t.Context())
+		if !errors.Is(err, refused) {
+			t.Fatalf("stream %t: got %v, want the hook's error", stream, err)
+		}
+		wantFailure(t, c, s, "key", err, failure.Cancelled)
 	}
-	_, err := j.Start(t.Context())
-	if !errors.Is(err, refused) {
-		t.Fatalf("got %v, want the hook's error", err)
-	}
-	wantFailure(t, c, s, "key", err, failure.Cancelled)
 }
 
 // After a long Retry-After in the middle, the next Start continues with what was copied.

@@ -68,16 +68,13 @@ func (c *Copier) checkDigest(ctx context.Context, key string, d origin.Digest) e
 }
 
 func (c *Copier) hashFrom(ctx context.Context, key string, off int64, h hash.Hash) (int64, error) {
-	in := &s3.GetObjectInput{Bucket: &c.Bucket, Key: &key}
-	if off > 0 {
-		in.Range = aws.String(fmt.Sprintf("bytes=%d-", off))
-	}
+	in := &s3.GetObjectInput{Bucket: &c.Bucket, Key: &key, Range: aws.String(fmt.Sprintf("bytes=%d-", off))}
 	out, err := c.S3.GetObject(ctx, in, func(o *s3.Options) {
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	})
 	if err != nil {
 		if isCode(err, "InvalidRange") {
-			return 0, nil // the connection broke after the last byte
+			return 0, nil // the connection broke after the last byte, or there is none
 		}
 		return 0, err
 	}

@@ -117,7 +117,7 @@ func pause(ctx context.Context, try int, first time.Duration) error {
 
 // backoff is how long to wait before try number try+1.
 func backoff(try int, first time.Duration) time.Duration {
-	return rand.N(min(cmp.Or(first, storeBackoff)<<min(max(try-1, 0), 20), storeMaxBackoff) + 1)
+	return rand.N(min(cmp.Or(first, storeBackoff)<<min(max(try-1, 0), 20), storeMaxBackoff))
 }
 
 // detached returns a context for what has to be done after ctx ended.

@@ -40,7 +40,7 @@ func (g *gate) enter(ctx context.Context) error {
 			return nil
 		case wait > origin.MaxSleep && g.open == 0:
 			defer g.mu.Unlock()
-			return &origin.Later{After: wait + rand.N(wait/5+1), Err: g.refusal} // not all workers at that moment
+			return &origin.Later{After: wait + rand.N(wait/5), Err: g.refusal} // not all workers at that moment
 		}
 		wake := g.wake
 		g.mu.Unlock()

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"path"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -8,6 +9,10 @@ import (
 
 // maxName is the longest file name in bytes that common file systems take.
 const maxName = 255
+
+// maxExtension is the longest extension in bytes, with its dot, that is kept when a name
+// is cut.
+const maxExtension = 20
 
 // Disposition returns a Content-Disposition that makes a browser save the file
 // under name, whatever name holds: an ASCII fallback for old clients and the
@@ -18,7 +23,7 @@ func Disposition(name string) string {
 	var ascii, ext strings.Builder
 	plain := true
 	for _, r := range name {
-		if r >= ' ' && r < 0x7f && r != '"' && r != '\\' && r != '%' {
+		if r <= '~' && r != '%' { // FileName leaves no controls, quotes or backslashes
 			ascii.WriteRune(r)
 		} else {
 			ascii.WriteByte('_')
@@ -65,9 +70,9 @@ func FileName(name string) string {
 	trimmed := func(r rune) bool { return r == '.' || unicode.IsSpace(r) || isJoiner(r) }
 	name = strings.TrimFunc(name, trimmed)
 	if len(name) > maxName {
-		ext := ""
-		if i := strings.LastIndexByte(name, '.'); i > 0 && len(name)-i <= 20 {
-			ext = name[i:]
+		ext := path.Ext(name)
+		if len(ext) > maxExtension {
+			ext = ""
 		}
 		name = strings.TrimRightFunc(cut(name, maxName-len(ext)), trimmed) + ext
 	}
@@ -80,9 +85,10 @@ func FileName(name string) string {
 // isJoiner reports the zero width joiner and non-joiner.
 func isJoiner(r rune) bool { return r == '\u200c' || r == '\u200d' }
 
-// cut returns the longest prefix of s of whole characters in at most n bytes.
+// cut returns the longest prefix of whole characters in at most n bytes of s, which is
+// UTF-8 and longer than that.
 func cut(s string, n int) string {
-	for n > 0 && !utf8.RuneStart(s[n]) {
+	for !utf8.RuneStart(s[n]) {
 		n--
 	}
 	return s[:n]

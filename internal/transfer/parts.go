@@ -86,7 +86,7 @@ func (c *rangeCopy) copyParts(ctx context.Context, numbers []int32) error {
 
 func (c *rangeCopy) copyPart(ctx context.Context, n int32) error {
 	var furthest int64
-	for try := 1; ; try++ {
+	for try := 1; ; {
 		p, err := c.tryPart(ctx, n, &furthest)
 		if errors.Is(err, errLate) {
 			return nil // the parts in flight may still be done
@@ -103,8 +103,7 @@ func (c *rangeCopy) copyPart(ctx context.Context, n int32) error {
 		}
 		var busy *origin.Busy
 		if errors.As(err, &busy) {
-			try-- // others are served
-			continue
+			continue // others are served
 		}
 		if !retryable(err) || try == storeTries {
 			return storage(ctx, err, "storing a part")
@@ -112,6 +111,7 @@ func (c *rangeCopy) copyPart(ctx context.Context, n int32) error {
 		if err := pause(ctx, try, c.job.storeBackoff); err != nil {
 			return err
 		}
+		try++
 	}
 }
 
@@ -143,7 +143,7 @@ func (c *rangeCopy) tryPart(ctx context.Context, n int32, furthest *int64) (part
 	}
 	out, err := c.job.S3.UploadPart(call, &s3.UploadPartInput{
 		Bucket: &c.job.Bucket, Key: &c.plan.Key, UploadId: &c.plan.UploadID, PartNumber: &n,
-		Body: b, ContentLength: aws.Int64(end - start),
+		Body: b, ContentLength: &b.size,
 	}, b.attach)
 	cancel(errEnded)
 	s, srcErr := b.end()
@@ -158,7 +158,7 @@ func (c *rangeCopy) tryPart(ctx context.Context, n int32, furthest *int64) (part
 		}
 		return part{}, err
 	}
-	return part{etag: aws.ToString(out.ETag), size: end - start, sums: s, has64: true, has32: c.plan.Composite}, nil
+	return part{etag: aws.ToString(out.ETag), size: b.size, sums: s, has64: true, has32: c.plan.Composite}, nil
 }
 
 // gatedReader is a range that is read when the gate lets it.
@@ -212,7 +212,7 @@ func (c *rangeCopy) worthwhile(ctx context.Context) error {
 	deadline, ok := ctx.Deadline()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if ok && c.took > 0 && time.Until(deadline) < c.took {
+	if ok && time.Until(deadline) < c.took {
 		c.late = true
 		return errLate
 	}

@@ -57,10 +57,7 @@ func NewPlan(size, least, most int64) (Plan, error) {
 	if size > MaxBytes {
 		return Plan{}, failure.New(failure.TooLarge, "the file has %d bytes; S3 takes %d", size, int64(MaxBytes))
 	}
-	wanted := max(least, 1)
-	if each := min(wholeMiB((size+partsPerFile-1)/partsPerFile), most); each > wanted {
-		wanted = each
-	}
+	wanted := max(least, 1, min(wholeMiB((size+partsPerFile-1)/partsPerFile), most))
 	partSize := wanted
 	for _, parts := range []int64{MaxParts - 1, MaxParts} {
 		if need := (size + parts - 1) / parts; need > partSize {

@@ -45,6 +45,12 @@ func TestNewPlan(t *testing.T) {
 			t.Errorf("%s: got %d parts of %d bytes, %v, want %d of %d", tt.name, p.Parts(), p.PartSize, err, tt.parts, tt.partSize)
 		}
 	}
+	const odd = 8*mib + 1 // is kept as long as it is large enough
+	for size, want := range map[int64]int64{9999 * odd: odd, 9999*odd + 1: 9 * mib} {
+		if p, err := NewPlan(size, odd, 0); err != nil || p.PartSize != want {
+			t.Errorf("%d bytes: got parts of %d bytes, %v, want %d", size, p.PartSize, err, want)
+		}
+	}
 	if _, err := NewPlan(MaxBytes+1, PartSize, LargePartSize); failure.CodeOf(err) != failure.TooLarge {
 		t.Errorf("more than S3 takes: got %v, want %s", err, failure.TooLarge)
 	}
@@ -221,28 +227,33 @@ func TestSums(t *testing.T) {
 
 func TestDisposition(t *testing.T) {
 	for name, want := range map[string]string{
-		"":                                `attachment; filename="download"`,
-		"r.csv":                           `attachment; filename="r.csv"`,
-		"a b.csv":                         `attachment; filename="a b.csv"`,
-		`a"b\c.csv`:                       `attachment; filename="a_b_c.csv"`,
-		"../../etc/passwd":                `attachment; filename="_.._etc_passwd"`,
-		"a\r\nX-Evil: 1":                  `attachment; filename="aX-Evil_ 1"`,
-		"100%.txt":                        `attachment; filename="100_.txt"; filename*=UTF-8''100%25.txt`,
-		"€.csv":                           `attachment; filename="_.csv"; filename*=UTF-8''%E2%82%AC.csv`,
-		"photo\u202egpj.exe":              `attachment; filename="photogpj.exe"`,
-		"a\u2066b\u200fc.txt":             `attachment; filename="abc.txt"`,
-		"...":                             `attachment; filename="download"`,
-		" . ":                             `attachment; filename="download"`,
-		"\xff.txt":                        `attachment; filename="_.txt"`,
-		"a\u00a0b":                        `attachment; filename="a b"`,
-		"a\u3000b":                        `attachment; filename="a_b"; filename*=UTF-8''a%E3%80%80b`,
-		"\u3000a.txt\u200d":               `attachment; filename="a.txt"`,
-		"\U0001f469\u200d\U0001f4bb.txt":  `attachment; filename="___.txt"; filename*=UTF-8''%F0%9F%91%A9%E2%80%8D%F0%9F%92%BB.txt`,
-		"a\u200cb.txt":                    `attachment; filename="a_b.txt"; filename*=UTF-8''a%E2%80%8Cb.txt`,
-		"a\u061cb\u00ad\u200bc.txt":       `attachment; filename="abc.txt"`,
-		"\u200d":                          `attachment; filename="download"`,
-		"con<>:|?*.txt":                   `attachment; filename="con______.txt"`,
-		strings.Repeat("x", 300) + ".csv": `attachment; filename="` + strings.Repeat("x", 251) + `.csv"`,
+		"":                                  `attachment; filename="download"`,
+		"r.csv":                             `attachment; filename="r.csv"`,
+		"a b.csv":                           `attachment; filename="a b.csv"`,
+		`a"b\c.csv`:                         `attachment; filename="a_b_c.csv"`,
+		"../../etc/passwd":                  `attachment; filename="_.._etc_passwd"`,
+		"a\r\nX-Evil: 1":                    `attachment; filename="aX-Evil_ 1"`,
+		"100%.txt":                          `attachment; filename="100_.txt"; filename*=UTF-8''100%25.txt`,
+		"€.csv":                             `attachment; filename="_.csv"; filename*=UTF-8''%E2%82%AC.csv`,
+		"photo\u202egpj.exe":                `attachment; filename="photogpj.exe"`,
+		"a\u2066b\u200fc.txt":               `attachment; filename="abc.txt"`,
+		"...":                               `attachment; filename="download"`,
+		" . ":                               `attachment; filename="download"`,
+		"\xff.txt":                          `attachment; filename="_.txt"`,
+		"a\u00a0b":                          `attachment; filename="a b"`,
+		"a\u3000b":                          `attachment; filename="a_b"; filename*=UTF-8''a%E3%80%80b`,
+		"\u3000a.txt\u200d":                 `attachment; filename="a.txt"`,
+		"\U0001f469\u200d\U0001f4bb.txt":    `attachment; filename="___.txt"; filename*=UTF-8''%F0%9F%91%A9%E2%80%8D%F0%9F%92%BB.txt`,
+		"a\u200cb.txt":                      `attachment; filename="a_b.txt"; filename*=UTF-8''a%E2%80%8Cb.txt`,
+		"a\u061cb\u00ad\u200bc.txt":         `attachment; filename="abc.txt"`,
+		"\u200d":                            `attachment; filename="download"`,
+		"con<>:|?*.txt":                     `attachment; filename="con______.txt"`,
+		"€azAZ09!~":                         `attachment; filename="_azAZ09!~"; filename*=UTF-8''%E2%82%ACazAZ09!~`,
+		strings.Repeat("x", 250) + " .csv":  `attachment; filename="` + strings.Repeat("x", 250) + ` .csv"`,
+		strings.Repeat("x", 250) + " .jpeg": `attachment; filename="` + strings.Repeat("x", 250) + `.jpeg"`,
+		strings.Repeat("x", 300) + "." + strings.Repeat("y", 19): `attachment; filename="` + strings.Repeat("x", 235) + "." + strings.Repeat("y", 19) + `"`,
+		strings.Repeat("x", 300) + "." + strings.Repeat("y", 20): `attachment; filename="` + strings.Repeat("x", 255) + `"`,
+		strings.Repeat("x", 300) + ".csv":                        `attachment; filename="` + strings.Repeat("x", 251) + `.csv"`,
 	} {
 		if got := Disposition(name); got != want {
 			t.Errorf("%q: got %s, want %s", name, got, want)
@@ -283,22 +294,28 @@ func TestHeadersFitForS3(t *testing.T) {
 		"text/plain": "text/plain", "": "application/octet-stream", "garbage garbage": "application/octet-stream",
 		"text/html; charset=utf-8": "text/html; charset=utf-8", "Application/X-Tar": "Application/X-Tar", "text/html;": "text/html;",
 		"text/plain; charset=\"é\"": "text/plain", "text/plain; charset": "text/plain", "text/plain; a=b c; d": "text/plain", " text/plain ;;=": "text/plain",
-		"text/plain; a=" + strings.Repeat("b", 300): "text/plain",
+		"text/plain; a=" + strings.Repeat("b", 242): "text/plain; a=" + strings.Repeat("b", 242),
+		"text/plain; a=" + strings.Repeat("b", 243): "text/plain",
+		"a/" + strings.Repeat("b", 254):             "a/" + strings.Repeat("b", 254), "a/" + strings.Repeat("b", 255): "application/octet-stream",
 		"pdf": "application/octet-stream", "*/*": "application/octet-stream", "image/*": "application/octet-stream", "/": "application/octet-stream",
 		"text/": "application/octet-stream", "text/plain/x": "application/octet-stream", "text/pläin": "application/octet-stream",
-		"text/plain\nx": "application/octet-stream", "a/" + strings.Repeat("b", 300): "application/octet-stream",
+		"text/plain\nx": "application/octet-stream",
 	} {
 		if got := contentType(in); got != want {
 			t.Errorf("content type %q: got %q, want %q", in, got, want)
 		}
 	}
 	for in, want := range map[string]string{
+		strings.Repeat("x", 256): strings.Repeat("x", 256), strings.Repeat("x", 257): "",
 		"gzip": "gzip", "identity": "", " Identity ": "", "": "", "é": "",
 		"aws-chunked": "", "AWS-Chunked": "", "aws-chunked,gzip": "gzip", "gzip, aws-chunked": "gzip", "gzip,br": "gzip, br", "identity, aws-chunked,": "",
 	} {
 		if got := contentEncoding(in); got != want {
 			t.Errorf("content encoding %q: got %q, want %q", in, got, want)
 		}
+	}
+	if got := header("\x1f ~\x7f"); got != "? ~?" {
+		t.Errorf("got a metadata value %q", got)
 	}
 	if got := header("\"\xc3\xa9\n" + strings.Repeat("x", 1000)); len(got) != 512 || strings.Contains(got, "\n") || strings.Contains(got, "\xc3") {
 		t.Errorf("got a metadata value %q", fmt.Sprint(got[:10], len(got)))

@@ -48,9 +48,8 @@ type passing struct {
 func (r *passing) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	r.at += int64(n)
-	if r.at > *r.furthest {
-		r.progress.pass(r.at - *r.furthest)
-		*r.furthest = r.at
-	}
+	further := max(r.at-*r.furthest, 0)
+	r.progress.pass(further)
+	*r.furthest += further
 	return n, err
 }

@@ -2,7 +2,9 @@ package transfer
 
 import (
 	"net/http"
+	"slices"
 	"testing"
+	"time"
 
 	"async-download/internal/failure"
 	"async-download/internal/origin/origintest"
@@ -18,12 +20,15 @@ func TestReadBackInPieces(t *testing.T) {
 		reads  int
 		code   failure.Code
 	}{
-		"one break":             {faults: []s3test.Fault{{Cut: 3*small + 1}}, reads: 2},
-		"several":               {faults: []s3test.Fault{{Cut: 100}, {Cut: small}, {Code: "SlowDown", Status: 503}, {Cut: 2 * small}}, reads: 5},
-		"after the last byte":   {faults: []s3test.Fault{{Cut: 10 * small}}, reads: 1}, // the length was read: nothing is missing
-		"refused":               {faults: []s3test.Fault{{Code: "AccessDenied", Status: 403}}, reads: 1, code: failure.Storage},
-		"refused after a break": {faults: []s3test.Fault{{Cut: 100}, {Code: "AccessDenied", Status: 403}}, reads: 2, code: failure.Storage},
-		"gone in the meantime":  {faults: []s3test.Fault{{Code: "NoSuchKey", Status: 404}}, reads: 1, code: failure.Storage},
+		"one break":               {faults: []s3test.Fault{{Cut: 3*small + 1}}, reads: 2},
+		"several":                 {faults: []s3test.Fault{{Cut: 100}, {Cut: small}, {Code: "SlowDown", Status: 503}, {Cut: 2 * small}}, reads: 5},
+		"after the last byte":     {faults: []s3test.Fault{{Cut: 10 * small}}, reads: 1}, // the length was read: nothing is missing
+		"refused":                 {faults: []s3test.Fault{{Code: "AccessDenied", Status: 403}}, reads: 1, code: failure.Storage},
+		"refused after a break":   {faults: []s3test.Fault{{Cut: 100}, {Code: "AccessDenied", Status: 403}}, reads: 2, code: failure.Storage},
+		"refused again and again": {faults: slices.Repeat([]s3test.Fault{{Code: "SlowDown", Status: 503}}, 4*storeTries), reads: 3 * storeTries, code: failure.Storage}, // the SDK's three for each
+		"progress in between": {faults: slices.Concat(slices.Repeat([]s3test.Fault{{Code: "SlowDown", Status: 503}}, 3*storeTries-3), []s3test.Fault{{Cut: 100}},
+			slices.Repeat([]s3test.Fault{{Code: "SlowDown", Status: 503}}, 3*storeTries-6)), reads: 6*storeTries - 7},
+		"gone in the meantime": {faults: []s3test.Fault{{Code: "NoSuchKey", Status: 404}}, reads: 1, code: failure.Storage},
 	} {
 		t.Run(title, func(t *testing.T) {
 			s := newS3(t)
@@ -40,11 +45,12 @@ func TestReadBackInPieces(t *testing.T) {
 			h := origintest.New(data, `"v1"`)
 			h.Header = http.Header{"Repr-Digest": {sha256Header(data)}}
 			c := newCopier(t, s)
+			c.storeBackoff = time.Microsecond
 			out, err := job(c, newSource(t, h), "key").Start(t.Context())
 			if failure.CodeOf(err) != test.code {
 				t.Fatalf("got %v, want code %q", err, test.code)
 			}
-			if reads < test.reads {
+			if reads != test.reads {
 				t.Errorf("got %d reads, want %d", reads, test.reads)
 			}
 			if test.code == "" && out.Result.Digest != "sha-256" {

@@ -131,10 +131,11 @@ func (j *Job) diagnose(ctx context.Context, plan Plan, n int32) error {
 	r := f.Range(ctx, start, end)
 	defer r.Close()
 	began := time.Now()
-	if _, err := io.Copy(io.Discard, r); err != nil {
+	got, err := io.Copy(io.Discard, r)
+	if err != nil {
 		return err
 	}
-	if speed := perSecond(end-start, time.Since(began)); speed < plan.SlowestOrigin(cmp.Or(j.Run, workerRun)) {
+	if speed := perSecond(got, time.Since(began)); speed < plan.SlowestOrigin(cmp.Or(j.Run, workerRun)) {
 		return failure.New(failure.OriginTooSlow, "no part of %d bytes came in the time that a worker has; the origin sends %d bytes a second", plan.PartSize, speed)
 	}
 	return failure.New(failure.Storage, "no part could be stored in several rounds, though the origin sends them")

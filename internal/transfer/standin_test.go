@@ -17,6 +17,7 @@ func TestStoresThatKnowLess(t *testing.T) {
 		"no checksum behind a body":  func(s *s3test.Server) { s.NoTrailers = true },
 		"and none of the whole":      func(s *s3test.Server) { s.NoTrailers, s.Composite = true, true },
 		"something else as a CRC-64": func(s *s3test.Server) { s.Wrong64 = true },
+		"none of a part":             func(s *s3test.Server) { s.NoPartSums = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newS3(t)
@@ -42,7 +43,10 @@ func TestStoresThatKnowLess(t *testing.T) {
 			if _, err := job(c, src, "again").Start(ctx); err == nil {
 				t.Fatal("got no error from a copy that was broken off")
 			}
-			mustCopy(t, c, s, src, "again", data)
+			j := job(c, src, "again")
+			if mustRun(t, j, s, data); j.Resumed() == 0 {
+				t.Error("got a copy from the beginning, want it continued")
+			}
 		})
 	}
 }

@@ -129,7 +129,7 @@ func (j *Job) start(ctx context.Context, w way) (Outcome, error) {
 	}
 	var r Result
 	switch {
-	case f.Size >= 0 && f.Size <= min(wholeBytes, j.partSize()):
+	case f.Size != -1 && f.Size <= min(wholeBytes, j.partSize()):
 		r, err = j.whole(ctx, f, describe(f, j.Key, j.Metadata))
 	case f.Ranged:
 		return j.ranges(ctx, f, describe(f, j.Key, j.Metadata))

@@ -37,22 +37,19 @@ func (j *Job) stream(ctx context.Context, f *origin.File, o description) (Result
 	src := f.Stream()
 	defer src.Close()
 	r := &streamReader{ctx: ctx, src: &passing{Reader: src, progress: &j.progress, furthest: new(int64)}, size: f.Size, limit: cmp.Or(j.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
-	partSize := max(cmp.Or(j.streamPartSize, StreamPartSize), j.partSize())
-	if f.Size > 0 {
-		plan, err := NewPlan(f.Size, partSize, 0)
-		if err != nil {
-			return Result{}, err
-		}
-		partSize = plan.PartSize
-	} else {
-		r.limit = min(r.limit, partSize*MaxParts)
+	// An unknown size, -1, leaves the parts as they are; the file may then be as large as
+	// so many of them.
+	plan, err := NewPlan(f.Size, max(cmp.Or(j.streamPartSize, StreamPartSize), j.partSize()), 0)
+	if err != nil {
+		return Result{}, err
 	}
+	r.limit = min(r.limit, plan.PartSize*MaxParts)
 	s := &store{Client: j.S3, j: j, o: o, have: map[int32]part{}}
 	up := manager.NewUploader(s, func(u *manager.Uploader) {
-		u.PartSize = partSize
+		u.PartSize = plan.PartSize
 		u.Concurrency = streamConcurrency
 	})
-	_, err := up.Upload(ctx, &s3.PutObjectInput{Bucket: &j.Bucket, Key: &o.key, Body: r})
+	_, err = up.Upload(ctx, &s3.PutObjectInput{Bucket: &j.Bucket, Key: &o.key, Body: r})
 	switch {
 	case err == nil:
 		return s.result, nil
@@ -101,7 +98,7 @@ func (r *streamReader) Read(p []byte) (int, error) {
 func (r *streamReader) fastEnough() error {
 	deadline, ok := r.ctx.Deadline()
 	elapsed := time.Since(r.began)
-	if !ok || r.size < 0 || elapsed < speedAfter {
+	if !ok || r.size == -1 || elapsed < speedAfter {
 		return nil
 	}
 	speed := float64(r.n) / elapsed.Seconds()
