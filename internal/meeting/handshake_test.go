@@ -201,17 +201,26 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// TestSlowTries: however slow AWS is, send-message doesn't hold its Lambda for long.
+// TestSlowTries: however slow AWS is, a delivery doesn't hold its Lambda for long. It tries
+// four times, and no more once 0.8 s have passed.
 func TestSlowTries(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, begun := newBench(), time.Now()
-		b.before = func(string, string) fault { time.Sleep(time.Second); return none }
-		b.given(meeting.Ready, "c1", "")
-		wants(t, b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone }), meeting.ErrOpening)
-		if took := time.Since(begun); took > 5*time.Second {
-			t.Errorf("tried for %v, want at most 5s", took)
-		}
-	})
+	const pause = 200 * time.Millisecond
+	for read, want := range map[time.Duration]time.Duration{
+		0:           3 * pause, // four tries
+		pause / 2:   4*pause/2 + 3*pause,
+		4 * pause:   2*4*pause + pause,
+		4*pause + 1: 4*pause + 1,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b, begun := newBench(), time.Now()
+			b.given(meeting.Ready, "c1", "")
+			b.before = func(string, string) fault { time.Sleep(read); return none }
+			wants(t, b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone }), meeting.ErrOpening)
+			if took := time.Since(begun); took != want {
+				t.Errorf("reads of %v: tried for %v, want %v", read, took, want)
+			}
+		})
+	}
 }
 
 // TestFiftyAtOnce makes 50 connections at once for one download that waits. Its token is
