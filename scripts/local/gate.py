@@ -20,8 +20,10 @@ APIS = "/_aws/execute-api/"
 
 
 def is_api(path):
-    """Whether the path is that of a deployed API, other than the one by which its functions post to connections."""
-    return path.startswith(APIS) and path.split("/")[5:6] != ["@connections"]  # after the API's id and the stage
+    """Whether the emulator takes the path for that of a deployed API, other than the one by which its functions post to
+    connections. What begins alike and is none, it would route by the service that the request names."""
+    api = app._parse_execute_api_url("", path) if path.startswith(APIS) else None
+    return api is not None and not api[2].startswith("/@connections")
 
 
 def signature_of(headers, query):
@@ -54,6 +56,14 @@ def is_signed(scope, headers, query, body):
                                           body, presigned=presigned) is None
 
 
+def is_plain(headers, signed_headers):
+    """Whether nothing that a link's signature doesn't cover could lead the emulator to another service: a body, a second
+    signature, or one of the headers that S3, too, accepts only if they are signed."""
+    signed = signed_headers.split(";") + ["x-amz-content-sha256"]
+    return (headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers and "authorization" not in headers
+            and all(name in signed for name in headers if name.startswith("x-amz-")))
+
+
 async def refusal(scope, headers, read_body):
     """Why the request is refused, or None."""
     host, port = headers.get("host", ""), os.environ["GATEWAY_PORT"]
@@ -64,7 +74,9 @@ async def refusal(scope, headers, read_body):
     if scope["type"] == "websocket":
         return "the local stack has no other WebSocket than those of its APIs"
     query = parse_qs(scope["query_string"].decode("utf-8", "replace"), keep_blank_values=True)
-    _, presigned = signature_of(headers, query)
+    signature, presigned = signature_of(headers, query)
+    if presigned and not (signature and signature.service == "s3" and is_plain(headers, signature.signed_headers)):
+        return "the local stack takes a link as it is, without a body and without other headers of AWS"
     if scope["method"] == "OPTIONS" and presigned and app._s3_cors_target(host, scope["path"]):
         return None  # a page asks whether it may fetch a link in ranges; the bucket's CORS rules answer
     if not presigned and ("origin" in headers or "sec-fetch-site" in headers):

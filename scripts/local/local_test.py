@@ -19,6 +19,7 @@ import tempfile
 import time
 import unittest
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from unittest import mock
@@ -354,6 +355,42 @@ class Gate(unittest.TestCase):
         """As on AWS: no API has this id."""
         self.assertEqual(self.status("GET", "/_aws/execute-api/0123abcd/dev/", {"Sec-Fetch-Site": "none"}), 404)
         self.assertEqual(self.status("GET", "/_aws/execute-api/0123abcd/dev/", {"Sec-Fetch-Site": "cross-site"}), 404)
+
+    def form(self, path, headers):
+        """The status of a form that makes a user of IAM, as an HTML page can send it to any address."""
+        return self.status("POST", path, headers, b"Action=CreateUser&UserName=attack&Version=2010-05-08")
+
+    def test_what_looks_like_an_api(self):
+        """The emulator takes it for a request to the service that the request names, signed by a key of everybody's."""
+        scope = "test/20260101/us-east-1/iam/aws4_request"
+        header = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=00"}
+        query = "?" + urllib.parse.urlencode({"X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Credential": scope, "X-Amz-Date": "20260101T000000Z",
+                                              "X-Amz-Expires": "60", "X-Amz-SignedHeaders": "host", "X-Amz-Signature": "00"})
+        page = {"Origin": "https://attacker.example", "Sec-Fetch-Site": "cross-site"}
+        for path in "/_aws/execute-api/", "/_aws/execute-api/0123abcd", "/_aws/execute-api//dev/x", "/_aws/execute-api/%2Fdev":
+            with self.subTest(path):
+                self.assertEqual(self.form(path, header), 403)
+                self.assertEqual(self.form(path + query, {}), 403)
+                self.assertEqual(self.form(path + query, page), 403)
+                self.assertEqual(self.status("OPTIONS", path, page | {"Access-Control-Request-Method": "POST"}), 403)
+        self.assertEqual(self.client("iam").list_users()["Users"], [])
+
+    def test_more_than_a_link(self):
+        """Whoever has a link can add to the request what its signature doesn't cover."""
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket="more")
+        s3.put_object(Bucket="more", Key="file", Body=b"bytes")
+        link, post = (s3.generate_presigned_url("get_object", {"Bucket": "more", "Key": "file"}, HttpMethod=method).removeprefix(self.url)
+                      for method in ("GET", "POST"))
+        everybody = "Credential=test/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=00"
+        for headers in ({"X-Amz-Target": "DynamoDB_20120810.ListTables"}, {"Authorization": "AWS4-HMAC-SHA256\t" + everybody},
+                        {"Authorization": "aws4-hmac-sha256 " + everybody}, {"X-Amz-Request-Route": "x"}):
+            with self.subTest(headers):
+                for data in None, b"{}":
+                    self.assertEqual(self.status("GET", link, headers, data), 403)
+                    self.assertEqual(self.status("OPTIONS", link, headers, data), 403)
+        self.assertEqual(self.form(post, {}), 403)
+        self.assertEqual(self.status("GET", link, {"Range": "bytes=0-1", "If-Match": "*", "X-Amz-Content-Sha256": "UNSIGNED-PAYLOAD"}), 206)
 
     def test_links(self):
         s3 = self.client("s3")
