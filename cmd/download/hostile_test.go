@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -338,6 +339,31 @@ func TestNetworkTextIsEscaped(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// net/http logs what a server sends without being asked, in quotes and at any length.
+func TestUnsolicitedBytesAreNotShown(t *testing.T) {
+	t.Parallel()
+	s, c := setUp(t, 1000)
+	s.onStatus = func(w http.ResponseWriter, n int) bool {
+		if n > 1 {
+			return false
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return false
+		}
+		t.Cleanup(func() { conn.Close() })
+		const body = `{"status":"COPYING"}`
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s%s", len(body), body, strings.Repeat("unwanted", 100))
+		return true
+	}
+	c.s.publishSettings()
+	printed, err := exec.Command(built, "-wait", "-o", c.path("x"), s.url()).CombinedOutput()
+	if err != nil || strings.Contains(string(printed), "unwanted") {
+		t.Errorf("got %v and %.300q, want nothing of the bytes", err, printed)
 	}
 }
 
