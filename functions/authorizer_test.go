@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"async-download/internal/origin/origintest"
 )
 
 // TestAuthorizer passes tokens signed by an issuer to the function, as API Gateway
@@ -67,6 +69,8 @@ func TestAuthorizer(t *testing.T) {
 	good, late, others := token(issuer.URL, "files", time.Hour), token(issuer.URL, "files", -time.Minute), token(issuer.URL, "mail", time.Hour)
 	const nowhere = "http://127.0.0.1:1"
 	nowheres := token(nowhere, "files", time.Hour)
+	noHTTP := "http://" + origintest.Raw(t, func(string) string { return strings.Repeat("x", 3000) + "\r\n\r\n" })
+	noHTTPs := token(noHTTP, "files", time.Hour)
 	runAll(t, "authorizer", []run{
 		{title: "good", sample: "authorizer", env: env, change: shows("Bearer " + good), checks: []check{func(t *testing.T, got invocation, _ *cloud) {
 			var a struct {
@@ -98,6 +102,12 @@ func TestAuthorizer(t *testing.T) {
 					t.Errorf("got %s, want an error that is no refusal", got.Body)
 				}
 				notLogged(t, nowheres, got)
+			}}},
+		{title: "issuer that sends no HTTP", sample: "authorizer", env: map[string]string{"JWT_ISSUER": noHTTP}, change: shows("Bearer " + noHTTPs),
+			checks: []check{logged("malformed HTTP"), func(t *testing.T, got invocation, _ *cloud) {
+				if strings.Contains(got.logs, strings.Repeat("x", 500)) {
+					t.Errorf("got all that the issuer sent in the log:\n%s", got.logs)
+				}
 			}}},
 	})
 }

@@ -187,6 +187,8 @@ func TestExecutions(t *testing.T) {
 		{title: "no ticket given out, one required", sample: "executions", env: map[string]string{"REQUIRE_TICKET": "true"}, given: []func(*cloud){having(nil)}, checks: []check{refusal(http.StatusNotFound, "NOT_FOUND")}},
 		{title: "unknown", sample: "executions", checks: []check{refusal(http.StatusNotFound, "NOT_FOUND")}},
 		{title: "no name", sample: "executions", change: func(e map[string]any) { e["pathParameters"].(map[string]any)["name"] = "../" + name }, checks: []check{refusal(http.StatusNotFound, "NOT_FOUND")}},
+		{title: "ticket behind the name", sample: "executions", change: show("pathParameters", "name", name+"&ticket="+ticket), given: []func(*cloud){locked},
+			checks: []check{refusal(http.StatusNotFound, "NOT_FOUND"), logged("32 hexadecimal digits")}},
 		{title: "table not readable", sample: "executions", given: []func(*cloud){failing("DynamoDB.GetItem", 9, refused("AccessDeniedException"))},
 			checks: []check{refusal(http.StatusInternalServerError, "INTERNAL"), hidden("reason why"), logged("AccessDeniedException")}},
 		{title: "cancel", sample: "executions-delete", given: []func(*cloud){having(nil)}, checks: []check{status(http.StatusAccepted, `"status":"CANCELLED"`), keeps("cancelled", "true")}},

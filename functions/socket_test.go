@@ -53,6 +53,9 @@ func TestOnConnect(t *testing.T) {
 		{title: "another machine", sample: "on-connect", change: func(e map[string]any) {
 			header(e, "X-StateMachine-ExecutionArn", strings.Replace(execution, "DownloadStateMachine", "OtherStateMachine", 1))
 		}, given: given(having(nil)), checks: append(refused403, calls("DynamoDB.GetItem"))},
+		{title: "ticket behind the ARN", sample: "on-connect", change: func(e map[string]any) {
+			header(e, "X-StateMachine-ExecutionArn", execution+"&ticket="+ticket)
+		}, given: given(locked), checks: append(refused403, logged("no such execution"))},
 		{title: "table not readable", sample: "on-connect", given: given(failing("DynamoDB.GetItem", 9, refused("AccessDeniedException"))), checks: []check{status(http.StatusServiceUnavailable), logged("AccessDeniedException")}},
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"async-download/internal/bearer"
+	"async-download/internal/escape"
 	"async-download/internal/start"
 )
 
@@ -39,7 +40,7 @@ func (f *function) handle(ctx context.Context, r events.APIGatewayCustomAuthoriz
 		slog.WarnContext(ctx, "unauthorized", "reason", err)
 		return none, errUnauthorized
 	case err != nil:
-		slog.ErrorContext(ctx, "issuer's keys can't be read", "error", err)
+		slog.ErrorContext(ctx, "issuer's keys can't be read", "error", escape.Text(err.Error()))
 		return none, errors.New("the issuer's keys can't be read")
 	}
 	slog.InfoContext(ctx, "authorized", "subject", subject)

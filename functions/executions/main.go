@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"async-download/internal/download"
+	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
 	"async-download/internal/rest"
@@ -57,7 +58,7 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 	case r.HTTPMethod != http.MethodGet && r.HTTPMethod != http.MethodDelete:
 		return f.rest.NotAllowed(from, "GET, DELETE, OPTIONS")
 	}
-	log := slog.With("execution", name, "method", r.HTTPMethod)
+	log := slog.With("execution", execution.Logged(name), "method", r.HTTPMethod)
 	if err := f.rest.Foreign(r.Headers, rest.BaseURL(r, f.local)); err != nil {
 		log.WarnContext(ctx, "request refused", "error", err)
 		return f.rest.Error(from, err)

@@ -46,7 +46,7 @@ func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxy
 	}
 	arn := asked("X-StateMachine-ExecutionArn", "executionArn")
 	c := meeting.Connection{ID: r.RequestContext.ConnectionID, Format: socket.Format(asked("X-Download-Format", "format")), At: time.Now()}
-	log := slog.With("execution", execution.NameFromARN(arn), "connectionId", c.ID)
+	log := slog.With("execution", execution.Logged(execution.NameFromARN(arn)), "connectionId", c.ID)
 	if err := f.rest.Foreign(r.Headers, ""); err != nil {
 		log.WarnContext(ctx, "refused", "reason", err)
 		return events.APIGatewayProxyResponse{StatusCode: http.StatusForbidden}, nil

@@ -44,5 +44,14 @@ func ParseARN(stateMachineARN, arn string) (string, bool) {
 // IsName reports whether [NewName] could have returned s.
 func IsName(s string) bool { return name.MatchString(s) }
 
+// Logged returns a name that a client sent as a log may have it: "" for anything else,
+// which may be a ticket in the wrong place, or long.
+func Logged(s string) string {
+	if !IsName(s) {
+		return ""
+	}
+	return s
+}
+
 // NameFromARN returns the part of an ARN after the last colon, which is not checked.
 func NameFromARN(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
