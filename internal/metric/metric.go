@@ -15,6 +15,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"async-download/internal/escape"
 )
 
 // Namespace is the same for all stacks, so that one dashboard can show several.
@@ -123,5 +125,5 @@ func (r *Recorder) Record(l Line) {
 	if err != nil { // About has an unsupported value; the download must not fail for it
 		return
 	}
-	_, _ = r.Out.Write(append(text, '\n')) // one write per line, since other goroutines write too
+	_, _ = r.Out.Write(append(escape.JSON(text), '\n')) // one write per line, since other goroutines write too
 }

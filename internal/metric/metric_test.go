@@ -32,6 +32,9 @@ func TestShape(t *testing.T) {
 		{"one count", Line{Message: "started", Execution: "5f0c", Values: map[Name]float64{Started: 1}, About: map[string]any{"path": "a/b"}},
 			`{"Stack":"download","Started":1,"_aws":{"CloudWatchMetrics":[{"Namespace":"AsyncDownload","Dimensions":[["Stack"]],"Metrics":[{"Name":"Started","Unit":"Count"}]}],"Timestamp":1764165906123},` +
 				`"execution":"5f0c","level":"INFO","message":"started","path":"a/b","timestamp":"2025-11-26T14:05:06.123Z"}` + "\n"},
+		{"text of a client is escaped", Line{Message: "started", Execution: "5f0c", Values: map[Name]float64{Started: 1}, About: map[string]any{"path": "a\u202eb"}},
+			`{"Stack":"download","Started":1,"_aws":{"CloudWatchMetrics":[{"Namespace":"AsyncDownload","Dimensions":[["Stack"]],"Metrics":[{"Name":"Started","Unit":"Count"}]}],"Timestamp":1764165906123},` +
+				`"execution":"5f0c","level":"INFO","message":"started","path":"a\u202eb","timestamp":"2025-11-26T14:05:06.123Z"}` + "\n"},
 		{"several units", Line{Message: "copied", Execution: "5f0c", Values: map[Name]float64{Bytes: 1048576, CopySeconds: 0.25, MegabytesPerSecond: 4.194304}},
 			`{"Bytes":1048576,"CopySeconds":0.25,"MegabytesPerSecond":4.194304,"Stack":"download","_aws":{"CloudWatchMetrics":[{"Namespace":"AsyncDownload","Dimensions":[["Stack"]],"Metrics":[` +
 				`{"Name":"Bytes","Unit":"Bytes"},{"Name":"CopySeconds","Unit":"Seconds"},{"Name":"MegabytesPerSecond","Unit":"Megabytes/Second"}]}],"Timestamp":1764165906123},` +

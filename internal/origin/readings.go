@@ -225,6 +225,9 @@ func checkOverride(own, query string) error {
 		return errors.New("the query is percent-encoded too often")
 	}
 	for _, s := range all {
+		if hasUnicodeEscape(s) {
+			return errors.New("the query has a %uXXXX escape")
+		}
 		for _, name := range queryNames(s) {
 			if slices.ContainsFunc(queryKeys(name), func(key string) bool { return taken[key] }) {
 				return errors.New("the query sets a name that the origin's own URL sets")
@@ -246,10 +249,11 @@ func queryNames(query string) []string {
 }
 
 // queryKeys returns the keys under which a server may store the value of name:
-// ASP.NET ignores case; PHP drops what follows a NUL and makes underscores of
-// dots, spaces and open brackets; a[b], [a] and a.b set a in PHP, Rails and qs.
+// ASP.NET ignores case, and Java does so by upper case, in which a dotless i is an I;
+// PHP drops what follows a NUL and makes underscores of dots, spaces and open
+// brackets; a[b], [a] and a.b set a in PHP, Rails and qs.
 func queryKeys(name string) []string {
-	name, _, _ = strings.Cut(strings.ToLower(fold(name)), "\x00")
+	name, _, _ = strings.Cut(strings.ToLower(strings.ToUpper(fold(name))), "\x00")
 	space := func(r rune) bool { return r == '+' || unicode.IsSpace(r) }
 	name = strings.TrimFunc(name, space)
 	name = strings.TrimLeftFunc(name, func(r rune) bool { return r == '[' || space(r) })

@@ -264,6 +264,10 @@ func TestJoinKeepsTheBaseQuery(t *testing.T) {
 		{"tenant=acme", "ten%C2%ADant=other"},
 		{"kind=a", "%E2%84%AAind=b"},
 		{"tenant=acme", "%25252525252525254eenant=other"},
+		{"tenant=acme", "%25u0074enant=other"},
+		{"tenant=acme", "a=b%25u0026tenant=other"},
+		{"tenant_id=acme", "tenant_%C4%B1d=other"},
+		{"tenant_id=acme", "TENANT_%C4%B0D=other"},
 	} {
 		base, err := ParseBase("https://o.example/files?" + tt.own)
 		if err != nil {
