@@ -117,12 +117,16 @@ func explains(before, now error) error {
 	return now
 }
 
-// cause returns the text of a transport's error. The URL is left out: its query
-// is a signature, an ARN or the user's own.
+// cause returns the text of a transport's error. The URL is left out, its query
+// is a signature, an ARN or the user's own; and so is what a server sent, which may
+// be what it was asked.
 func cause(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
+	}
+	if text := origin.ReplyError(err); text != "" {
+		return errors.New("the reply can't be read: " + text)
 	}
 	return errors.New(escape.Text(err.Error()))
 }

@@ -342,6 +342,49 @@ func TestNetworkTextIsEscaped(t *testing.T) {
 	}
 }
 
+// A reply that can't be read may quote the request, with the signature, the ticket and
+// the headers in it.
+func TestEchoes(t *testing.T) {
+	t.Parallel()
+	for name, reply := range map[string]string{
+		"not HTTP":        "{echo}\r\n\r\n",
+		"header line":     "HTTP/1.1 200 OK\r\n{echo}\r\n\r\n",
+		"length":          "HTTP/1.1 200 OK\r\nContent-Length: {echo}\r\n\r\n",
+		"encoding":        "HTTP/1.1 200 OK\r\nTransfer-Encoding: {echo}\r\n\r\n",
+		"place":           "HTTP/1.1 302 Found\r\nLocation: http://[{echo}\r\n\r\n",
+		"place elsewhere": "HTTP/1.1 302 Found\r\nLocation: ftp://{echo}\r\n\r\n",
+	} {
+		for _, path := range []string{"/dev/executions/", "/socket", "/bucket/"} {
+			t.Run(name+" at "+path, func(t *testing.T) {
+				t.Parallel()
+				s := newStackOn(t, 1000, func(handler http.Handler) *httptest.Server {
+					return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						if !strings.HasPrefix(r.URL.Path, path) {
+							handler.ServeHTTP(w, r)
+							return
+						}
+						conn, _, err := http.NewResponseController(w).Hijack()
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						defer conn.Close()
+						echo := r.RequestURI + " " + r.Header.Get("X-Download-Ticket") + " " + r.Header.Get("Authorization")
+						io.WriteString(conn, strings.ReplaceAll(reply, "{echo}", echo))
+					}))
+				})
+				s.onStatus = func(w http.ResponseWriter, n int) bool { writeJSON(w, 503, nil); return true }
+				c := newClient(t, s)
+				c.start("-wait="+fmt.Sprint(path == "/dev/executions/"), "-patience", "1s", "-H", "Authorization: "+secretHeader, "-o", c.path("x"), s.url())
+				if code := <-c.exit; code == exitOK {
+					t.Error("got a file, want none")
+				}
+				c.checkSecrets()
+			})
+		}
+	}
+}
+
 // net/http logs what a server sends without being asked, in quotes and at any length.
 func TestUnsolicitedBytesAreNotShown(t *testing.T) {
 	t.Parallel()

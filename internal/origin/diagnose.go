@@ -84,6 +84,7 @@ var replyErrors = []struct{ contains, text string }{
 	{"header too large", "its headers are too large"},
 	{"too many 1xx informational responses", "too many informational replies"},
 	{"Content-Length", "malformed Content-Length"},
+	{"Location header", "malformed Location"},
 	{"transfer encoding", "unknown Transfer-Encoding"},
 	{"Transfer-Encoding", "unknown Transfer-Encoding"},
 	{"chunk", "malformed chunk"},
@@ -157,6 +158,15 @@ func diagnose(err error) *diagnosis {
 // and "" for every other error.
 func CertificateError(err error) string {
 	if d := diagnose(err); d.kind == badCertificate {
+		return d.text
+	}
+	return ""
+}
+
+// ReplyError returns in fixed words why a reply of a server can't be read, and "" for
+// every other error.
+func ReplyError(err error) string {
+	if d := diagnose(err); d.kind == badReply {
 		return d.text
 	}
 	return ""
