@@ -178,12 +178,13 @@ func (w *Worker) copy(ctx context.Context, arn string, plan *transfer.Plan, segm
 	finish := p.start(working)
 
 	if plan != nil {
-		err := job.CopySegment(working, *plan, segment)
+		err := stopped(working, job.CopySegment(working, *plan, segment))
 		finish()
 		p.report(ctx)
 		return transfer.Outcome{}, err
 	}
 	out, err := job.Start(working)
+	err = stopped(working, err)
 	finish()
 	if err != nil || out.Result == nil {
 		p.report(ctx)
@@ -289,6 +290,15 @@ func inTime(ctx context.Context) (context.Context, time.Duration, context.Cancel
 	deadline = deadline.Add(-margin)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	return ctx, time.Until(deadline), cancel
+}
+
+// stopped returns the error of a copy in ctx: the cancel, if that is why ctx has ended, of
+// which a call to the table or to S3 reports only that the context was canceled.
+func stopped(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), failure.ErrCancelled) {
+		return failure.ErrCancelled
+	}
+	return err
 }
 
 // cancelledIfEnded is what a worker makes of an item that doesn't take its write.

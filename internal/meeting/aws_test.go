@@ -1,6 +1,7 @@
 package meeting_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,7 +36,7 @@ func (w *world) send(r *http.Request, operation string, body []byte) (int, []byt
 	if operation != "GetItem" && operation != "Query" {
 		may = append(may, lost)
 	}
-	f := w.gate(r.Context(), strings.TrimSpace(operation+" "+what.UpdateExpression), false, may...)
+	f := w.gate(r.Context(), strings.TrimSpace(operation+" "+what.UpdateExpression), may...)
 	switch f {
 	case killed:
 		return 0, nil, errKilled
@@ -44,18 +45,21 @@ func (w *world) send(r *http.Request, operation string, body []byte) (int, []byt
 	}
 	status, answer := w.table.Do(operation, body)
 	record(operation, body, status, answer)
-	if p, ok := r.Context().Value(processKey{}).(*process); ok && (operation == "GetItem" || strings.HasPrefix(what.UpdateExpression, "SET connectionId")) {
-		w.do(func() { p.late = p.late || w.marked })
-	}
 	if f == lost {
 		return 0, nil, syscall.ECONNRESET
+	}
+	wrote := func(expression string) bool { return strings.HasPrefix(what.UpdateExpression, expression) }
+	read := operation == "GetItem" && !bytes.Contains(body, []byte(arn+"#request")) ||
+		wrote("SET connectionId") || wrote("SET #copied") || wrote("SET uploadId") && status != http.StatusOK
+	if p, ok := r.Context().Value(processKey{}).(*process); ok && read {
+		w.do(func() { p.late = p.late || w.stopped })
 	}
 	return status, answer, nil
 }
 
 // StartExecution implements [download.Executions]: it starts a delivery.
 func (w *world) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
-	f := w.gate(ctx, "StartExecution deliver", false, lost, throttled)
+	f := w.gate(ctx, "StartExecution deliver", lost, throttled)
 	if f == throttled || f == killed {
 		return nil, errors.New("Rate exceeded")
 	}
@@ -96,11 +100,14 @@ func (w *world) store(r *http.Request) (*http.Response, error) {
 		may = append(may, throttled)
 		fallthrough
 	case "PutObject", "CompleteMultipartUpload":
-		switch w.gate(r.Context(), operation, false, may...) {
+		switch w.gate(r.Context(), operation, may...) {
 		case killed:
 			return nil, errKilled
 		case throttled:
 			return &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{}, Body: http.NoBody}, nil
+		}
+		if operation != "DeleteObject" {
+			w.inTime(r.Context(), operation)
 		}
 	default:
 		if dead(r.Context()) {
@@ -108,6 +115,15 @@ func (w *world) store(r *http.Request) (*http.Response, error) {
 		}
 	}
 	return w.s3.Do(r)
+}
+
+// inTime checks that a worker that has read the end doesn't go on copying.
+func (w *world) inTime(ctx context.Context, what string) {
+	w.do(func() {
+		if ctx.Value(processKey{}).(*process).late {
+			w.broken = what + " by a worker that had read the end"
+		}
+	})
 }
 
 // kept reports whether the file is in S3.
@@ -150,10 +166,11 @@ var (
 // answer is the origin's handler.
 func (w *world) answer(rw http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
-	f := w.gate(r.Context(), r.Method, false, lost)
+	f := w.gate(r.Context(), r.Method, lost)
 	if f == killed {
 		panic(http.ErrAbortHandler)
 	}
+	w.inTime(r.Context(), r.Method)
 	var refused, accepted bool
 	w.do(func() {
 		o := &w.origin
@@ -196,7 +213,7 @@ func (w *world) Post(ctx context.Context, c meeting.Connection, e socket.Event) 
 	if text == "" && c.Format == "" {
 		return nil // progress, which clients with plain text don't get
 	}
-	f := w.gate(ctx, "PostToConnection "+c.ID, false, lost, throttled)
+	f := w.gate(ctx, "PostToConnection "+c.ID, lost, throttled)
 	if f == killed || f == throttled {
 		return errors.New("post to connection: Rate exceeded")
 	}

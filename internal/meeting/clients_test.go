@@ -40,7 +40,7 @@ func (w *world) connect() *clientSocket {
 		// API Gateway opens the socket shortly after that.
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		w.gate(ctx, "101 Switching Protocols", false)
+		w.gate(ctx, "101 Switching Protocols")
 		w.do(func() {
 			if s.state == "opening" {
 				if s.state = "open"; err != nil {
@@ -71,7 +71,7 @@ func (w *world) drop(s *clientSocket, never bool) {
 		return
 	}
 	w.start(context.Background(), "on-disconnect "+s.id, func(ctx context.Context) {
-		w.gate(ctx, "$disconnect", true)
+		w.gate(ctx, disconnect)
 		if lambda(ctx, 30*time.Second, func(ctx context.Context) error { return w.m.Disconnect(ctx, s.id) }) != nil {
 			w.do(func() { s.silent = true }) // as if it had never connected
 		}

@@ -45,7 +45,7 @@ type process struct {
 	ended bool
 	idle  bool // it only waits for the answer to a token
 	born  int  // children so far
-	late  bool // it read the item, or connected to it, after the cancel was noted
+	late  bool // it read the item after the cancel, or the end without a file, was noted
 }
 
 // call is a call that a process is about to make. Each goroutine of a process may have one:
@@ -54,7 +54,6 @@ type call struct {
 	*process
 	what    string
 	may     []fault // its possible faults
-	patient bool    // time may pass before it, as before a call that AWS makes at any time
 	outcome chan fault
 }
 
@@ -115,7 +114,7 @@ func (d *director) start(by context.Context, name string, run func(ctx context.C
 }
 
 // gate is where a process stops before a call. A call without a process is made at once.
-func (d *director) gate(ctx context.Context, what string, patient bool, may ...fault) fault {
+func (d *director) gate(ctx context.Context, what string, may ...fault) fault {
 	p, ok := ctx.Value(processKey{}).(*process)
 	if !ok {
 		return none
@@ -127,22 +126,20 @@ func (d *director) gate(ctx context.Context, what string, patient bool, may ...f
 	if inv != nil {
 		may = append(may, killed)
 	}
-	c := &call{process: p, what: what, may: may, patient: patient, outcome: make(chan fault)}
+	c := &call{process: p, what: what, may: may, outcome: make(chan fault)}
 	d.do(func() { d.calls = append(d.calls, c) })
-	f := killed
+	defer d.do(func() { d.calls = slices.DeleteFunc(d.calls, func(other *call) bool { return other == c }) })
 	select {
-	case f = <-c.outcome:
+	case f := <-c.outcome:
+		if f == killed {
+			inv.killed.Store(true)
+			inv.cancel()
+		}
+		d.do(func() { d.faulty = d.faulty || f != none })
+		return f
 	case <-ctx.Done():
+		return killed
 	}
-	d.do(func() {
-		d.calls = slices.DeleteFunc(d.calls, func(other *call) bool { return other == c })
-		d.faulty = d.faulty || f != none
-	})
-	if f == killed && inv != nil && ctx.Err() == nil {
-		inv.killed.Store(true)
-		inv.cancel()
-	}
-	return f
 }
 
 // dead reports whether a process can make no more calls in a context.
@@ -165,15 +162,19 @@ func lambda(ctx context.Context, limit time.Duration, run func(ctx context.Conte
 	return err
 }
 
+// disconnect is a call that AWS makes at any time after its cause. Before any other, time
+// passes only for a moment.
+const disconnect = "$disconnect"
+
 // standing returns the calls before which processes have stopped, in a fixed order, and
-// whether one of them doesn't wait for long.
-func (d *director) standing() (calls []*call, hurry bool) {
+// whether one of them is due.
+func (d *director) standing() (calls []*call, due bool) {
 	synctest.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	calls = slices.Clone(d.calls)
 	slices.SortFunc(calls, func(a, b *call) int { return strings.Compare(a.name+"\x00"+a.what, b.name+"\x00"+b.what) })
-	return calls, slices.ContainsFunc(calls, func(c *call) bool { return !c.patient })
+	return calls, slices.ContainsFunc(calls, func(c *call) bool { return c.what != disconnect })
 }
 
 // busy reports whether a process has more to do than to wait for the answer to a token.
@@ -190,6 +191,25 @@ func (d *director) proceed(c *call, f fault) {
 	d.sync()
 }
 
+// until makes the calls of the processes that may run, in order, until one whose name has
+// who in it has stopped before what, and returns that.
+func (d *director) until(who, what string, may func(name string) bool) *call {
+	d.Helper()
+	for range 1000 {
+		calls, _ := d.standing()
+		if i := slices.IndexFunc(calls, func(c *call) bool { return strings.Contains(c.name, who) && strings.HasPrefix(c.what, what) }); i >= 0 {
+			return calls[i]
+		}
+		if i := slices.IndexFunc(calls, func(c *call) bool { return may(c.name) }); i >= 0 {
+			d.proceed(calls[i], none)
+		} else {
+			d.sleep(100 * time.Millisecond)
+		}
+	}
+	d.Fatalf("%s doesn't stop before %s%s", who, what, d.story())
+	return nil
+}
+
 // sleep lets time pass.
 func (d *director) sleep(t time.Duration) {
 	d.sync()
@@ -202,7 +222,7 @@ func (d *director) sleep(t time.Duration) {
 func (d *director) sleepUntilCall(most time.Duration) {
 	for end := time.Now().Add(most); time.Now().Before(end); {
 		d.sleep(500 * time.Millisecond)
-		if _, hurry := d.standing(); hurry {
+		if _, due := d.standing(); due {
 			return
 		}
 	}

@@ -99,7 +99,7 @@ func history(r report, choose func(int) int) *world {
 	w.begin()
 
 	for range 20 + choose(80) {
-		all, hurry := w.standing()
+		all, due := w.standing()
 		type option struct {
 			weight int
 			do     func()
@@ -137,7 +137,7 @@ func history(r report, choose func(int) int) *world {
 			add(1, func() { w.table.CatchUp() })
 		}
 		add(2, func() { w.sleep(time.Duration(1+choose(10)) * 100 * time.Millisecond) })
-		if !hurry {
+		if !due {
 			add(2, func() { w.sleepUntilCall(time.Duration(1+choose(15)) * time.Second) })
 			if expiries > 0 && w.wait != "" {
 				add(1, func() { expiries--; w.sleep(clientTimeout); w.say("time: an hour later") })
@@ -277,35 +277,14 @@ func TestSurvivingWorker(t *testing.T) {
 		w := newWorld(t, func(int) int { return 0 })
 		defer w.finally()
 		w.begin()
-		// until runs the processes, except the survivor, until one has stopped before call.
-		until := func(who, what string) *call {
-			t.Helper()
-			for range 1000 {
-				all, _ := w.standing()
-				var next *call
-				for _, c := range all {
-					if strings.Contains(c.name, who) && strings.HasPrefix(c.what, what) {
-						return c
-					}
-					if next == nil && (strings.Contains(c.name, "survivor") == strings.Contains(who, "survivor")) {
-						next = c
-					}
-				}
-				if next == nil {
-					w.sleep(100 * time.Millisecond)
-					continue
-				}
-				w.proceed(next, none)
-			}
-			t.Fatalf("no process stopped before %s%s", what, w.story())
-			return nil
-		}
-		w.proceed(until("workflow", "Invoke fetch"), lost)
-		survivor := until("survivor", "PutObject")
+		survives := func(name string) bool { return strings.Contains(name, "survivor") }
+		others := func(name string) bool { return !survives(name) }
+		w.proceed(w.until("workflow", "Invoke fetch", others), lost)
+		survivor := w.until("survivor", "PutObject", survives)
 		w.origin.fails = true // for the second try
-		w.proceed(until("clean-up", "DeleteObject"), none)
+		w.proceed(w.until("clean-up", "DeleteObject", others), none)
 		w.proceed(survivor, none)
-		w.proceed(until("survivor", "UpdateItem SET #status = :ready"), killed)
+		w.proceed(w.until("survivor", "UpdateItem SET #status = :ready", survives), killed)
 		if !w.kept() {
 			t.Fatal("the survivor left no object")
 		}
@@ -326,29 +305,13 @@ func TestRequestMeetsCancel(t *testing.T) {
 		defer w.finally()
 		w.begin()
 		w.settle() // it waits
-		// until runs one process until it has stopped before call.
-		until := func(who, what string) *call {
-			t.Helper()
-			for range 100 {
-				all, _ := w.standing()
-				i := slices.IndexFunc(all, func(c *call) bool { return strings.HasPrefix(c.name, who) })
-				if i < 0 {
-					break
-				}
-				if strings.HasPrefix(all[i].what, what) {
-					return all[i]
-				}
-				w.proceed(all[i], none)
-			}
-			t.Fatalf("%s didn't stop before %s%s", who, what, w.story())
-			return nil
-		}
+		get := func(name string) bool { return strings.HasPrefix(name, "executions GET") }
 		w.request()
-		request := until("executions GET", "UpdateItem SET connectionId")
+		request := w.until("executions GET", "UpdateItem SET connectionId", get)
 		w.cancel()
-		cancel := until("executions DELETE", "SendTaskFailure")
+		cancel := w.until("executions DELETE", "SendTaskFailure", func(name string) bool { return !get(name) })
 		w.proceed(request, none)
-		w.proceed(until("executions GET", "SendTaskSuccess"), none)
+		w.proceed(w.until("executions GET", "SendTaskSuccess", get), none)
 		w.proceed(cancel, none)
 		w.settle()
 		w.judge()

@@ -90,7 +90,7 @@ func newKeyWorld(r report, choose func(int) int) *keyWorld {
 // ---- AWS, for the requests
 
 func (k *keyWorld) StartExecution(ctx context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
-	switch f := k.gate(ctx, "StartExecution", false, lost, throttled); f {
+	switch f := k.gate(ctx, "StartExecution", lost, throttled); f {
 	case killed:
 		return nil, errKilled
 	case throttled:
@@ -111,7 +111,7 @@ func (k *keyWorld) StartExecution(ctx context.Context, in *sfn.StartExecutionInp
 }
 
 func (k *keyWorld) DescribeExecution(ctx context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
-	if f := k.gate(ctx, "DescribeExecution", false, throttled); f != none {
+	if f := k.gate(ctx, "DescribeExecution", throttled); f != none {
 		return nil, errors.New("Rate exceeded")
 	}
 	x := k.executions[*in.ExecutionArn]
@@ -123,7 +123,7 @@ func (k *keyWorld) DescribeExecution(ctx context.Context, in *sfn.DescribeExecut
 }
 
 func (k *keyWorld) Record(ctx context.Context, name string) (object.Record, error) {
-	if k.gate(ctx, "HeadObject", false, throttled) != none {
+	if k.gate(ctx, "HeadObject", throttled) != none {
 		return object.Record{}, errors.New("SlowDown")
 	}
 	if r, ok := k.objects[name]; ok {

@@ -77,7 +77,7 @@ func (w *world) task(ctx context.Context, s *state, parameters map[string]any, t
 	case "arn:aws:states:::aws-sdk:dynamodb:updateItem.waitForTaskToken":
 		return w.waitForToken(ctx, parameters, token, limit)
 	case "arn:aws:states:::aws-sdk:sfn:startSyncExecution":
-		f := w.gate(ctx, "StartSyncExecution", false, lost, throttled)
+		f := w.gate(ctx, "StartSyncExecution", lost, throttled)
 		if f == throttled || f == killed {
 			return nil, &mistake{"Sfn.SfnException", "Rate exceeded"}
 		}
@@ -150,7 +150,7 @@ func (w *world) waitForToken(ctx context.Context, parameters map[string]any, tok
 
 // integrated makes a state's UpdateItem.
 func (w *world) integrated(ctx context.Context, parameters map[string]any) (any, *mistake) {
-	f := w.gate(ctx, fmt.Sprint("UpdateItem ", parameters["UpdateExpression"]), false, throttled, lost)
+	f := w.gate(ctx, fmt.Sprint("UpdateItem ", parameters["UpdateExpression"]), throttled, lost)
 	if f == killed || f == throttled {
 		return nil, &mistake{"DynamoDb.ProvisionedThroughputExceededException", ""}
 	}
@@ -184,7 +184,7 @@ func (w *world) invoke(ctx context.Context, function string, payload map[string]
 	handler := map[string]func(context.Context, map[string]any) (map[string]any, *mistake){
 		"FetchFunctionArn": w.fetch, "FinishFunctionArn": w.finish, "SendMessageFunctionArn": w.sendMessage,
 	}[function]
-	if function == "FetchFunctionArn" && w.gate(ctx, "Invoke fetch", false, lost) == lost {
+	if function == "FetchFunctionArn" && w.gate(ctx, "Invoke fetch", lost) == lost {
 		// Step Functions invokes it again while this one continues.
 		w.start(ctx, "survivor", func(ctx context.Context) {
 			_ = lambda(ctx, limit, func(ctx context.Context) error { handler(ctx, payload); return nil })
@@ -215,7 +215,31 @@ func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *m
 	}
 	defer worker.Origin.CloseIdleConnections()
 	out, err := worker.Copy(ctx, arn)
+	if why := w.neglected(out, err); why != "" {
+		w.do(func() {
+			if !w.faulty {
+				w.broken = why
+			}
+		})
+	}
 	return asState(out, failure.ToStepFunctions(err))
+}
+
+// neglected returns what a worker has left undone, which must not be if no call had a fault.
+func (w *world) neglected(out copying.Output, err error) string {
+	i := w.table.Get(arn)
+	waits, copied := out.WaitSeconds > 20, i["copiedAt"] != nil
+	switch {
+	case waits && (i["waitsUntil"] == nil || i["cancelled"] != nil):
+		return "a worker reported a wait in which a cancel isn't noticed"
+	case err == nil && out.WaitSeconds == 0 && !copied:
+		return "a worker reported a copy that isn't noted"
+	case failure.CodeOf(err) == failure.Internal:
+		return fmt.Sprintf("a worker failed: %v", failure.As(err).Err)
+	case failure.CodeOf(err) == failure.Cancelled && !copied && w.kept():
+		return "a worker that was cancelled left its file"
+	}
+	return ""
 }
 
 // finish is the failure half of functions/finish.
@@ -238,7 +262,7 @@ func (w *world) cleanUp(ctx context.Context, status string, no *mistake) {
 	if no != nil {
 		broken.Error, broken.Cause = no.name, no.cause
 	}
-	w.gate(ctx, "Execution Status Change", false)
+	w.gate(ctx, "Execution Status Change")
 	for range 6 {
 		if lambda(ctx, time.Minute, func(ctx context.Context) error {
 			_, err := w.download.CleanUp(ctx, broken)

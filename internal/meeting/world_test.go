@@ -40,7 +40,7 @@ type world struct {
 	deleted  bool   // a DELETE was answered with 200
 	asked    int    // requests
 	served   int    // requests that have their answer
-	marked   bool   // the cancel is in the item
+	stopped  bool   // the item has a cancel, or the end without a file
 	broken   string // what was seen to go wrong on the way
 
 	end    string // of the execution; "" while it runs
@@ -61,7 +61,7 @@ func newWorld(r report, choose func(int) int) *world {
 	w := &world{director: newDirector(r, choose), s3: s3test.InProcess(r), visits: map[string]int{}}
 	w.s3.MinPart = 1
 	w.tokens.pass = func(ctx context.Context, operation string) fault {
-		return w.gate(ctx, operation, false, lost, throttled)
+		return w.gate(ctx, operation, lost, throttled)
 	}
 	w.tokens.stop = func() bool {
 		w.halt("ABORTED")
@@ -85,9 +85,7 @@ func (w *world) changed(before, after dynamodbtest.Item) {
 	if w.table.Items[arn+"#request"] != nil && meeting.Status(status) != meeting.Copying && !meeting.Status(status).NoFile() {
 		w.broken = fmt.Sprintf("the request item is there, and its download is %q", status)
 	}
-	if _, marked := after["cancelled"]; marked {
-		w.marked = true
-	}
+	w.stopped = w.stopped || after["cancelled"] != nil || meeting.Status(status).NoFile()
 	id, _ := after[dynamodbtest.IndexName]["S"].(string)
 	if id != "" && id != meeting.Request && (!dynamodbtest.Equal(before[dynamodbtest.IndexName], after[dynamodbtest.IndexName]) || !dynamodbtest.Equal(before["connectedAt"], after["connectedAt"])) {
 		w.last = w.client(id)
@@ -171,7 +169,7 @@ func (w *world) judge() {
 	unexplained := w.end == "INTERNAL" || w.end == "STORAGE" || w.end == "ORIGIN_UNREACHABLE"
 	rule(unexplained && !w.faulty, "ended as %s, and nothing failed", w.end)
 	rule(w.end == "ORIGIN_STATUS" && !w.origin.fails, "ended as ORIGIN_STATUS, and the origin has the file")
-	rule(w.end == "CANCELLED" && !w.marked && w.halted == "", "ended as CANCELLED, and nobody cancelled it")
+	rule(w.end == "CANCELLED" && !flagged && w.halted == "", "ended as CANCELLED, and nobody cancelled it")
 	rule(w.accepted && w.end != "" && (w.end == "SUCCEEDED" || w.end == "EXPIRED" || file), "cancelled, and ended as %s with a file left: %v", w.end, file)
 	rule(w.accepted && w.end == "", "cancelled, and still waiting")
 	rule(w.deleted && (file || w.end == "" || status == meeting.Delivered), "deleted, and a file is left: %v, or somebody waits for one: %q, %s", file, w.end, status)
