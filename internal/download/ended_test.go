@@ -14,9 +14,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"async-download/internal/download"
+	"async-download/internal/event"
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
@@ -213,6 +215,61 @@ func TestEndIsCounted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Clean-up notifies a client that is here, and the bus, unless the workflow has done that.
+func TestCleanUpNotifies(t *testing.T) {
+	refused := errors.New("no execution")
+	noted := dynamodbtest.Item{"failure": {"M": map[string]any{"code": map[string]any{"S": "EXPIRED"}, "message": map[string]any{"S": "why"}}}}
+	for title, test := range map[string]struct {
+		status       string
+		item         meeting.Status
+		more         dynamodbtest.Item
+		away         bool
+		fails        error // of StartExecution
+		starts, puts int
+	}{
+		"stopped":                          {status: "ABORTED", item: meeting.Copying, starts: 1, puts: 1},
+		"stopped, nobody here":             {status: "ABORTED", item: meeting.Copying, away: true, puts: 1},
+		"stopped, not startable":           {status: "ABORTED", item: meeting.Copying, fails: refused, starts: 1},
+		"stopped, and ended before":        {status: "ABORTED", item: meeting.Failed, starts: 1, puts: 1},
+		"broken":                           {status: "FAILED", item: meeting.Copying, starts: 1, puts: 1},
+		"failed, and noted":                {status: "FAILED", item: meeting.Failed},
+		"broken with a file, tried before": {status: "FAILED", item: meeting.Expired, more: noted, starts: 1},
+		"no client in time":                {status: "FAILED", item: meeting.Expired},
+		"delivered, and noted":             {status: "FAILED", item: meeting.Delivered, more: noted},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, l := newStack(), &listener{fails: test.fails}
+				s.Executions, s.Events = l, &event.Bus{EventBridge: l}
+				s.item(test.item, test.more)
+				if !test.away {
+					maps.Copy(s.table.Items[arn], connectedAt(time.Now()))
+				}
+				_, err := s.CleanUp(t.Context(), download.Broken{ExecutionARN: arn, Status: test.status})
+				if !errors.Is(err, test.fails) || l.starts != test.starts || l.puts != test.puts {
+					t.Errorf("got %v, %d deliveries and %d events, want %d and %d", err, l.starts, l.puts, test.starts, test.puts)
+				}
+			})
+		})
+	}
+}
+
+// listener counts deliveries and events.
+type listener struct {
+	starts, puts int
+	fails        error
+}
+
+func (l *listener) StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
+	l.starts++
+	return &sfn.StartExecutionOutput{}, l.fails
+}
+
+func (l *listener) PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+	l.puts++
+	return &eventbridge.PutEventsOutput{}, nil
 }
 
 // Nothing is counted for a download whose item has gone.

@@ -58,6 +58,7 @@ func TestStart(t *testing.T) {
 		"a query that isn't UTF-8":        {request: download.Request{Query: url.Values{"a": {"\ufffd"}}}, code: failure.InvalidPath},
 		"reply lost, and ended meanwhile": {fails: &sfntypes.ExecutionAlreadyExists{}},
 		"throttled":                       {fails: throttled, code: failure.Throttled},
+		"throttled POST":                  {request: download.Request{Method: http.MethodPost}, fails: throttled, code: failure.Throttled},
 		"not startable":                   {fails: errors.New("no"), code: failure.Internal},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -98,6 +99,35 @@ func TestStart(t *testing.T) {
 				t.Errorf("got body %q and header %q, want %q and %q", body, text, test.body, test.header)
 			}
 		})
+	}
+}
+
+// A request that is repeated with its key counts once.
+func TestKeyIsCountedOnce(t *testing.T) {
+	s, m := newStack(), &machines{}
+	s.Executions, s.file = m, false
+	starter := download.Starter{Protocol: s.Protocol, Origin: &url.URL{Scheme: "https", Host: "origin.example", Path: "/"}}
+	for range 2 {
+		if _, err := starter.Start(t.Context(), download.Request{Key: "5f0c3b1e-9a7d-4c62-88e1-f2a3b4c5d6e7", AskedBy: asker, Path: "a"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(s.lines.String(), `"message":"started"`); n != 1 || len(m.names) != 2 || m.names[0] != m.names[1] {
+		t.Errorf("got %d lines and the executions %q, want one line and one execution: %s", n, m.names, s.lines.String())
+	}
+}
+
+// What is left of a download that has ended: its file, if an earlier call did no more than
+// revoke the item, or nothing.
+func TestDeleteAfterTheEnd(t *testing.T) {
+	for _, file := range []bool{true, false} {
+		s := newStack()
+		s.item(meeting.Cancelled, nil)
+		s.file = file
+		state, err := s.Delete(t.Context(), name, "")
+		if (state.Status == meeting.Deleted) != file || (failure.CodeOf(err) == failure.Conflict) == file || s.file {
+			t.Errorf("file %t: got %s, %v, and a file %t", file, state.Status, err, s.file)
+		}
 	}
 }
 

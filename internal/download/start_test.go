@@ -1,13 +1,20 @@
 package download
 
 import (
+	"context"
 	"errors"
+	"net/http"
 	"testing"
 
 	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"async-download/internal/failure"
+	"async-download/internal/link"
+	"async-download/internal/meeting"
+	"async-download/internal/meeting/dynamodbtest"
+	"async-download/internal/object"
 )
 
 // An item is created in a transaction where there is a request; DynamoDB reports its
@@ -25,6 +32,67 @@ func TestThrottled(t *testing.T) {
 	} {
 		if got := failure.CodeOf(throttled(test.err)); got != test.want {
 			t.Errorf("%T: got %s, want %s", test.err, got, test.want)
+		}
+	}
+}
+
+// What makes two requests with one key the same: a GET's body and key don't count, nor do
+// the values of headers.
+func TestHash(t *testing.T) {
+	get := Request{Path: "a"}
+	header := Request{Path: "a", Header: map[string]string{"Accept": "x"}}
+	post := Request{Path: "a", Method: http.MethodPost}
+	for _, test := range []struct {
+		name string
+		a, b Request
+		same bool
+	}{
+		{"GET, named", get, Request{Path: "a", Method: http.MethodGet}, true},
+		{"GET, another key and body", get, Request{Path: "a", Key: "k", Body: []byte("b"), ContentType: "t"}, true},
+		{"GET, another path", get, Request{Path: "b"}, false},
+		{"GET with a header", get, header, false},
+		{"another value", header, Request{Path: "a", Header: map[string]string{"Accept": "y"}}, true},
+		{"another header", header, Request{Path: "a", Header: map[string]string{"Range": "x"}}, false},
+		{"POST", get, post, false},
+		{"POST, another body", post, Request{Path: "a", Method: http.MethodPost, Body: []byte("b")}, false},
+		{"POST, another type", post, Request{Path: "a", Method: http.MethodPost, ContentType: "t"}, false},
+		{"POST, another key", post, Request{Path: "a", Method: http.MethodPost, Key: "k"}, false},
+	} {
+		if same := test.a.hash("q") == test.b.hash("q"); same != test.same {
+			t.Errorf("%s: got the same hash %t, want %t", test.name, same, test.same)
+		}
+	}
+}
+
+// kept is a file whose request had this hash; there is none for "".
+type kept string
+
+func (k kept) Record(context.Context, string) (object.Record, error) {
+	if k == "" {
+		return object.Record{}, object.Gone(nil)
+	}
+	return object.Record{RequestHash: string(k)}, nil
+}
+
+func (kept) Sign(context.Context, string) (link.Link, error) { return link.Link{}, nil }
+
+func (kept) DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
+	return &sfn.DescribeExecutionOutput{Status: sfntypes.ExecutionStatusSucceeded}, nil
+}
+
+// An execution has ended and its item is gone: the file may have been delivered meanwhile.
+func TestDeliveredMeanwhile(t *testing.T) {
+	const arn = "arn:aws:states:us-east-1:123456789012:execution:download:5f0c3b1e9a7d4c6288e1f2a3b4c5d6e7"
+	var table dynamodbtest.Table
+	for file, want := range map[kept]failure.Code{"hash": "", "other": failure.CodeOf(errKeyReused), "": failure.Expired} {
+		s := &Starter{Describer: file}
+		s.Objects = file
+		s.Table = &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+			status, answer := table.Do(operation, body)
+			return status, answer, nil
+		})}
+		if err := s.checkExisting(t.Context(), meeting.Item{ExecutionARN: arn, RequestHash: "hash"}); failure.CodeOf(err) != want {
+			t.Errorf("file of the request %q: got %v, want code %q", file, err, want)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func TestWait(t *testing.T) {
 		}, 20 * time.Second, 0, meeting.Failed, true, 5 * time.Second, 6 * time.Second},
 		{"cancelled", func(s *stack, arn string) error { return s.Table.Cancel(s.t.Context(), arn) }, 20 * time.Second, 0, meeting.Cancelled, true, 5 * time.Second, 6 * time.Second},
 		{"too long", nil, 3 * time.Second, 0, meeting.Copying, true, 3 * time.Second, 3 * time.Second},
-		{"no time", nil, 0, 0, meeting.Copying, true, 0, 0},
+		{"no time, which isn't counted as a wait", nil, 0, 125, meeting.Copying, true, 0, 0},
 		{"too many", nil, 20 * time.Second, 125, meeting.Copying, false, 0, 0},
 	}
 	for _, test := range tests {
