@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding/charmap"
@@ -20,16 +21,14 @@ import (
 // identifier. The result is "" if there is none. It is not fit for a header or a
 // file system.
 func fileName(h http.Header, urls ...*url.URL) string {
-	if name := dispositionName(h.Get("Content-Disposition")); name != "" {
-		return name
+	for _, header := range h.Values("Content-Disposition") {
+		if name := dispositionName(header); name != "" {
+			return name
+		}
 	}
 	name := ""
 	for _, u := range urls {
-		last := path.Base(u.Path)
-		if last == "/" || last == "." {
-			continue
-		}
-		last = toUTF8(last)
+		last := lastSegment(u)
 		if looksLikeFile(last) {
 			return last
 		}
@@ -38,6 +37,21 @@ func fileName(h http.Header, urls ...*url.URL) string {
 		}
 	}
 	return name
+}
+
+// lastSegment returns the decoded last segment of u's path without its parameters, such
+// as a session's identifier.
+func lastSegment(u *url.URL) string {
+	last, _, _ := strings.Cut(path.Base(rawPath(u)), ";")
+	return usable(path.Base("/" + toUTF8(unescape(last))))
+}
+
+// usable returns name, "" if it is made of nothing but dots, slashes, spaces, and controls.
+func usable(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return r != '.' && r != '/' && unicode.IsGraphic(r) && !unicode.IsSpace(r) }) {
+		return name
+	}
+	return ""
 }
 
 // looksLikeFile reports whether name has an extension, and not one of a program
@@ -76,7 +90,7 @@ func dispositionName(header string) string {
 	}
 	for _, name := range []string{extended, plain, continued} {
 		// The name is a hint, and some servers send a whole path, with either slash.
-		if name = name[strings.LastIndexAny(name, `/\`)+1:]; name != "" {
+		if name = usable(name[strings.LastIndexAny(name, `/\`)+1:]); name != "" {
 			return name
 		}
 	}

@@ -3,6 +3,7 @@ package origin
 import (
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -88,6 +89,13 @@ func TestDispositionName(t *testing.T) {
 		`attachment; filename="x.txt"; filename*=UTF-8''a%2F`: "x.txt",
 		`attachment; filename="a\\"`:                          "",
 		`attachment; filename="a.txt\`:                        "",
+
+		// What is no name.
+		`attachment; filename="..."`:                                "",
+		`attachment; filename=" . "`:                                "",
+		`attachment; filename="%0d%0a"`:                             "",
+		`attachment; filename="x.txt"; filename*=UTF-8''%E2%80%8B.`: "x.txt",
+		`attachment; filename=".a"`:                                 ".a",
 	} {
 		if got := dispositionName(header); got != want {
 			t.Errorf("%s: got %q, want %q", header, got, want)
@@ -121,12 +129,18 @@ func TestFileName(t *testing.T) {
 		{"", "https://o.example/a", "https://cdn.example/4711", "a"},
 		{"", "https://o.example/%E9.txt", "", "é.txt"},
 		{"", "https://o.example/a/", "", "a"},
+		{"", "https://o.example/a.pdf;jsessionid=planted", "", "a.pdf"},
+		{"", "https://o.example/a;v=1/b%3Bc.pdf", "", "b;c.pdf"},
+		{"", "https://o.example/folder%2Fa.pdf", "", "a.pdf"},
+		{"", "https://o.example/...", "https://cdn.example/4711", "4711"},
+		{"attachment\nattachment; filename=r.csv", "https://o.example/a.bin", "", "r.csv"},
+		{"attachment; filename=r.csv\nattachment; filename=s.csv", "https://o.example/a.bin", "", "r.csv"},
 		{"", "https://o.example/", "", ""},
 		{"", "https://o.example", "", ""},
 	} {
 		h := http.Header{}
 		if tt.disposition != "" {
-			h.Set("Content-Disposition", tt.disposition)
+			h["Content-Disposition"] = strings.Split(tt.disposition, "\n")
 		}
 		var urls []*url.URL
 		for _, raw := range []string{tt.first, tt.last} {

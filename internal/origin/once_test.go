@@ -183,6 +183,7 @@ func TestPost(t *testing.T) {
 		{"303 to a place that fails at first", []step{reply(303, "", "Location", "/result"), drop("", true), reply(503, ""), file}, []string{post, "GET /result", "GET /result", "GET /result"}, "file"},
 		{"303 to a place that redirects", []step{reply(303, "", "Location", "/a"), reply(302, "", "Location", "/b"), reply(503, ""), reply(302, "", "Location", "/c"), file},
 			[]string{post, "GET /a", "GET /b", "GET /a", "GET /c"}, "file"},
+		{"300", []step{reply(300, "", "Location", "/there"), file}, []string{post}, "ORIGIN_STATUS: the origin answered 300 Multiple Choices"},
 		{"303 to nothing", []step{reply(303, ""), file}, []string{post}, "ORIGIN_STATUS: the origin answered 303 without a URL to go to"},
 		{"303 to a forbidden place", []step{reply(303, "", "Location", "ftp://x/"), file}, []string{post}, "BLOCKED_ADDRESS: the origin leads to something other than http or https"},
 		{"307", []step{reply(307, "", "Location", "/there"), file}, []string{post, "POST /there planted-body"}, "file"},

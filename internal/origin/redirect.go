@@ -10,14 +10,16 @@ import (
 	"async-download/internal/failure"
 )
 
-// redirects reports whether a status leads elsewhere. Unknown ones are read as 300,
-// whose Location may be followed (RFC 9110, section 15.4).
-func redirects(status int) bool {
+// redirects reports whether a status, which came from p, leads elsewhere. Unknown ones are
+// read as 300, whose Location may be followed (RFC 9110, section 15.4), by GET.
+func (p place) redirects(status int) bool {
 	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
 	case http.StatusNotModified, http.StatusUseProxy, 306:
 		return false
 	}
-	return status/100 == 3
+	return status/100 == 3 && !p.post
 }
 
 // atHome reports whether u is on the configured host, where the secret headers

@@ -36,7 +36,7 @@ func (c *Client) send(ctx context.Context, at place, header http.Header, patienc
 			return nil, at, err
 		}
 		at.cookies.keep(at.url, resp)
-		if !redirects(resp.StatusCode) {
+		if !at.redirects(resp.StatusCode) {
 			resp.Body = newBody(c, ctx, cancel, resp)
 			return resp, at, nil
 		}
