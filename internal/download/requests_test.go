@@ -53,6 +53,7 @@ func TestStart(t *testing.T) {
 		"the caller":                      {request: download.Request{Caller: "ana"}, caller: "x-caller", header: "ana"},
 		"POST":                            {request: download.Request{Method: http.MethodPost, Body: []byte("q"), ContentType: "text/x"}, body: "cQ=="},
 		"no caller":                       {caller: "x-caller", code: failure.Internal},
+		"a caller with a space behind":    {request: download.Request{Caller: "ana "}, caller: "x-caller", code: failure.Internal},
 		"a caller with a control byte":    {request: download.Request{Caller: "a\nb"}, caller: "x-caller", code: failure.Internal},
 		"a path outside of the base":      {request: download.Request{Path: "../x"}, code: failure.InvalidPath},
 		"a query that isn't UTF-8":        {request: download.Request{Query: url.Values{"a": {"\ufffd"}}}, code: failure.InvalidPath},

@@ -67,7 +67,7 @@ type Request struct {
 func (r Request) origin(callerHeader string) (*meeting.OriginRequest, error) {
 	header := maps.Clone(r.Header)
 	if callerHeader != "" {
-		if r.Caller == "" || strings.ContainsFunc(r.Caller, unicode.IsControl) {
+		if r.Caller == "" || r.Caller != strings.TrimSpace(r.Caller) || strings.ContainsFunc(r.Caller, unicode.IsControl) {
 			return nil, errors.New("the caller has no principal that can be sent to the origin")
 		}
 		if header == nil {

@@ -86,7 +86,7 @@ func (f Forwarding) Of(headers map[string][]string) (map[string]string, error) {
 	forwarded, size := map[string]string{}, 0
 	for _, sent := range slices.Sorted(maps.Keys(headers)) { // sorted, since a name may occur in two spellings
 		name := http.CanonicalHeaderKey(sent)
-		if !slices.ContainsFunc(f.Headers, func(wanted string) bool { return strings.EqualFold(wanted, name) }) || strings.EqualFold(name, f.Caller) {
+		if !slices.ContainsFunc(f.Headers, func(wanted string) bool { return strings.EqualFold(wanted, name) }) || f.isCaller(name) {
 			continue
 		}
 		value := strings.Join(headers[sent], ", ")
@@ -105,6 +105,13 @@ func (f Forwarding) Of(headers map[string][]string) (map[string]string, error) {
 		return nil, failure.New(failure.TooLarge, "the headers for the origin have %d bytes; at most %d are taken", size, maxForwarded)
 	}
 	return forwarded, nil
+}
+
+// isCaller reports whether the origin may read a header of this name as Caller: CGI and
+// WSGI make the same variable of a hyphen and an underscore.
+func (f Forwarding) isCaller(name string) bool {
+	hyphens := strings.NewReplacer("_", "-")
+	return strings.EqualFold(hyphens.Replace(name), hyphens.Replace(f.Caller))
 }
 
 // Body returns the body of a request, as it was sent. The error is [failure.TooLarge] for

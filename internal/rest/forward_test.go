@@ -64,7 +64,7 @@ func TestCheckForwarding(t *testing.T) {
 }
 
 func TestForwarded(t *testing.T) {
-	f := Forwarding{Headers: []string{"authorization", "Accept-Language", "X-Caller"}, Caller: "x-caller"}
+	f := Forwarding{Headers: []string{"authorization", "Accept-Language", "X-Caller", "x_caller"}, Caller: "x-caller"}
 	tests := map[string]struct {
 		headers map[string][]string
 		want    map[string]string
@@ -75,7 +75,7 @@ func TestForwarded(t *testing.T) {
 		"twice":         {map[string][]string{"Accept-Language": {"de", "en"}}, map[string]string{"Accept-Language": "de, en"}},
 		"two spellings": {map[string][]string{"accept-language": {"en"}, "Accept-Language": {"de"}}, map[string]string{"Accept-Language": "de, en"}},
 		"never the caller's own": {
-			map[string][]string{"X-Caller": {"admin"}, "x-caller": {"admin"}, "X-CALLER": {"admin"}}, nil},
+			map[string][]string{"X-Caller": {"admin"}, "x-caller": {"admin"}, "X-CALLER": {"admin"}, "X_Caller": {"admin"}}, nil},
 		"empty": {map[string][]string{"Authorization": {""}}, map[string]string{"Authorization": ""}},
 	}
 	for title, test := range tests {
