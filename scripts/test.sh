@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-# As sam build compiles the functions, so that each package is compiled once for all of it. go vet runs once, for all packages.
+# As sam build compiles the functions, so that each package is compiled once for all of it. go vet runs once, for all
+# packages, and not again in each go test.
 export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -vet=off"
 
 test_go() {
@@ -19,10 +20,11 @@ test_go() {
   if [ -n "${QUICK:-}" ]; then go test $packages; return; fi
   # The race detector is for packages that start goroutines or share data between them. The tests in functions/ run the
   # binaries, in which it would see nothing.
-  concurrent=$(git grep -lE '^\s*go |\.Go\(|"sync(/atomic)?"' -- 'internal/*.go' 'cmd/*.go' | xargs -n 1 dirname | sort -u | sed 's|^|async-download/|')
+  concurrent=$(git grep -lE '^\s*go |\.Go\(|"sync(/atomic)?"' -- 'internal/*.go' 'cmd/*.go' | xargs -n 1 dirname |
+    sort -u | sed 's|^|async-download/|')
   go test $(grep -vxF "$concurrent" <<<"$packages")
-  # -short leaves out, or makes small, what the race detector would only slow down; the next line has that. The time-outs are for tests
-  # that hang, not for slow machines.
+  # -short leaves out, or makes small, what the race detector would only slow down; the next line has that. The time-outs
+  # are for tests that hang, not for slow machines.
   CGO_ENABLED=1 go test -race -short -timeout 25m $(grep -xF "$concurrent" <<<"$packages")
   go test -timeout 25m -run 'TestEveryOrder|TestFileReplacedMidCopy|TestFlakyOrigin|TestKilled$|TestInstalledServers|TestMemory' \
     ./internal/meeting ./internal/transfer ./cmd/copyurl
