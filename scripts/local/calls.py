@@ -35,4 +35,5 @@ def extract_iam_action(service, method, path, headers, body, query, *args):
 def keep():
     global log
     log = open(os.path.join(os.environ["HOME"], "calls.log"), "w", buffering=1)
+    os.chmod(log.fileno(), 0o600)  # the calls have queries, bodies, and tokens
     iam_actions.extract_iam_action = extract_iam_action

@@ -254,6 +254,8 @@ class Gate(unittest.TestCase):
     def setUpClass(cls):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
+        cls.calls = pathlib.Path(folder.name, "calls.log")
+        cls.calls.touch(0o644)  # of an earlier start
         taken = socket.socket()  # keeps the port from others; a server that sets SO_REUSEADDR, too, may listen there
         cls.addClassCleanup(taken.close)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -295,6 +297,9 @@ class Gate(unittest.TestCase):
         self.client("s3").create_bucket(Bucket="own")
         self.client("s3").put_object(Bucket="own", Key="a b/c+d", Body=b"x" * 100000)
         self.assertEqual(self.client("s3").get_object(Bucket="own", Key="a b/c+d")["ContentLength"], 100000)
+
+    def test_the_record_of_calls(self):
+        self.assertEqual(self.calls.stat().st_mode & 0o777, 0o600)
 
     def test_another_user(self):
         function = json.dumps({"FunctionName": "attack", "Role": ROLE, "Runtime": "python3.12", "Handler": "x.x", "Code": {"ZipFile": ""}}).encode()
