@@ -124,7 +124,7 @@ func (o *opening) try(ctx context.Context) error {
 // show it. One that has the whole file is the file, whatever was asked for.
 func (o *opening) partial(resp *http.Response) error {
 	f := o.f
-	start, last, total, ok := contentRange(resp.Header.Get("Content-Range"))
+	start, last, total, ok := contentRange(single(resp.Header, "Content-Range"))
 	ok = ok && start == 0 && hasLength(resp, last+1)
 	whole := ok && last+1 == total
 	ok = ok && (whole || resp.StatusCode == http.StatusPartialContent)

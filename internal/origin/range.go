@@ -287,7 +287,7 @@ func (f *File) check(resp *http.Response, start, end int64) (int64, error) {
 	case !same:
 		return 0, refused("the origin answered a range without saying of which version")
 	}
-	gotStart, last, total, ok := contentRange(resp.Header.Get("Content-Range"))
+	gotStart, last, total, ok := contentRange(single(resp.Header, "Content-Range"))
 	switch n := resp.ContentLength; {
 	case ok && total != f.Size:
 		return 0, changed

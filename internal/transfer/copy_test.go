@@ -390,18 +390,27 @@ func TestSegmentsOfAChangedFile(t *testing.T) {
 	old, fresh := origintest.Bytes(9, 20*small), origintest.Bytes(10, 19*small)
 	for name, tt := range map[string]struct {
 		then func(h *origintest.File)
+		does answer // from then on, nil for the file
 		want []byte
 	}{
-		"changed":            {func(h *origintest.File) { h.Replace(fresh, `"v2"`) }, fresh},
-		"shrank":             {func(h *origintest.File) { h.Replace(fresh[:2*small], `"v1"`) }, fresh[:2*small]},
-		"is sent whole only": {func(h *origintest.File) { h.NoRanges = true }, old},
+		"changed":            {func(h *origintest.File) { h.Replace(fresh, `"v2"`) }, nil, fresh},
+		"shrank":             {func(h *origintest.File) { h.Replace(fresh[:2*small], `"v1"`) }, nil, fresh[:2*small]},
+		"is sent whole only": {func(h *origintest.File) { h.NoRanges = true }, nil, old},
+		"ranges are closed":  {func(*origintest.File) {}, raw("", laterRange), old},
+		"ranges are 503":     {func(*origintest.File) {}, status(503, laterRange), old},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newS3(t)
 			c := newCopier(t, s)
 			c.SegmentBytes = 4 * small
 			h := origintest.New(old, `"v1"`)
-			src := newSource(t, h)
+			var changed atomic.Bool
+			src := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+				if tt.does == nil || !changed.Load() || !tt.does(w, r, n) {
+					h.ServeHTTP(w, r)
+				}
+			}))
+			src.Client.Attempts = 3
 			out, err := job(c, src, "key").Start(t.Context())
 			for round := 0; err == nil && out.Work != nil && round < 10; round++ {
 				for i, segment := range out.Work.Segments {
@@ -411,6 +420,7 @@ func TestSegmentsOfAChangedFile(t *testing.T) {
 				}
 				if round == 0 {
 					tt.then(h)
+					changed.Store(true)
 				}
 				out, err = job(c, src, "key").Finish(t.Context(), *out.Work)
 			}

@@ -83,7 +83,9 @@ func (j *Job) Finish(ctx context.Context, work Work) (Outcome, error) {
 			if len(left) >= work.Missing {
 				next.Idle = work.Idle + 1
 				err := j.diagnose(ctx, plan, left[0])
-				if unprovable(err) {
+				// An origin that fails at every range may do so because of its condition, or
+				// because it is a range.
+				if unprovable(err) || origin.GivenUp(err) && next.Idle == idleRounds {
 					return j.otherwise(ctx, plan, err)
 				}
 				passing := origin.GivenUp(err) || failure.CodeOf(err) == failure.Storage

@@ -93,6 +93,9 @@ func TestRepliesAsReceived(t *testing.T) {
 		{"range without a length that is the whole file", "/x", ranged(func(_, lines string) string {
 			return "HTTP/1.1 206 OK\r\n" + lines + "\r\n" + data
 		}), `filename="x"`, anything, ""},
+		{"range that is said to be two", "/x", ranged(func(part, lines string) string {
+			return fmt.Sprintf("HTTP/1.1 206 OK\r\n%sContent-Range: bytes 1-%d/%d\r\nContent-Length: %d\r\n\r\n%s", lines, len(part), len(data), len(part), strings.Repeat("x", len(part)))
+		}), `filename="x"`, anything, ""},
 		{"range as one of several parts, in chunks", "/x", ranged(func(part, lines string) string {
 			return "HTTP/1.1 206 OK\r\n" + lines + "Content-Type: multipart/byteranges; boundary=a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks("--a\r\n\r\n"+part+"\r\n--a--\r\n")
 		}), `filename="x"`, anything, ""},
