@@ -495,4 +495,9 @@ func TestRequestLog(t *testing.T) {
 	if err != nil || res.StatusCode != 403 {
 		t.Errorf("got %v, %v for another host, want 403", res, err)
 	}
+	other := httptest.NewRequest("GET", base+"/_requests", nil) // from 192.0.2.1, and any client can name any host
+	answer := httptest.NewRecorder()
+	if newOrigin(1, "name", io.Discard).ServeHTTP(answer, other); answer.Code != 403 {
+		t.Errorf("got %d for another machine, want 403", answer.Code)
+	}
 }

@@ -102,8 +102,7 @@ func (s *reports) note(r *http.Request) []byte {
 // have credentials: only programs of this machine get them, not a page whose host name
 // was made to lead here.
 func (s *reports) serveLog(w http.ResponseWriter, r *http.Request) {
-	host, _, err := net.SplitHostPort(r.Host)
-	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) || r.Header.Get("Sec-Fetch-Site") != "" {
+	if !isLoopback(r.RemoteAddr) || !isLoopback(r.Host) || r.Header.Get("Sec-Fetch-Site") != "" {
 		http.Error(w, "only by a loopback address", http.StatusForbidden)
 		return
 	}
@@ -117,6 +116,13 @@ func (s *reports) serveLog(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(found)
+}
+
+// isLoopback reports whether host:port is of this machine.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // serveReport answers /report and the places of its jobs. It returns false where the
