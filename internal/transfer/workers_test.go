@@ -408,6 +408,35 @@ func TestLastByte(t *testing.T) {
 	}
 }
 
+// A body has its own bytes and no more of its source, whatever pieces it is read in.
+func TestBodyInPieces(t *testing.T) {
+	for name, plan := range map[string]Plan{"checksum behind": {}, "composite": {Composite: true}, "plain": {Plain: true}} {
+		var first string
+		for _, piece := range []int{1000, 1, 3} {
+			b := newBody(10, plan)
+			b.src, b.last = strings.NewReader("0123456789 and more"), func() {}
+			var got []byte
+			buf := make([]byte, piece)
+			for {
+				n, err := b.Read(buf)
+				got = append(got, buf[:n]...)
+				if err == io.EOF {
+					break
+				}
+				if err != nil || n == 0 {
+					t.Fatalf("%s: got %d bytes, %v", name, n, err)
+				}
+			}
+			if first == "" {
+				first = string(got)
+			}
+			if string(got) != first || int64(len(got)) != b.encodedLength() || !strings.Contains(first, "0123456789") || strings.Contains(first, "more") {
+				t.Errorf("%s in pieces of %d: got %q, want %d bytes as in %q", name, piece, got, b.encodedLength(), first)
+			}
+		}
+	}
+}
+
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
