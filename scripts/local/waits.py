@@ -2,7 +2,8 @@
 
 AWS runs a thousand functions at the same time. ministack runs them in 64 threads, and a client that waits (Prefer: wait=N)
 holds one: with more of them than that, no socket is opened and no file is copied. So only a few wait at a time, and the
-others queue. Time in the queue counts as waiting: the function is asked to wait for what is left of N.
+others queue. Time in the queue counts as waiting: the function is asked to wait for what is left of N. If that is nothing,
+the answer is API Gateway's when it throttles.
 """
 
 import asyncio
@@ -12,6 +13,11 @@ import time
 MAX_WAITS = 24  # at the same time
 MAX_SECONDS = 20  # what internal/rest allows
 WAIT = re.compile(r'(?<![\w-])wait\s*=\s*"?(\d+)"?', re.IGNORECASE)
+
+# As the template's response THROTTLED.
+THROTTLED = [(b"access-control-allow-origin", b"*"), (b"cache-control", b"no-store"), (b"content-type", b"application/json"),
+             (b"retry-after", b"1")]
+TOO_MANY = b'{"error":{"code":"THROTTLED","message":"Too Many Requests"}}'
 
 
 def preferred_wait(scope):
@@ -41,14 +47,16 @@ class Waits:
         seconds = preferred_wait(scope)
         if not seconds:
             return await self.inner(scope, receive, send)
-        began = time.monotonic()
-        try:
-            await asyncio.wait_for(self.free.acquire(), seconds)
-        except asyncio.TimeoutError:
-            return await self.inner(with_wait(scope, 0), receive, send)
-        left = max(0, seconds - round(time.monotonic() - began))
-        if left < seconds:
-            scope = with_wait(scope, left)
+        if not self.free.locked():
+            await self.free.acquire()  # without a pause
+        else:
+            began = time.monotonic()
+            try:
+                await asyncio.wait_for(self.free.acquire(), seconds)
+            except asyncio.TimeoutError:
+                await send({"type": "http.response.start", "status": 429, "headers": THROTTLED})
+                return await send({"type": "http.response.body", "body": TOO_MANY})
+            scope = with_wait(scope, max(0, seconds - round(time.monotonic() - began)))
         try:
             return await self.inner(scope, receive, send)
         finally:
