@@ -88,7 +88,7 @@ func TestNewLinkTakesLong(t *testing.T) {
 	inVirtualTime(t, 10*MiB, func(t *testing.T, s *stack, c *client) {
 		s.minLink = 2
 		s.onStore = func(w *storeReply, r *http.Request, n int) bool {
-			time.Sleep(time.Second) // so that both together take longer than the patience
+			time.Sleep(600 * time.Millisecond) // so that both together take longer than the patience
 			return false
 		}
 		s.onStatus = func(w http.ResponseWriter, n int) bool {
