@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,6 +60,7 @@ type Server struct {
 	uploads map[string]*upload
 	calls   map[string]int
 	ids     int
+	active  atomic.Int64 // calls being answered
 }
 
 // Fault is how one call fails.
@@ -222,8 +224,18 @@ func (s *Server) Do(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
+// Idle waits until no call is being answered: a client that has given one up doesn't
+// know when its part is stored.
+func (s *Server) Idle() {
+	for s.active.Load() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // ServeHTTP answers one call.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.active.Add(1)
+	defer s.active.Add(-1)
 	path, ok := strings.CutPrefix(r.URL.Path, "/"+Bucket)
 	key := strings.TrimPrefix(path, "/")
 	if !ok {
