@@ -52,6 +52,7 @@ import (
 //	delivered: the item goes when its client has closed               TestDeliver/posted,_and_closed_at_once
 //	deliveryResult: another connection is there                        TestHistories, TestEveryOrder/two_clients, TestDeliver/410,_and_another_came
 //	Copied: attribute_not_exists(cancelled)                           TestCancel/while_it_copies
+//	copying: what each worker notes, and when it stops                TestHistories
 //	Cancel: only before the end                                       TestHistories, TestCancel
 //	Cancel: SendTaskFailure                                           TestHistories, TestEveryOrder/a_cancel, TestCancel/while_it_waits
 //	Cancel: StopExecution                                             TestWaitUntil, model

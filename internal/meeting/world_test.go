@@ -169,7 +169,7 @@ func (w *world) judge() {
 	unexplained := w.end == "INTERNAL" || w.end == "STORAGE" || w.end == "ORIGIN_UNREACHABLE"
 	rule(unexplained && !w.faulty, "ended as %s, and nothing failed", w.end)
 	rule(w.end == "ORIGIN_STATUS" && !w.origin.fails, "ended as ORIGIN_STATUS, and the origin has the file")
-	rule(w.end == "CANCELLED" && !flagged && w.halted == "", "ended as CANCELLED, and nobody cancelled it")
+	rule(status == meeting.Cancelled && !flagged && w.halted == "", "ended as CANCELLED, and nobody cancelled it")
 	rule(w.accepted && w.end != "" && (w.end == "SUCCEEDED" || w.end == "EXPIRED" || file), "cancelled, and ended as %s with a file left: %v", w.end, file)
 	rule(w.accepted && w.end == "", "cancelled, and still waiting")
 	rule(w.deleted && (file || w.end == "" || status == meeting.Delivered), "deleted, and a file is left: %v, or somebody waits for one: %q, %s", file, w.end, status)
