@@ -51,7 +51,7 @@ func (s *Starter) startOnce(ctx context.Context, r Request, query string, sent *
 	}
 	started := Started{Name: execution.NameFor(r.Caller, r.Key)}
 	started.ExecutionARN = execution.ARN(s.StateMachine, started.Name)
-	item := meeting.Item{ExecutionARN: started.ExecutionARN, Path: r.Path, Query: query, AskedBy: r.AskedBy, RequestHash: r.hash(query), HasRequest: sent != nil}
+	item := meeting.Item{ExecutionARN: started.ExecutionARN, Path: r.Path, Query: query, AskedBy: r.AskedBy, RequestHash: r.hash(query)}
 	if s.RequireTicket {
 		started.Ticket, item.TicketHash = ticket.For(r.Caller, r.Key)
 	}

@@ -3,8 +3,11 @@ package download
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	dynamodbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
@@ -76,23 +79,74 @@ func (k kept) Record(context.Context, string) (object.Record, error) {
 
 func (kept) Sign(context.Context, string) (link.Link, error) { return link.Link{}, nil }
 
-func (kept) DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
-	return &sfn.DescribeExecutionOutput{Status: sfntypes.ExecutionStatusSucceeded}, nil
+// existing is the execution of a key.
+type existing struct {
+	status  sfntypes.ExecutionStatus
+	stopped time.Time
 }
 
-// An execution has ended and its item is gone: the file may have been delivered meanwhile.
-func TestDeliveredMeanwhile(t *testing.T) {
+func (e existing) DescribeExecution(context.Context, *sfn.DescribeExecutionInput, ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
+	return &sfn.DescribeExecutionOutput{Status: e.status, StopDate: &e.stopped}, nil
+}
+
+// What the key of an execution that exists means, by how that ended, by its item, and by
+// its file, which may have been delivered meanwhile.
+func TestExistingExecution(t *testing.T) {
 	const arn = "arn:aws:states:us-east-1:123456789012:execution:download:5f0c3b1e9a7d4c6288e1f2a3b4c5d6e7"
-	var table dynamodbtest.Table
-	for file, want := range map[kept]failure.Code{"hash": "", "other": failure.CodeOf(errKeyReused), "": failure.Expired} {
-		s := &Starter{Describer: file}
-		s.Objects = file
+	running, failed, succeeded := sfntypes.ExecutionStatusRunning, sfntypes.ExecutionStatusFailed, sfntypes.ExecutionStatusSucceeded
+	asked := time.Unix(1_800_000_000, 0)
+	for _, test := range []struct {
+		status  sfntypes.ExecutionStatus
+		stopped time.Duration  // after the request
+		item    meeting.Status // "" for none
+		hash    string         // of the item's request
+		file    kept
+		want    failure.Code
+		left    bool // the item
+	}{
+		{status: running},
+		{status: succeeded, file: "hash"},
+		{status: succeeded, file: "other", want: failure.KeyReused},
+		{status: succeeded, want: failure.Expired},
+		{status: failed, item: meeting.Ready, hash: "hash", left: true},
+		{status: failed, item: meeting.Failed, hash: "other", want: failure.KeyReused, left: true},
+		{status: failed, item: meeting.Copying, hash: "hash", left: true},
+		{status: failed, item: meeting.Copying, hash: "other", want: failure.KeyReused, left: true},
+		{status: failed, stopped: -time.Second, item: meeting.Copying, hash: "hash", want: failure.Expired},
+		{status: succeeded, item: meeting.Copying, hash: "hash", want: failure.Expired},
+		{status: succeeded, item: meeting.Copying, hash: "hash", file: "hash"},
+	} {
+		var table dynamodbtest.Table
+		if test.item != "" {
+			table.Items = map[string]dynamodbtest.Item{arn: {
+				"executionArn": {"S": arn}, "status": {"S": string(test.item)}, "requestHash": {"S": test.hash}, "expiresAt": {"N": fmt.Sprint(asked.Add(meeting.ItemLife).Unix())},
+			}}
+		}
+		s := &Starter{Describer: existing{test.status, asked.Add(test.stopped)}}
+		s.Objects = test.file
 		s.Table = &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
 			status, answer := table.Do(operation, body)
 			return status, answer, nil
 		})}
-		if err := s.checkExisting(t.Context(), meeting.Item{ExecutionARN: arn, RequestHash: "hash"}); failure.CodeOf(err) != want {
-			t.Errorf("file of the request %q: got %v, want code %q", file, err, want)
+		err := s.checkExisting(t.Context(), meeting.Item{ExecutionARN: arn, RequestHash: "hash"})
+		if failure.CodeOf(err) != test.want || (table.Get(arn) != nil) != test.left {
+			t.Errorf("%+v: got %v and the item %v", test, err, table.Get(arn))
+		}
+	}
+}
+
+// The shortest and the longest key.
+func TestKeyLength(t *testing.T) {
+	for length, ok := range map[int]bool{minKey - 1: false, minKey: true, maxKey: true, maxKey + 1: false} {
+		s := &Starter{}
+		s.Objects = kept("other")
+		s.Table = &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+			status, answer := new(dynamodbtest.Table).Do(operation, body)
+			return status, answer, nil
+		})}
+		_, err := s.startOnce(t.Context(), Request{Key: strings.Repeat("k", length)}, "", nil)
+		if got := failure.CodeOf(err) == failure.KeyReused; got != ok {
+			t.Errorf("%d characters: got %v, want it accepted: %t", length, err, ok)
 		}
 	}
 }
