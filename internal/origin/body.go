@@ -35,7 +35,7 @@ type body struct {
 
 func newBody(c *Client, ctx context.Context, cancel context.CancelCauseFunc, resp *http.Response) *body {
 	rc := resp.Body
-	if !resp.ProtoAtLeast(1, 1) && resp.ContentLength < 0 {
+	if !resp.ProtoAtLeast(1, 1) && resp.ContentLength == -1 {
 		rc = &unchunked{ReadCloser: rc}
 	}
 	b := &body{ctx: ctx, cancel: cancel, rc: rc, idle: cmp.Or(c.IdleTimeout, IdleTimeout), floor: FloorBytes, window: cmp.Or(c.FloorWindow, FloorWindow), left: -1}
@@ -69,7 +69,7 @@ func (b *body) Read(p []byte) (int, error) {
 // read reads no more than is left. A reply without a length may have more bytes than
 // the range that it describes; they are then of another one.
 func (b *body) read(p []byte) (int, error) {
-	if b.left < 0 {
+	if b.left == -1 {
 		return b.rc.Read(p)
 	}
 	n, err := b.rc.Read(p[:min(int64(len(p)), b.left)])
@@ -86,7 +86,7 @@ func (b *body) read(p []byte) (int, error) {
 // expect makes an error of everything behind the next n bytes of a reply without a
 // length.
 func expect(resp *http.Response, n int64) {
-	if b, ok := resp.Body.(*body); ok && resp.ContentLength < 0 {
+	if b, ok := resp.Body.(*body); ok && resp.ContentLength == -1 {
 		b.left = n
 	}
 }

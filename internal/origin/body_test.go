@@ -14,6 +14,8 @@ func TestUnchunked(t *testing.T) {
 	for _, tt := range []struct{ name, body, want string }{
 		{"chunks", "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "abcde"},
 		{"extended chunks", "3 \r\nabc\r\n0\r\nA: b\r\n\r\n", "abc"},
+		{"the longest head", "3" + strings.Repeat(" ", 13) + "\r\nabc\r\n0\r\n\r\n", "abc"},
+		{"a longer head", "3" + strings.Repeat(" ", 14) + "\r\nabc\r\n0\r\n\r\n", "3" + strings.Repeat(" ", 14) + "\r\nabc\r\n0\r\n\r\n"},
 		{"no bytes in chunks", "0\r\n\r\n", ""},
 		{"the largest chunk", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", maxChunk, long), long},
 		{"no chunks", "abc", "abc"},

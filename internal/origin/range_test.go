@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,6 +140,44 @@ func TestRangeWithinTheFirstReply(t *testing.T) {
 	b, err2 := io.ReadAll(r)
 	if len(b) != 30 || err1 != nil || err2 != nil || f.Requests() != 1 {
 		t.Errorf("got 20 and %d bytes, %v, %v, after %d requests, want 20 and 30 after one", len(b), err1, err2, f.Requests())
+	}
+}
+
+// A reply without a length has the bytes that it describes, and no others.
+func TestChunkedRanges(t *testing.T) {
+	server := newWire(t, func(int, *http.Request) step {
+		return func(w http.ResponseWriter, r *http.Request) {
+			var start, end int
+			_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end)
+			w.Header().Set("ETag", `"v1"`)
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end, size))
+			w.WriteHeader(http.StatusPartialContent)
+			w.(http.Flusher).Flush()
+			_, _ = w.Write(make([]byte, end-start+1))
+		}
+	})
+	c, u := clientOf(t, server.URL+"/")
+	f, err := c.Open(t.Context(), &Request{URL: u}, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := f.Range(t.Context(), 0, 300)
+	defer r.Close()
+	if b, err := io.ReadAll(r); len(b) != 300 || err != nil || f.Requests() != 2 {
+		t.Errorf("got %d bytes, %v, after %d requests, want 300 after 2", len(b), err, f.Requests())
+	}
+	for sent, want := range map[string]string{"ab": "ab <nil>", "abc": "abc <nil>", "abcd": "refused"} {
+		resp := &http.Response{ContentLength: -1, ProtoMajor: 1, ProtoMinor: 1, Body: io.NopCloser(strings.NewReader(sent))}
+		resp.Body = newBody(c, t.Context(), func(error) {}, resp)
+		expect(resp, 3)
+		b, err := io.ReadAll(resp.Body)
+		got := fmt.Sprintf("%s %v", b, err)
+		if errors.Is(err, ErrRangeRefused) {
+			got = "refused"
+		}
+		if got != want {
+			t.Errorf("%s for three bytes: got %s, want %s", sent, got, want)
+		}
 	}
 }
 

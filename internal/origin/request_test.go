@@ -264,6 +264,9 @@ func TestCookiesRecorded(t *testing.T) {
 		for name, jar := range map[string]*cookies{"kept": c, "recorded": d} {
 			req := &http.Request{Header: http.Header{}}
 			jar.add(req, u)
+			if _, sent := req.Header["Cookie"]; sent != (want != "") {
+				t.Errorf("%s, %s: got headers %v, want no empty one", at, name, req.Header)
+			}
 			got, wanted := strings.Split(req.Header.Get("Cookie"), "; "), strings.Split(want, "; ")
 			slices.Sort(got)
 			slices.Sort(wanted)
