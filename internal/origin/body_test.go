@@ -2,6 +2,7 @@ package origin
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -32,6 +33,29 @@ func TestUnchunked(t *testing.T) {
 		c, base := clientOf(t, "http://"+host+"/")
 		if _, got, err := read(t, c, base); got != tt.want || err != nil {
 			t.Errorf("%s: got %.40q, %v, want %.40q", tt.name, got, err, tt.want)
+		}
+	}
+}
+
+// A reply without a length may have a range only if it isn't encoded.
+func TestHasLength(t *testing.T) {
+	for _, tt := range []struct {
+		length   int64
+		encoding []string
+		want     bool
+	}{
+		{10, nil, true},
+		{10, []string{"gzip"}, true},
+		{9, nil, false},
+		{0, nil, false},
+		{-1, nil, true},
+		{-1, []string{"Identity"}, true},
+		{-1, []string{"gzip"}, false},
+		{-1, []string{"identity", "gzip"}, false},
+	} {
+		resp := &http.Response{ContentLength: tt.length, Header: http.Header{"Content-Encoding": tt.encoding}}
+		if got := hasLength(resp, 10); got != tt.want {
+			t.Errorf("%+v: got %v", tt, got)
 		}
 	}
 }

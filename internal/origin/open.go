@@ -160,7 +160,8 @@ func (o *opening) partial(resp *http.Response) error {
 // hasLength reports whether a reply can have n bytes. One without a length that is
 // encoded has the range that it describes, compressed.
 func hasLength(resp *http.Response, n int64) bool {
-	return resp.ContentLength == n || resp.ContentLength == -1 && resp.Header.Get("Content-Encoding") == ""
+	encoding := strings.Join(resp.Header.Values("Content-Encoding"), ",")
+	return resp.ContentLength == n || resp.ContentLength == -1 && (encoding == "" || strings.EqualFold(encoding, "identity"))
 }
 
 // whole takes a reply whose status shows that it has the whole file.

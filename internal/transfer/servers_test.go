@@ -112,8 +112,13 @@ func TestServers(t *testing.T) {
 		"later ranges are 502":       {etag: `"v1"`, does: status(502, laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 5 * parts},
 		"later ranges are 503":       {etag: `"v1"`, does: status(503, laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 5 * parts},
 		"later ranges are closed":    {etag: `"v1"`, does: raw("", laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 5 * parts},
-		"later ranges are cut":       {etag: `"v1"`, does: raw(noBytes, laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 5 * parts},
-		"later ranges are no HTTP":   {etag: `"v1"`, does: raw("hello\r\n\r\n", laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 5 * parts},
+		"ranges far behind are closed": {etag: `"v1"`, does: raw("", func(r *http.Request, n int) bool {
+			var start int
+			_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &start)
+			return start >= 3*small
+		}), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 8 * parts},
+		"later ranges are cut":     {etag: `"v1"`, does: raw(noBytes, laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 5 * parts},
+		"later ranges are no HTTP": {etag: `"v1"`, does: raw("hello\r\n\r\n", laterRange), ranges: 1, pinned: true, kind: origin.StrongETag, requests: 5 * parts},
 
 		// A first range that is refused.
 		"ranges are 400":     {etag: `"v1"`, does: status(400, hasRange), ranges: 2, pinned: true, kind: origin.StrongETag, requests: 2},

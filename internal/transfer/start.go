@@ -50,6 +50,13 @@ func unprovable(err error) bool {
 	return failure.CodeOf(err) == failure.OriginChanged || errors.Is(err, origin.ErrRangeRefused)
 }
 
+// lost reports whether every try of a range failed: some servers close the connection
+// where others refuse the range.
+func lost(err error) bool {
+	var ofPart *fromOrigin
+	return errors.As(err, &ofPart) && origin.GivenUp(err)
+}
+
 func (j *Job) from(ctx context.Context, w way) (Outcome, error) {
 	for try := 1; ; try++ {
 		if !j.Replace {
@@ -64,7 +71,7 @@ func (j *Job) from(ctx context.Context, w way) (Outcome, error) {
 			return outcome, err
 		case j.Source.Spent() && !errors.Is(err, errOvertaken):
 			return outcome, err
-		case unprovable(err) && w < streamed:
+		case (unprovable(err) || lost(err)) && w < streamed:
 			w++
 			try = 0
 		case try > restarts:
