@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -322,9 +323,9 @@ func TestPostThatNeverLeft(t *testing.T) {
 // An origin that thinks for longer than OriginAnswerSeconds is asked once.
 func TestPostTooSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		posts := 0
+		var posts atomic.Int32
 		c, u := inMemory(t, func(_ http.ResponseWriter, r *http.Request) {
-			posts++
+			posts.Add(1)
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		})
@@ -332,8 +333,8 @@ func TestPostTooSlow(t *testing.T) {
 		if got, want := outcome(t, c, (&ledger{}).request(u, "run")), "ORIGIN_TOO_SLOW: the origin didn't answer within 100ms"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		if posts != 1 {
-			t.Errorf("got %d requests, want one", posts)
+		if n := posts.Load(); n != 1 {
+			t.Errorf("got %d requests, want one", n)
 		}
 	})
 }
