@@ -641,7 +641,7 @@ func TestDeadlineWithoutWork(t *testing.T) {
 
 // A part as slow as the last isn't begun when the deadline is nearer than that:
 // the parts that are under way end, and nothing is read for nothing.
-func TestNoPartBegunTooLate(t *testing.T) {
+func TestWorthwhilePart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		soon, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -671,7 +671,10 @@ func TestNoPartBegunTooLate(t *testing.T) {
 			t.Errorf("got %d bytes, %v, want %v", n, err, errLate)
 		}
 	})
+}
 
+// A copy leaves the parts that are slower than its time is long.
+func TestNoPartBegunTooLate(t *testing.T) {
 	s := newS3(t)
 	c := newCopier(t, s)
 	c.SegmentBytes, c.Concurrency = mib, 1
