@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"async-download/internal/link"
 	"async-download/internal/meeting"
@@ -79,17 +80,13 @@ func (w *world) StartExecution(ctx context.Context, in *sfn.StartExecutionInput,
 func (w *world) copier() *transfer.Copier {
 	c := &transfer.Copier{Bucket: s3test.Bucket, Concurrency: 1, S3: s3.New(s3.Options{
 		Region: "eu-central-1", BaseEndpoint: aws.String("http://s3.test"), UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""), HTTPClient: doer(w.store), Retryer: aws.NopRetryer{},
+		Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""), HTTPClient: smithyhttp.ClientDoFunc(w.store), Retryer: aws.NopRetryer{},
 	})}
 	if w.parts {
 		c.PartSize = 1
 	}
 	return c
 }
-
-type doer func(*http.Request) (*http.Response, error)
-
-func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
 
 // store is the network between the SDK and S3. A process stops before what creates or
 // deletes an object.
@@ -130,11 +127,9 @@ func (w *world) inTime(ctx context.Context, what string) {
 func (w *world) kept() bool { return w.s3.Object(object.Key(name)) != nil }
 
 // Record implements [download.Objects].
-func (w *world) Record(context.Context, string) (object.Record, error) {
-	if !w.kept() {
-		return object.Record{}, errNoFile
-	}
-	return object.Record{}, nil
+func (w *world) Record(ctx context.Context, name string) (object.Record, error) {
+	_, err := w.Sign(ctx, name)
+	return object.Record{}, err
 }
 
 // Sign implements [download.Objects].

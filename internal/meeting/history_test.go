@@ -159,7 +159,7 @@ func history(r report, choose func(int) int) *world {
 	// A client connects and stays, or none does.
 	if choose(3) > 0 {
 		for range 3 {
-			if s := w.connect(); choose(2) == 0 || w.opened(s) {
+			if s := w.connect(); choose(2) == 0 || func() bool { w.settle(); return s.state == "open" }() {
 				break
 			}
 		}
@@ -169,12 +169,6 @@ func history(r report, choose func(int) int) *world {
 	w.runOut()
 	w.judge()
 	return w
-}
-
-// opened runs the processes until a connection has opened or was refused.
-func (w *world) opened(s *clientSocket) bool {
-	w.settle()
-	return s.state == "open"
 }
 
 // TestEveryOrder runs the possible orders of the calls of a few processes, without
