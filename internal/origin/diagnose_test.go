@@ -167,17 +167,19 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-func TestCertificateError(t *testing.T) {
+func TestCertificateAndReplyErrors(t *testing.T) {
 	for _, tt := range []struct {
-		err  error
-		want string
+		err                error
+		certificate, reply string
 	}{
-		{x509.CertificateInvalidError{Reason: x509.Expired}, "it has expired or isn't valid yet"},
-		{x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}, "it doesn't verify"},
-		{io.EOF, ""},
+		{x509.CertificateInvalidError{Reason: x509.Expired}, "it has expired or isn't valid yet", ""},
+		{x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}, "it doesn't verify", ""},
+		{errors.New(`malformed HTTP response "planted"`), "", "malformed status line"},
+		{io.EOF, "", ""},
 	} {
-		if got := CertificateError(fmt.Errorf("dial: %w", tt.err)); got != tt.want {
-			t.Errorf("%v: got %q, want %q", tt.err, got, tt.want)
+		err := fmt.Errorf("get: %w", tt.err)
+		if certificate, reply := CertificateError(err), ReplyError(err); certificate != tt.certificate || reply != tt.reply {
+			t.Errorf("%v: got %q and %q, want %q and %q", tt.err, certificate, reply, tt.certificate, tt.reply)
 		}
 	}
 }

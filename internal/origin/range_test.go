@@ -154,6 +154,9 @@ func TestChunkedRanges(t *testing.T) {
 			w.WriteHeader(http.StatusPartialContent)
 			w.(http.Flusher).Flush()
 			_, _ = w.Write(make([]byte, end-start+1))
+			if start == 400 {
+				_, _ = w.Write([]byte("more"))
+			}
 		}
 	})
 	c, u := clientOf(t, server.URL+"/")
@@ -165,6 +168,11 @@ func TestChunkedRanges(t *testing.T) {
 	defer r.Close()
 	if b, err := io.ReadAll(r); len(b) != 300 || err != nil || f.Requests() != 2 {
 		t.Errorf("got %d bytes, %v, after %d requests, want 300 after 2", len(b), err, f.Requests())
+	}
+	longer := f.Range(t.Context(), 400, 500)
+	defer longer.Close()
+	if b, err := io.ReadAll(longer); !errors.Is(err, ErrRangeRefused) {
+		t.Errorf("got %d bytes, %v, from a longer range, want it refused", len(b), err)
 	}
 	for sent, want := range map[string]string{"ab": "ab <nil>", "abc": "abc <nil>", "abcd": "refused"} {
 		resp := &http.Response{ContentLength: -1, ProtoMajor: 1, ProtoMinor: 1, Body: io.NopCloser(strings.NewReader(sent))}
