@@ -1,9 +1,14 @@
 package transfer
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,5 +59,26 @@ func TestPump(t *testing.T) {
 	n, err := pump(func(p []byte) (int, error) { return 5, broken }, &slowly{10, 1, 0, io.EOF})
 	if n != 5 || err != broken {
 		t.Errorf("got %d bytes, %v, want 5 that were written before it broke", n, err)
+	}
+}
+
+// What TLS has written is lost if it can't be flushed.
+func TestFlushFails(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	raw, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	under := &conn{Conn: raw}
+	over := &tlsConn{Conn: tls.Client(under, &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com"}), under: under}
+	if err := over.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := over.ReadFrom(strings.NewReader("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, want %v", err, net.ErrClosed)
 	}
 }
