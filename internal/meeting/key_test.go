@@ -273,6 +273,9 @@ func TestHistoriesOfKeys(t *testing.T) {
 		})
 	})
 	t.Logf("answers: %v", outcomes)
+	if testing.Short() {
+		return // rapid makes a fifth of the histories, in which one of them may be missing
+	}
 	for _, code := range []failure.Code{"", failure.KeyReused, failure.Expired} {
 		if outcomes[code] == 0 {
 			t.Errorf("no request was answered with %q", code)
