@@ -86,7 +86,12 @@ hang_up() {
 failure() {
   curl -sS "$status_url" | python3 -c 'import json, sys; e = json.load(sys.stdin).get("error"); print(*([e["code"], e["message"]] if e else []))'
 }
-waits_or_failed() { has taskToken || [ -n "$(failure)" ]; }
+# waits_or_failed sets waits or failed.
+waits_or_failed() {
+  waits='' failed=''
+  if has taskToken; then waits=yes; else failed=$(failure); fi
+  [ -n "$waits$failed" ]
+}
 
 has() { [ "$(attribute "$1")" != None ]; }
 lacks() { [ "$(attribute "$1")" = None ]; }
@@ -133,8 +138,8 @@ fi
 echo "== the workflow waits when the client connects"
 ask "$FILE_PATH"
 until_true "${WAIT_SECONDS:-60}" waits_or_failed || true
-has taskToken || [ -z "$(failure)" ] || die "the download failed: $(failure)"
-has taskToken || die "the workflow does not wait: no taskToken in the item"
+[ -z "$failed" ] || die "the download failed: $failed"
+[ -n "$waits" ] || die "the workflow does not wait: no taskToken in the item"
 ok "the workflow waits; its task token is in the item"
 dial
 receive "$FILE_PATH"
