@@ -25,6 +25,8 @@ type director struct {
 	ctx  context.Context // done when the history ends
 	over context.CancelFunc
 
+	ending sync.WaitGroup // servers of functions that have returned
+
 	mu        sync.Mutex
 	processes []*process
 	calls     []*call // before which a process has stopped
@@ -278,4 +280,5 @@ func (d *director) finally() {
 	for running() {
 		d.sleep(time.Hour)
 	}
+	d.ending.Wait()
 }

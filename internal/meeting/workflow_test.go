@@ -206,7 +206,7 @@ func (w *world) invoke(ctx context.Context, function string, payload map[string]
 // fetch is functions/fetch. Each invocation has its own connections to the origin.
 func (w *world) fetch(ctx context.Context, _ map[string]any) (map[string]any, *mistake) {
 	dial, stop := origintest.InMemory(ctx, http.HandlerFunc(w.answer))
-	defer func() { go stop() }()
+	defer w.ending.Go(stop)
 	worker := &copying.Worker{
 		Table: w.m, Copier: w.copier(), Socket: w, Metrics: &metric.Recorder{Out: io.Discard},
 		// Fixed delays, so that a history can be run again. A run ends with what the origin
