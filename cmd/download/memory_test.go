@@ -8,9 +8,10 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
+
+	"async-download/internal/origin/origintest"
 )
 
 // Tests of time limits run in virtual time: they are exact, and take none. Their
@@ -24,67 +25,22 @@ func inVirtualTime(t *testing.T, size int, test func(t *testing.T, s *stack, c *
 	})
 }
 
-// pipes is a listener whose connections are net.Pipes.
-type pipes struct {
-	address pipeAddress
-	conns   chan net.Conn
-	done    chan struct{}
-}
-
-// pipeAddress has a port that no socket can have.
-type pipeAddress string
-
-func (a pipeAddress) Network() string { return "tcp" }
-func (a pipeAddress) String() string  { return string(a) }
-
 var (
-	listening sync.Map // of *pipes, by address
+	listening sync.Map // of *origintest.Pipes, by address
 	lastPort  atomic.Int64
 )
 
+// serveInMemory starts a server at a port that no socket can have.
 func serveInMemory(h http.Handler) *httptest.Server {
-	address := net.JoinHostPort("127.0.0.1", strconv.FormatInt(65536+lastPort.Add(1), 10))
-	p := &pipes{pipeAddress(address), make(chan net.Conn), make(chan struct{})}
-	listening.Store(address, p)
+	p := origintest.NewPipes(net.JoinHostPort("127.0.0.1", strconv.FormatInt(65536+lastPort.Add(1), 10)))
+	listening.Store(p.String(), p)
 	server := &httptest.Server{Listener: p, Config: &http.Server{Handler: h}}
 	server.Start()
 	return server
 }
 
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error {
-	if _, open := listening.LoadAndDelete(p.address.String()); open {
-		close(p.done)
-	}
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return p.address }
-
 // nobody is an address where nothing listens.
 const nobody = "127.0.0.1:65536"
-
-var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
-
-func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
-	near, far := net.Pipe()
-	select {
-	case p.conns <- far:
-		return near, nil
-	case <-p.done:
-		return nil, errRefused
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
 
 // The program's clients are clones of this one.
 func init() {
@@ -92,10 +48,10 @@ func init() {
 	dial := transport.DialContext
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if p, open := listening.Load(address); open {
-			return p.(*pipes).dial(ctx)
+			return p.(*origintest.Pipes).Dial(ctx, network, address)
 		}
 		if address == nobody {
-			return nil, errRefused
+			return nil, origintest.ErrRefused
 		}
 		return dial(ctx, network, address)
 	}
