@@ -275,11 +275,7 @@ func TestSegments(t *testing.T) {
 			if got, want := out.Work.Segments, []Segment{{13, 16}, {37, 40}}; fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Fatalf("got segments %v, want %v", got, want)
 			}
-			for _, segment := range out.Work.Segments {
-				if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
-					t.Fatal(err)
-				}
-			}
+			copySegments(t, c, src, out.Work)
 			if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
 				t.Fatalf("got %+v, %v, want a result", out, err)
 			}
@@ -567,11 +563,7 @@ func TestDeadlineLeavesWork(t *testing.T) {
 		t.Errorf("got %d parts missing, want 20 to 25", out.Work.Missing)
 	}
 	src = newSource(t, h)
-	for _, segment := range out.Work.Segments {
-		if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
-			t.Fatal(err)
-		}
-	}
+	copySegments(t, c, src, out.Work)
 	if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
 		t.Fatalf("got %+v, %v, want a result", out, err)
 	}

@@ -537,11 +537,7 @@ func TestDigests(t *testing.T) {
 			src := newSource(t, h)
 			out, err := job(c, src, "key").Start(t.Context())
 			for err == nil && out.Work != nil {
-				for _, segment := range out.Work.Segments {
-					if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
-						t.Fatal(err)
-					}
-				}
+				copySegments(t, c, src, out.Work)
 				out, err = job(c, src, "key").Finish(t.Context(), *out.Work)
 			}
 			if !good {

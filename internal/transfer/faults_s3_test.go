@@ -163,11 +163,7 @@ func TestLostReplyIsSettled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, segment := range out.Work.Segments {
-			if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
-				t.Fatal(err)
-			}
-		}
+		copySegments(t, c, src, out.Work)
 		if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
 			t.Fatalf("got %+v, %v, want a result", out, err)
 		}

@@ -223,3 +223,13 @@ var digestHeaders = map[string]func(data []byte) http.Header{
 	},
 	"Content-Digest": func(data []byte) http.Header { return http.Header{"Content-Digest": {sha256Header(data)}} },
 }
+
+// copySegments copies all segments of work, one after the other.
+func copySegments(t *testing.T, c *Copier, src Source, work *Work) {
+	t.Helper()
+	for _, segment := range work.Segments {
+		if err := job(c, src, "key").CopySegment(t.Context(), work.Plan, segment); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -140,11 +140,7 @@ func TestPostInSegments(t *testing.T) {
 		t.Fatalf("got %+v, %v, want work in segments", out, err)
 	}
 	src.Place = recorded
-	for _, segment := range out.Work.Segments {
-		if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
-			t.Fatal(err)
-		}
-	}
+	copySegments(t, c, src, out.Work)
 	if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
 		t.Fatalf("got %+v, %v, want a result", out, err)
 	}

@@ -78,11 +78,7 @@ func TestNoSegmentLeft(t *testing.T) {
 	if err != nil || out.Work == nil {
 		t.Fatalf("got %+v, %v, want segments", out, err)
 	}
-	for _, segment := range out.Work.Segments {
-		if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
-			t.Fatal(err)
-		}
-	}
+	copySegments(t, c, src, out.Work)
 	mustCopy(t, c, s, src, "key", data)
 }
 
@@ -98,11 +94,7 @@ func TestFinishListsAgain(t *testing.T) {
 		if err != nil || out.Work == nil {
 			t.Fatalf("got %+v, %v, want segments", out, err)
 		}
-		for _, segment := range out.Work.Segments {
-			if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
-				t.Fatal(err)
-			}
-		}
+		copySegments(t, c, src, out.Work)
 		s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
 			if op == "CompleteMultipartUpload" && n <= invalid {
 				return s3test.Fault{Code: "InvalidPart", Status: 400}

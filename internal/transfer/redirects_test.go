@@ -127,11 +127,7 @@ func TestRedirects(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, segment := range out.Work.Segments {
-			if err := job(c, src, "key").CopySegment(t.Context(), out.Work.Plan, segment); err != nil {
-				t.Fatal(err)
-			}
-		}
+		copySegments(t, c, src, out.Work)
 		if n.Load() != 3 {
 			t.Errorf("got %d redirects, want one for Start and one for each of 2 segments", n.Load())
 		}
