@@ -26,31 +26,31 @@ import (
 	"async-download/internal/meeting"
 )
 
-// asked is a request as the demo origin has seen it.
-type asked struct {
+// originRequest is a request that the demo origin has received.
+type originRequest struct {
 	Time              time.Time
 	Method, Host, URI string
 	Header            http.Header
 	Body              string
 }
 
-// witness returns the requests to the demo origin whose URLs contain text.
-func witness(t *testing.T, text string) []asked {
+// originRequests returns the requests to the demo origin whose URLs contain text.
+func originRequests(t *testing.T, text string) []originRequest {
 	t.Helper()
 	resp, err := http.Get(stack.originURL + "/_requests?contains=" + url.QueryEscape(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var all []asked
+	var all []originRequest
 	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil {
 		t.Fatal(err)
 	}
 	return all
 }
 
-// of counts the requests with a method.
-func of(method string, all []asked) (n int) {
+// countMethod counts the requests with a method.
+func countMethod(method string, all []originRequest) (n int) {
 	for _, a := range all {
 		if a.Method == method {
 			n++
@@ -116,8 +116,8 @@ func TestBackends(t *testing.T) {
 	host := strings.TrimPrefix(other, "http://")
 	for _, id := range []string{"FetchFunction", "FinishFunction"} {
 		for variable, value := range map[string]string{"SEGMENT_BYTES": fmt.Sprint(8 << 20), "ORIGIN_ANSWER_SECONDS": "10", "ORIGIN_REDIRECT_HOSTS": host} {
-			before := set(t, id, variable, value)
-			t.Cleanup(func() { set(t, id, variable, before) })
+			before := setEnv(t, id, variable, value)
+			t.Cleanup(func() { setEnv(t, id, variable, before) })
 		}
 	}
 	t.Run("together", func(t *testing.T) { // so that the settings outlive the subtests
@@ -126,21 +126,21 @@ func TestBackends(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
 			a := request(t, "GET", "/report?delay=3m&id=too-slow", "", "planted-token-slow")
-			m := dial(t, a.ExecutionARN, "").next(30 * time.Second)
+			m := dial(t, a.ExecutionARN, "").next()
 			if took := time.Since(began); !strings.HasPrefix(m, "error: ORIGIN_TOO_SLOW ") || took > 3*time.Minute {
 				t.Errorf("got %q after %s, want ORIGIN_TOO_SLOW before the origin's answer", m, took)
 			}
-			if n := len(witness(t, "id=too-slow")); n != 1 {
+			if n := len(originRequests(t, "id=too-slow")); n != 1 {
 				t.Errorf("got %d requests, want 1", n)
 			}
-			ended(t, a.ExecutionARN, 10*time.Second)
+			ended(t, a.ExecutionARN)
 			noRequest(t, a.ExecutionARN)
 		})
 		t.Run("202, then a large file in segments", func(t *testing.T) {
 			t.Parallel()
 			a := request(t, "POST", "/report/64MiB/big.bin?accepted=5&then=303&retryafter=1&token=planted-token-big&id=big", `{"planted-body":1}`, "planted-token-big")
 			c := dial(t, a.ExecutionARN, "json")
-			within(t, time.Minute, "a request item with a place", func() bool {
+			waitUntil(t, "a request item with a place", func() bool {
 				r, err := stack.meeting.Request(t.Context(), a.ExecutionARN)
 				return err == nil && strings.Contains(r.Place, "planted-place")
 			})
@@ -149,7 +149,7 @@ func TestBackends(t *testing.T) {
 			}
 			var ready struct{ Type, URL string }
 			for ready.Type != "ready" {
-				if err := json.Unmarshal([]byte(c.next(2*time.Minute)), &ready); err != nil || ready.Type == "failed" {
+				if err := json.Unmarshal([]byte(c.next()), &ready); err != nil || ready.Type == "failed" {
 					t.Fatalf("got %+v, %v, want the file", ready, err)
 				}
 			}
@@ -160,10 +160,10 @@ func TestBackends(t *testing.T) {
 				t.Errorf("got states %q, want segments", got)
 			}
 			noRequest(t, a.ExecutionARN)
-			if posts := of("POST", witness(t, "id=big")); posts != 1 {
+			if posts := countMethod("POST", originRequests(t, "id=big")); posts != 1 {
 				t.Errorf("got %d POSTs, want 1", posts)
 			}
-			for _, r := range witness(t, fmt.Sprintf("/file/%d/report.bin", 64<<20)) {
+			for _, r := range originRequests(t, fmt.Sprintf("/file/%d/report.bin", 64<<20)) {
 				if !strings.Contains(r.URI, "_sha256") && r.Header.Get("Authorization") != "Bearer planted-token-big" {
 					t.Errorf("got Authorization %q for %s, want it in each worker", r.Header.Get("Authorization"), r.Header.Get("Range"))
 				}
@@ -175,8 +175,8 @@ func TestBackends(t *testing.T) {
 				id := "away-" + status
 				to := url.QueryEscape(other + "/report?id=" + id)
 				a := request(t, "POST", "/report?redirect="+status+"&id="+id+"&to="+to, "planted-body-away", "planted-token-away")
-				_ = text(t, dial(t, a.ExecutionARN, "").next(time.Minute))
-				all := witness(t, "id="+id)
+				_ = text(t, dial(t, a.ExecutionARN, "").next())
+				all := originRequests(t, "id="+id)
 				if len(all) != 2 || all[0].Header.Get("Authorization") != "Bearer planted-token-away" || all[1].Header.Get("Authorization") != "" || all[1].Host != host {
 					t.Errorf("%s: got requests %+v, want one with the token, and one elsewhere without", status, all)
 				}
@@ -193,12 +193,12 @@ func TestBackends(t *testing.T) {
 func segmentsAtOnce(t *testing.T) {
 	t.Parallel()
 	const path, segments, part, rate = "/file/128MiB/segments.bin?rate=1MiB", 16, 8 << 20, 1 << 20
-	m := dial(t, ask(t, path), "").next(3 * time.Minute)
+	m := dial(t, ask(t, path), "").next()
 	if _, got, n := fetch(t, m); got != sum(t, path) || n != segments*part {
 		t.Errorf("got %d bytes with SHA-256 %s, want %d with %s", n, got, segments*part, sum(t, path))
 	}
 	asked := map[string]time.Time{} // for the first time, by range
-	for _, r := range witness(t, path) {
+	for _, r := range originRequests(t, path) {
 		if part := r.Header.Get("Range"); part != "" && asked[part].IsZero() {
 			asked[part] = r.Time
 		}
@@ -223,8 +223,8 @@ func segmentsAtOnce(t *testing.T) {
 // has no ApiAuth.
 func theCaller(t *testing.T) {
 	for variable, value := range map[string]string{"CALLER_HEADER": "X-Caller", "API_AUTH": "IAM", "FORWARDED_HEADERS": "X-Caller"} {
-		before := set(t, "DownloadFunction", variable, value)
-		t.Cleanup(func() { set(t, "DownloadFunction", variable, before) })
+		before := setEnv(t, "DownloadFunction", variable, value)
+		t.Cleanup(func() { setEnv(t, "DownloadFunction", variable, before) })
 	}
 	b, err := os.ReadFile("events/event-download.json")
 	if err != nil {
@@ -256,10 +256,10 @@ func theCaller(t *testing.T) {
 	if json.Unmarshal(out.Payload, &reply) != nil || json.Unmarshal([]byte(reply.Body), &a) != nil || a.ExecutionARN == "" {
 		t.Fatalf("got %s", out.Payload)
 	}
-	if got := text(t, dial(t, a.ExecutionARN, "").next(time.Minute)); !strings.Contains(got, `"caller":"`+alice+`"`) {
+	if got := text(t, dial(t, a.ExecutionARN, "").next()); !strings.Contains(got, `"caller":"`+alice+`"`) {
 		t.Errorf("got %s, want the caller's ARN", got)
 	}
-	ended(t, a.ExecutionARN, 10*time.Second)
+	ended(t, a.ExecutionARN)
 }
 
 // killedWorkers kills workers at random moments while 20 POSTs are made: the origin sees
@@ -283,7 +283,7 @@ func killedWorkers(t *testing.T) {
 				return
 			case <-time.After(time.Duration(rand.IntN(400)) * time.Millisecond):
 			}
-			if of("POST", witness(t, run)) < kills { // on a busy machine: none would live long enough to ask
+			if countMethod("POST", originRequests(t, run)) < kills { // on a busy machine: none would live long enough to ask
 				continue
 			}
 			if workers := processes("FetchFunction"); len(workers) > 0 && syscall.Kill(workers[rand.IntN(len(workers))], syscall.SIGKILL) == nil {
@@ -292,7 +292,7 @@ func killedWorkers(t *testing.T) {
 		}
 	})
 	asking.Wait()
-	within(t, time.Minute, "most of the POSTs", func() bool { return of("POST", witness(t, run)) >= n*3/4 })
+	waitUntil(t, "most of the POSTs", func() bool { return countMethod("POST", originRequests(t, run)) >= n*3/4 })
 	time.Sleep(3 * time.Second) // while the origin makes the reports
 	close(stop)
 	killing.Wait()
@@ -301,9 +301,9 @@ func killedWorkers(t *testing.T) {
 		if arn == "" {
 			t.Fatal("a download was not started")
 		}
-		out := ended(t, arn, time.Minute)
+		out := ended(t, arn)
 		it, _ := item(t, arn)
-		posts := of("POST", witness(t, fmt.Sprintf("id=%s-%d.", run, i)))
+		posts := countMethod("POST", originRequests(t, fmt.Sprintf("id=%s-%d.", run, i)))
 		switch {
 		case posts > 1:
 			t.Errorf("%d: got %d POSTs, want 1 at most", i, posts)
@@ -339,10 +339,10 @@ func processes(logicalID string) (pids []int) {
 func TestSlowAnswer(t *testing.T) {
 	t.Parallel()
 	arn := ask(t, "/report?delay=40s&id=slow-answer")
-	if got := text(t, dial(t, arn, "").next(90*time.Second)); !strings.Contains(got, "id=slow-answer") {
+	if got := text(t, dial(t, arn, "").next()); !strings.Contains(got, "id=slow-answer") {
 		t.Errorf("got %s, want the report", got)
 	}
-	if n := len(witness(t, "id=slow-answer")); n != 1 {
+	if n := len(originRequests(t, "id=slow-answer")); n != 1 {
 		t.Errorf("got %d requests, want 1", n)
 	}
 }
@@ -357,16 +357,16 @@ func TestCallersTokens(t *testing.T) {
 	}
 	stranger := request(t, "GET", "/report?token=planted-token-alice&id=stranger", "", "")
 	for who, c := range clients {
-		if got := text(t, c.next(time.Minute)); !strings.Contains(got, "id="+who) {
+		if got := text(t, c.next()); !strings.Contains(got, "id="+who) {
 			t.Errorf("got %s, want %s's report", got, who)
 		}
-		for _, r := range witness(t, "id="+who) {
+		for _, r := range originRequests(t, "id="+who) {
 			if got := r.Header.Get("Authorization"); got != "Bearer planted-token-"+who {
 				t.Errorf("%s: got Authorization %q, want the caller's", who, got)
 			}
 		}
 	}
-	if m := dial(t, stranger.ExecutionARN, "").next(time.Minute); !strings.HasPrefix(m, "error: ORIGIN_STATUS the origin answered 401") {
+	if m := dial(t, stranger.ExecutionARN, "").next(); !strings.HasPrefix(m, "error: ORIGIN_STATUS the origin answered 401") {
 		t.Errorf("got %q without a token, want 401", m)
 	}
 }
@@ -377,16 +377,16 @@ func TestAcceptedWithoutPlace(t *testing.T) {
 	t.Parallel()
 	same := ask(t, "/report/1MiB/same.bin?accepted=2&nolocation&retryafter=1&id=same")
 	gone := ask(t, "/report?accepted=1&then=404&retryafter=1&id=gone")
-	if _, got, _ := fetch(t, dial(t, same, "").next(time.Minute)); got != sum(t, "/file/1MiB/x.bin") {
+	if _, got, _ := fetch(t, dial(t, same, "").next()); got != sum(t, "/file/1MiB/x.bin") {
 		t.Error("got other bytes")
 	}
-	if n := len(witness(t, "id=same")); n < 3 {
+	if n := len(originRequests(t, "id=same")); n < 3 {
 		t.Errorf("got %d requests, want 3", n)
 	}
-	if m := dial(t, gone, "").next(time.Minute); !strings.HasPrefix(m, "error: ORIGIN_STATUS the origin answered 404") {
+	if m := dial(t, gone, "").next(); !strings.HasPrefix(m, "error: ORIGIN_STATUS the origin answered 404") {
 		t.Errorf("got %q from a place that is gone, want 404", m)
 	}
-	ended(t, gone, 10*time.Second)
+	ended(t, gone)
 	noRequest(t, gone)
 }
 
@@ -412,20 +412,20 @@ func TestAcceptedForEver(t *testing.T) {
 			t.Parallel()
 			a := request(t, "POST", "/report?accepted=1000000&retryafter="+tt.wait+"&id=ever-"+tt.wait, "planted-body-ever", "planted-token-ever")
 			c := dial(t, a.ExecutionARN, "")
-			within(t, time.Minute, "a place", func() bool {
+			waitUntil(t, "a place", func() bool {
 				r, err := stack.meeting.Request(t.Context(), a.ExecutionARN)
 				return err == nil && r.Place != ""
 			})
-			within(t, time.Minute, "the wait", func() bool {
+			waitUntil(t, "the wait", func() bool {
 				return strings.Contains(strings.Join(states(t, a.ExecutionARN), ","), "Wait for the origin")
 			})
 			began := time.Now()
 			tt.end(t, a)
-			if m := c.next(time.Minute); !strings.HasPrefix(m, tt.want) {
+			if m := c.next(); !strings.HasPrefix(m, tt.want) {
 				t.Errorf("got %q, want %q", m, tt.want)
 			}
 			t.Logf("the client was notified after %s", time.Since(began).Round(time.Millisecond))
-			within(t, time.Minute, "the request item to go", func() bool {
+			waitUntil(t, "the request item to go", func() bool {
 				_, err := stack.meeting.Request(t.Context(), a.ExecutionARN)
 				return errors.Is(err, meeting.ErrUnknown)
 			})

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -29,7 +28,7 @@ func TestChecksum(t *testing.T) {
 		Verified  bool
 	}
 	for e.Type != "ready" {
-		if err := json.Unmarshal([]byte(m.next(time.Minute)), &e); err != nil {
+		if err := json.Unmarshal([]byte(m.next()), &e); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -134,7 +134,7 @@ capabilities = "CAPABILITY_IAM"
 	}
 	bucket := regexp.MustCompile(`deployed-bucket-\w+`).FindString(out)
 	var key *string
-	within(t, time.Minute, "the file", func() bool {
+	waitUntil(t, "the file", func() bool {
 		objects, err := stack.s3.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &bucket})
 		if err != nil || len(objects.Contents) != 1 {
 			return false
@@ -159,7 +159,7 @@ capabilities = "CAPABILITY_IAM"
 		t.Fatalf("got %d lines of logs, %v", len(lines), err)
 	}
 	texts["the functions' logs"] = strings.Join(lines, "\n")
-	for _, leak := range among(texts, []string{credential}) {
+	for _, leak := range findSecrets(texts, []string{credential}) {
 		t.Error("the credential is in", leak)
 	}
 

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"async-download/internal/execution"
 )
@@ -34,27 +33,27 @@ func TestWhatADownloadAsksFor(t *testing.T) {
 	}
 	workers := []string{"FetchFunction", "FinishFunction"}
 	for _, id := range workers { // an event costs a read of the item and of the object
-		before := set(t, id, "EVENT_BUS", "")
-		defer set(t, id, "EVENT_BUS", before)
+		before := setEnv(t, id, "EVENT_BUS", "")
+		defer setEnv(t, id, "EVENT_BUS", before)
 	}
 	for _, test := range tests {
 		t.Run(test.Name, func(t *testing.T) {
 			if test.SegmentBytes > 0 {
 				for _, id := range workers {
-					before := set(t, id, "SEGMENT_BYTES", fmt.Sprint(test.SegmentBytes))
-					defer set(t, id, "SEGMENT_BYTES", before)
+					before := setEnv(t, id, "SEGMENT_BYTES", fmt.Sprint(test.SegmentBytes))
+					defer setEnv(t, id, "SEGMENT_BYTES", before)
 				}
 			}
 			arn := ask(t, test.Path)
 			if test.Waits {
-				within(t, time.Minute, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+				awaitToken(t, arn)
 			}
 			c := dial(t, arn, "")
 			i, _ := item(t, arn)
-			c.next(60 * time.Second)
-			ended(t, arn, 10*time.Second) // by then the item is marked as delivered
+			c.next()
+			ended(t, arn) // by then the item is marked as delivered
 			c.close()
-			within(t, 10*time.Second, "the item to go", func() bool { _, known := item(t, arn); return !known })
+			awaitNoItem(t, arn)
 			if got := len(states(t, arn)); got != test.Transitions {
 				t.Errorf("state transitions: got %d, want %d: %q", got, test.Transitions, states(t, arn))
 			}
@@ -66,7 +65,7 @@ func TestWhatADownloadAsksFor(t *testing.T) {
 				}
 			}
 			// A message posted during the handshake is repeated, and the item and the object are read again for it.
-			want, again := maps.Clone(test.Calls), gone(t, arn)
+			want, again := maps.Clone(test.Calls), gonePosts(t, arn)
 			want["dynamodb:GetItem"] += again
 			want["s3:HeadObject"] += again
 			if !maps.Equal(got, want) {
@@ -76,8 +75,8 @@ func TestWhatADownloadAsksFor(t *testing.T) {
 	}
 }
 
-// gone returns how many posts of an execution were answered with 410, according to its metric.
-func gone(t *testing.T, arn string) (n int) {
+// gonePosts returns how many posts of an execution were answered with 410, according to its metric.
+func gonePosts(t *testing.T, arn string) (n int) {
 	t.Helper()
 	lines, err := functionLogs("e2e")
 	if err != nil {

@@ -37,10 +37,9 @@ func crowd(t *testing.T, n, together int, f func(t *testing.T, i int) error) {
 	wait.Wait()
 }
 
-// hear waits for the link, for d or the tests' patience, and returns how long it will work.
-func hear(c *client, d time.Duration) (time.Duration, error) {
-	d = max(d, patience)
-	end := time.After(d)
+// awaitLink waits for the link and returns how long it will work.
+func awaitLink(c *client) (time.Duration, error) {
+	end := time.After(patience)
 	for {
 		select {
 		case m, ok := <-c.messages:
@@ -60,14 +59,14 @@ func hear(c *client, d time.Duration) (time.Duration, error) {
 			}
 			return time.Until(e.ExpiresAt), nil
 		case <-end:
-			return 0, fmt.Errorf("no link in %s", d)
+			return 0, fmt.Errorf("no link in %s", patience)
 		}
 	}
 }
 
-// alone fails if a second message arrives. No replies are lost in these tests, so
+// noSecondMessage fails if a second message arrives. No replies are lost in these tests, so
 // there is no reason for one.
-func alone(c *client) error {
+func noSecondMessage(c *client) error {
 	select {
 	case m, ok := <-c.messages:
 		if ok {
@@ -91,7 +90,7 @@ func TestFiftyAtOnce(t *testing.T) {
 			}
 			arn := ask(t, path)
 			if when == "waiting" {
-				waits(t, arn)
+				awaitToken(t, arn)
 			}
 			clients := make([]*client, 50)
 			crowd(t, len(clients), len(clients), func(t *testing.T, i int) error {
@@ -104,7 +103,7 @@ func TestFiftyAtOnce(t *testing.T) {
 			if t.Failed() {
 				return
 			}
-			if out := ended(t, arn, 30*time.Second); out.Status != "SUCCEEDED" {
+			if out := ended(t, arn); out.Status != "SUCCEEDED" {
 				t.Errorf("status: got %s, want SUCCEEDED", out.Status)
 			}
 			if n := len(slices.DeleteFunc(states(t, arn), func(s string) bool { return s != "Wait for the client" })); n != 1 {
@@ -120,9 +119,9 @@ func TestFiftyAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			heard := make([]string, len(clients))
-			within(t, 20*time.Second, "the last connection's link", func() bool {
+			waitUntil(t, "the last connection's link", func() bool {
 				for i, c := range clients {
-					heard[i] += strings.Join(c.heard(), "\n")
+					heard[i] += strings.Join(c.received(), "\n")
 					if strings.Contains(heard[i], "it is you") && strings.Contains(heard[i], `{"type":"ready"`) {
 						return true
 					}
@@ -131,7 +130,7 @@ func TestFiftyAtOnce(t *testing.T) {
 			})
 			time.Sleep(500 * time.Millisecond) // for a message that should not be there
 			for i, c := range clients {
-				heard[i] += strings.Join(c.heard(), "\n")
+				heard[i] += strings.Join(c.received(), "\n")
 				if n := strings.Count(heard[i], `{"type":"ready"`); n > 1 {
 					t.Errorf("client %d got %d links, want at most one", i, n)
 				}
@@ -152,18 +151,18 @@ func TestLateClients(t *testing.T) {
 		arns := make([]string, group)
 		crowd(t, group, group, func(t *testing.T, i int) error {
 			arns[i] = ask(t, "/file/1MiB/late.bin")
-			within(t, time.Minute, "the task token", func() bool { i, _ := item(t, arns[i]); return i.TaskToken != "" })
+			awaitToken(t, arns[i])
 			return nil
 		})
 		crowd(t, group, group, func(t *testing.T, i int) error {
 			time.Sleep(time.Duration(i) * 200 * time.Millisecond)
 			c := dial(t, arns[i], "json")
 			start := time.Now()
-			if _, err := hear(c, 20*time.Second); err != nil {
+			if _, err := awaitLink(c); err != nil {
 				return err
 			}
 			took[first+i] = time.Since(start)
-			return alone(c)
+			return noSecondMessage(c)
 		})
 	}
 	slices.Sort(took)
@@ -179,10 +178,10 @@ func TestAroundTheEnd(t *testing.T) {
 		arn := ask(t, fmt.Sprintf("/file/64KiB/around.bin?delay=%dms", 200+rand.IntN(800)))
 		time.Sleep(time.Duration(rand.IntN(2000)) * time.Millisecond)
 		c := dial(t, arn, "json")
-		if _, err := hear(c, 30*time.Second); err != nil {
+		if _, err := awaitLink(c); err != nil {
 			return fmt.Errorf("%s: %w", arn, err)
 		}
-		err := alone(c)
+		err := noSecondMessage(c)
 		c.close()
 		return err
 	})
@@ -200,7 +199,7 @@ func TestKilled(t *testing.T) {
 			c.conn.CloseNow()
 		}
 		c := dial(t, arn, "json")
-		left, err := hear(c, 60*time.Second)
+		left, err := awaitLink(c)
 		if err != nil {
 			return fmt.Errorf("%s: %w", arn, err)
 		}
@@ -217,7 +216,7 @@ func TestKilled(t *testing.T) {
 func nothingWaits(t *testing.T) {
 	t.Helper()
 	ctx := context.Background()
-	within(t, clientTimeout+30*time.Second, "every execution to end", func() bool {
+	waitUntil(t, "every execution to end", func() bool {
 		out, err := stack.stepFuncs.ListExecutions(ctx, &sfn.ListExecutionsInput{StateMachineArn: &stack.stateMachine, StatusFilter: "RUNNING"})
 		return err == nil && len(out.Executions) == 0
 	})
@@ -226,7 +225,7 @@ func nothingWaits(t *testing.T) {
 	if err != nil || len(uploads.Uploads) > 0 {
 		t.Errorf("open uploads: got %v, %v, want none", uploads, err)
 	}
-	within(t, 20*time.Second, "delivered items to go", func() bool {
+	waitUntil(t, "delivered items to go", func() bool {
 		for _, i := range scan(t) {
 			if i.TaskToken != "" || i.Status == meeting.Delivered || !i.Status.Ended() {
 				return false
@@ -246,7 +245,7 @@ func TestDrops(t *testing.T) {
 			c.conn.CloseNow()
 		}
 		c := dial(t, arn, "json")
-		if _, err := hear(c, 90*time.Second); err != nil {
+		if _, err := awaitLink(c); err != nil {
 			return fmt.Errorf("%s: %w", arn, err)
 		}
 		c.close()

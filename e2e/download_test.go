@@ -72,7 +72,7 @@ func TestOrders(t *testing.T) {
 	const path = "/file/6MB/orders.bin?delay=10s"
 	want := sum(t, path)
 	link := func(t *testing.T, c *client) {
-		m := c.next(time.Minute)
+		m := c.next()
 		if _, got, _ := fetch(t, m); got != want {
 			t.Errorf("SHA-256: got %s, want %s", got, want)
 		}
@@ -87,7 +87,7 @@ func TestOrders(t *testing.T) {
 			t.Fatal("the workflow waited already")
 		}
 		link(t, c)
-		if got := ended(t, arn, 10*time.Second).Status; got != "SUCCEEDED" {
+		if got := ended(t, arn).Status; got != "SUCCEEDED" {
 			t.Errorf("status: got %s, want SUCCEEDED", got)
 		}
 		if got := states(t, arn); !slices.Equal(got, wantStates) {
@@ -97,9 +97,9 @@ func TestOrders(t *testing.T) {
 	t.Run("workflow first", func(t *testing.T) {
 		t.Parallel()
 		arn := ask(t, path)
-		within(t, time.Minute, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+		awaitToken(t, arn)
 		link(t, dial(t, arn, ""))
-		ended(t, arn, 10*time.Second)
+		ended(t, arn)
 		if got := states(t, arn); !slices.Equal(got, wantStates) {
 			t.Errorf("states: got %q, want %q", got, wantStates)
 		}
@@ -109,13 +109,13 @@ func TestOrders(t *testing.T) {
 		arn := ask(t, path)
 		first := dial(t, arn, "")
 		link(t, first)
-		ended(t, arn, 10*time.Second)
+		ended(t, arn)
 		link(t, dial(t, arn, "")) // the first one is still connected
 		first.close()
 		again := dial(t, arn, "")
 		link(t, again)
 		again.close()
-		within(t, 10*time.Second, "the item to go", func() bool { _, known := item(t, arn); return !known })
+		awaitNoItem(t, arn)
 		link(t, dial(t, arn, "")) // from the object alone
 	})
 }
@@ -125,12 +125,12 @@ func TestGoneAndBack(t *testing.T) {
 	t.Parallel()
 	arn := ask(t, "/file/1MiB?delay=3s")
 	dial(t, arn, "").close()
-	within(t, time.Minute, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+	awaitToken(t, arn)
 	c := dial(t, arn, "json")
-	if m := c.next(30 * time.Second); m != `{"type":"progress","bytesCopied":1048576,"bytesTotal":1048576}` {
+	if m := c.next(); m != `{"type":"progress","bytesCopied":1048576,"bytesTotal":1048576}` {
 		t.Errorf("got %s, want the last progress event", m)
 	}
-	m := c.next(30 * time.Second)
+	m := c.next()
 	var e struct {
 		Type, URL, FileName, ContentType string
 		Size                             int64
@@ -158,7 +158,7 @@ func TestClosedByTheServer(t *testing.T) {
 			Type, URL   string
 			BytesCopied int64
 		}
-		if err := json.Unmarshal([]byte(c.next(30*time.Second)), &e); err != nil {
+		if err := json.Unmarshal([]byte(c.next()), &e); err != nil {
 			t.Fatal(err)
 		}
 		if e.Type == "progress" && e.BytesCopied < copied {
@@ -206,7 +206,7 @@ func TestProgress(t *testing.T) {
 			BytesCopied int64
 			BytesTotal  *int64
 		}
-		m := c.next(60 * time.Second)
+		m := c.next()
 		if err := json.Unmarshal([]byte(m), &e); err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +241,7 @@ func TestProgress(t *testing.T) {
 // copying waits until a worker has asked the origin and stored the file's size.
 func copying(t *testing.T, arn string) {
 	t.Helper()
-	within(t, time.Minute, "the copy to begin", func() bool { i, _ := item(t, arn); return i.BytesTotal != nil })
+	waitUntil(t, "the copy to begin", func() bool { i, _ := item(t, arn); return i.BytesTotal != nil })
 }
 
 // TestFailures checks failures of the origin.
@@ -279,16 +279,16 @@ func fails(t *testing.T, path, code string) {
 	t.Helper()
 	want := "error: " + code + " "
 	early, late := ask(t, path), ask(t, path)
-	if m := dial(t, early, "").next(60 * time.Second); !strings.HasPrefix(m, want) {
+	if m := dial(t, early, "").next(); !strings.HasPrefix(m, want) {
 		t.Errorf("early client: got %q, want %q", m, want)
 	} else {
 		t.Log(m)
 	}
-	if out := ended(t, early, 10*time.Second); out.Status != "FAILED" || *out.Error != code {
+	if out := ended(t, early); out.Status != "FAILED" || *out.Error != code {
 		t.Errorf("end: got %s %v, want FAILED %s", out.Status, out.Error, code)
 	}
-	ended(t, late, 60*time.Second)
-	if m := dial(t, late, "").next(10 * time.Second); !strings.HasPrefix(m, want) {
+	ended(t, late)
+	if m := dial(t, late, "").next(); !strings.HasPrefix(m, want) {
 		t.Errorf("late client: got %q, want %q", m, want)
 	}
 	nothingStored(t, early)
@@ -298,7 +298,7 @@ func fails(t *testing.T, path, code string) {
 func TestNobodyComes(t *testing.T) {
 	t.Parallel()
 	arn := ask(t, "/file/1MiB/alone.bin")
-	out := ended(t, arn, clientTimeout+time.Minute)
+	out := ended(t, arn)
 	if out.Status != "FAILED" || *out.Error != "EXPIRED" {
 		t.Errorf("end: got %s %v, want FAILED EXPIRED", out.Status, out.Error)
 	}
@@ -308,14 +308,14 @@ func TestNobodyComes(t *testing.T) {
 	if i, _ := item(t, arn); i.TaskToken != "" || i.Status != meeting.Expired || i.ExpiresAt == 0 {
 		t.Errorf("item: got %+v, want EXPIRED, no token, a time to live", i)
 	}
-	if _, got, _ := fetch(t, dial(t, arn, "").next(10*time.Second)); got != sum(t, "/file/1MiB/alone.bin") {
+	if _, got, _ := fetch(t, dial(t, arn, "").next()); got != sum(t, "/file/1MiB/alone.bin") {
 		t.Error("a client that connects after the expiry doesn't get the file")
 	}
 	bucket, key := stack.env["BUCKET"], "downloads/"+execution.NameFromARN(arn)
 	if _, err := stack.s3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: &key}); err != nil {
 		t.Fatal(err)
 	}
-	if m := dial(t, arn, "").next(10 * time.Second); !strings.HasPrefix(m, "error: EXPIRED ") {
+	if m := dial(t, arn, "").next(); !strings.HasPrefix(m, "error: EXPIRED ") {
 		t.Errorf("a client that connects after the file was deleted: got %q, want error: EXPIRED", m)
 	}
 }
@@ -323,7 +323,7 @@ func TestNobodyComes(t *testing.T) {
 // TestRefusedHandshake connects with wrong ARNs: no item is created and no token is touched.
 func TestRefusedHandshake(t *testing.T) {
 	waiting := ask(t, "/file/1MiB/refused.bin")
-	within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, waiting); return i.TaskToken != "" })
+	awaitToken(t, waiting)
 	before, rows := func() meeting.Item { i, _ := item(t, waiting); return i }(), items(t)
 	stateMachine := stack.stateMachine
 	var tries sync.WaitGroup // all at once, as the other doesn't wait for long
@@ -358,7 +358,7 @@ func TestRefusedHandshake(t *testing.T) {
 	if c, _ := tryDial(t, nil, "?executionArn="+url.QueryEscape(waiting)); c == nil {
 		t.Error("the right ARN by query was refused")
 	} else {
-		c.next(10 * time.Second)
+		c.next()
 	}
 }
 
@@ -383,14 +383,14 @@ func TestStatusAndCancel(t *testing.T) {
 		if status != 200 || body["status"] != "COPYING" || header.Get("Retry-After") == "" || header.Get("Cache-Control") != "no-store" {
 			t.Errorf("while copying: got %d %v %v", status, header, body)
 		}
-		within(t, time.Minute, "a link", func() bool { _, _, body = call("GET", a.StatusURL); return body["status"] == "READY" })
+		waitUntil(t, "a link", func() bool { _, _, body = call("GET", a.StatusURL); return body["status"] == "READY" })
 		if _, got, _ := fetch(t, body["url"].(string)); got != sum(t, "/file/1MiB/s.bin?delay=10s") {
 			t.Error("the link gives other bytes")
 		}
-		if got := ended(t, a.ExecutionARN, 10*time.Second).Status; got != "SUCCEEDED" {
+		if got := ended(t, a.ExecutionARN).Status; got != "SUCCEEDED" {
 			t.Errorf("execution: got %s, want SUCCEEDED", got)
 		}
-		within(t, 10*time.Second, "the item to go", func() bool { _, known := item(t, a.ExecutionARN); return !known })
+		awaitNoItem(t, a.ExecutionARN)
 		if status, _, deleted := call("DELETE", a.StatusURL); status != 200 || deleted["status"] != "DELETED" {
 			t.Errorf("delete: got %d %v, want 200 DELETED", status, deleted)
 		}
@@ -403,10 +403,10 @@ func TestStatusAndCancel(t *testing.T) {
 	})
 	cancelled := func(t *testing.T, a answer, c *client) {
 		t.Helper()
-		if m := c.next(30 * time.Second); !strings.HasPrefix(m, "error: CANCELLED ") {
+		if m := c.next(); !strings.HasPrefix(m, "error: CANCELLED ") {
 			t.Errorf("got %q, want error: CANCELLED", m)
 		}
-		if out := ended(t, a.ExecutionARN, 10*time.Second); out.Status != "FAILED" || *out.Error != "CANCELLED" {
+		if out := ended(t, a.ExecutionARN); out.Status != "FAILED" || *out.Error != "CANCELLED" {
 			t.Errorf("end: got %s %v, want FAILED CANCELLED", out.Status, out.Error)
 		}
 		nothingStored(t, a.ExecutionARN)
@@ -433,7 +433,7 @@ func TestStatusAndCancel(t *testing.T) {
 		if err := c.conn.Write(context.Background(), 1, []byte(`{"action":"jump"}`)); err != nil {
 			t.Fatal(err)
 		}
-		if m := c.next(30 * time.Second); !strings.HasPrefix(m, "error: NOT_FOUND ") {
+		if m := c.next(); !strings.HasPrefix(m, "error: NOT_FOUND ") {
 			t.Errorf("got %q, want error: NOT_FOUND", m)
 		}
 		if err := c.conn.Write(context.Background(), 1, []byte(`{"action":"cancel"}`)); err != nil {
@@ -443,12 +443,12 @@ func TestStatusAndCancel(t *testing.T) {
 	})
 	t.Run("cancelled while waiting", func(t *testing.T) {
 		_, a := get(t, "/file/1MiB/w.bin")
-		within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, a.ExecutionARN); return i.TaskToken != "" })
+		awaitToken(t, a.ExecutionARN)
 		if status, _, body := call("DELETE", a.StatusURL); status != http.StatusOK || body["status"] != "DELETED" {
 			t.Fatalf("DELETE: got %d %v, want 200 DELETED", status, body)
 		}
 		nothingStored(t, a.ExecutionARN)
-		ended(t, a.ExecutionARN, 10*time.Second)
+		ended(t, a.ExecutionARN)
 		cancelled(t, a, dial(t, a.ExecutionARN, ""))
 	})
 	t.Run("unknown", func(t *testing.T) {
@@ -464,10 +464,10 @@ func TestStatusAndCancel(t *testing.T) {
 
 // TestTicket downloads from a stack that requires tickets.
 func TestTicket(t *testing.T) {
-	set(t, "DownloadFunction", "REQUIRE_TICKET", "true")
+	setEnv(t, "DownloadFunction", "REQUIRE_TICKET", "true")
 	_, a := get(t, "/file/1MiB/ticket.bin?delay=1s")
 	_, other := get(t, "/file/1MiB/ticket.bin?delay=1s")
-	set(t, "DownloadFunction", "REQUIRE_TICKET", "false")
+	setEnv(t, "DownloadFunction", "REQUIRE_TICKET", "false")
 	if len(a.Ticket) != 32 || a.Ticket == other.Ticket || strings.Contains(a.WebSocketURL+a.StatusURL, a.Ticket) {
 		t.Fatalf("got %+v, want a unique ticket that is in no URL", a)
 	}
@@ -501,11 +501,11 @@ func TestTicket(t *testing.T) {
 	if c == nil {
 		t.Fatal("the right ticket by query was refused")
 	}
-	if _, got, _ := fetch(t, c.next(20*time.Second)); got != want {
+	if _, got, _ := fetch(t, c.next()); got != want {
 		t.Error("the link gives other bytes")
 	}
 	c.close()
-	within(t, 10*time.Second, "the item to go", func() bool { _, known := item(t, a.ExecutionARN); return !known })
+	awaitNoItem(t, a.ExecutionARN)
 	refused("from the object")
 	if got := status(a.Ticket); got != 200 {
 		t.Errorf("the right ticket, from the object: status %d, want 200", got)
@@ -529,19 +529,19 @@ func TestStopped(t *testing.T) {
 				c = dial(t, arn, "")
 				copying(t, arn)
 			} else {
-				within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+				awaitToken(t, arn)
 			}
 			if _, err := stack.stepFuncs.StopExecution(context.Background(), &sfn.StopExecutionInput{ExecutionArn: &arn}); err != nil {
 				t.Fatal(err)
 			}
 			if c == nil {
-				within(t, 20*time.Second, "the item to end", func() bool { i, _ := item(t, arn); return i.Status.Ended() })
+				waitUntil(t, "the item to end", func() bool { i, _ := item(t, arn); return i.Status.Ended() })
 				c = dial(t, arn, "")
 			}
-			if m := c.next(30 * time.Second); !strings.HasPrefix(m, "error: CANCELLED ") {
+			if m := c.next(); !strings.HasPrefix(m, "error: CANCELLED ") {
 				t.Errorf("got %q, want error: CANCELLED", m)
 			}
-			within(t, time.Minute, "what was stored to be removed", func() bool { return stored(t, arn) == 0 })
+			waitUntil(t, "what was stored to be removed", func() bool { return stored(t, arn) == 0 })
 			time.Sleep(15 * time.Second) // by now a worker that was copying has noticed
 			nothingStored(t, arn)
 		})
@@ -661,7 +661,7 @@ func TestOrigins(t *testing.T) {
 			for _, f := range files {
 				path := "/" + url.PathEscape(f.name)
 				_, want, _ := fetch(t, origin+path)
-				m := dial(t, ask(t, path), "").next(3 * time.Minute)
+				m := dial(t, ask(t, path), "").next()
 				header, got, n := fetch(t, m)
 				if got != want || n != f.size {
 					t.Errorf("%s: got %d bytes with SHA-256 %s, want %d with %s", f.name, n, got, f.size, want)
@@ -693,7 +693,7 @@ func TestPathAndQuery(t *testing.T) {
 		"/q?b=2&a=1&b=1&a=%26%3D%20%2B": "/base/q?key=1&a=1&a=%26%3D%20%2B&b=2&b=1",
 		"/e?x=&y":                       "/base/e?key=1&x=&y=",
 	} {
-		ended(t, ask(t, path), 60*time.Second)
+		ended(t, ask(t, path))
 		if got := log(); !strings.Contains(got, "GET "+want+" HTTP/1.1\n") {
 			t.Errorf("%s: got %q, want %s", path, got[strings.LastIndex("\n"+strings.TrimSpace(got), "\n"):], want)
 		}
@@ -716,16 +716,5 @@ func TestPathAndQuery(t *testing.T) {
 	}
 	if got := log(); got != sent {
 		t.Errorf("the origin got a request: %q", strings.TrimPrefix(got, sent))
-	}
-}
-
-// TestTransitions counts what one download costs in Step Functions.
-func TestTransitions(t *testing.T) {
-	t.Parallel()
-	arn := ask(t, "/file/1MiB/t.bin?delay=2s")
-	dial(t, arn, "").next(20 * time.Second)
-	ended(t, arn, 10*time.Second)
-	if got := len(states(t, arn)); got > 8 {
-		t.Errorf("state transitions: got %d, want at most 8: %q", got, states(t, arn))
 	}
 }

@@ -39,7 +39,7 @@ func TestEvents(t *testing.T) {
 	events := map[string]busEvent{} // by execution
 	await := func(arn string) {
 		t.Helper()
-		within(t, time.Minute, "an event", func() bool {
+		waitUntil(t, "an event", func() bool {
 			for _, e := range receive(t, queue) {
 				arn, _ := e.Detail["executionArn"].(string)
 				events[arn] = e
@@ -55,7 +55,7 @@ func TestEvents(t *testing.T) {
 	ready := ask(t, "/file/1MiB/event.bin?token=planted-query")
 	await(ready)
 
-	waits(t, ready) // for clientTimeout at most
+	awaitToken(t, ready)
 	resp, err := http.Get(stack.env["API_URL"] + "/executions/" + events[ready].Detail["name"].(string))
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestEvents(t *testing.T) {
 	if _, got, _ := fetch(t, status.URL); got != sum(t, "/file/1MiB/event.bin?token=planted-query") {
 		t.Error("the consumer got other bytes")
 	}
-	if got := ended(t, ready, clientTimeout).Status; got != "SUCCEEDED" {
+	if got := ended(t, ready).Status; got != "SUCCEEDED" {
 		t.Errorf("execution: got %s, want SUCCEEDED", got)
 	}
 

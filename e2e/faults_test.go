@@ -76,10 +76,10 @@ func newProxy(t *testing.T) *proxy {
 	return p
 }
 
-// between directs the functions' calls to the proxy until the test ends. The
+// intercept directs the functions' calls to the proxy until the test ends. The
 // emulator gives each function its AWS_ENDPOINT_URL; the SDK prefers the variable
 // of a service: https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
-func (p *proxy) between(t *testing.T) {
+func (p *proxy) intercept(t *testing.T) {
 	t.Helper()
 	ctx := context.Background()
 	for _, id := range []string{"DownloadFunction", "ExecutionsFunction", "OnConnectFunction", "OnDisconnectFunction", "MessageFunction", "FetchFunction", "FinishFunction", "SendMessageFunction", "CleanUpFunction"} {
@@ -123,16 +123,16 @@ func (p *proxy) count(operation string, f fault) int {
 	return p.injected[operation][f]
 }
 
-// forget removes the faults and resets the counts.
-func (p *proxy) forget() {
+// reset removes the faults and resets the counts.
+func (p *proxy) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.choose = nil
 	clear(p.injected)
 }
 
-// may returns how often the link of an execution may be posted.
-func (p *proxy) may(arn string) int {
+// maxLinks returns how often the link of an execution may be posted.
+func (p *proxy) maxLinks(arn string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return 1 + p.doubled[arn[strings.LastIndexByte(arn, ':')+1:]]
@@ -149,7 +149,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.forward.ServeHTTP(w, r)
 		return
 	}
-	switch p.fate(c, id) {
+	switch p.decide(c, id) {
 	case throttled:
 		refuse(w, c.operation)
 	case lost:
@@ -194,7 +194,7 @@ func take(r *http.Request, body []byte) (call, string) {
 	return c, id
 }
 
-func (p *proxy) fate(c call, id string) fault {
+func (p *proxy) decide(c call, id string) fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tries[id]++
@@ -239,8 +239,8 @@ func refuse(w http.ResponseWriter, operation string) {
 	io.WriteString(w, answer.body)
 }
 
-// come opens a socket, and repeats a refused handshake as a client would.
-func come(t *testing.T, arn string) (*client, error) {
+// dialWithRetry opens a socket, and repeats a refused handshake as a client would.
+func dialWithRetry(t *testing.T, arn string) (*client, error) {
 	t.Helper()
 	status := 0
 	for range 10 {
@@ -253,50 +253,44 @@ func come(t *testing.T, arn string) (*client, error) {
 	return nil, fmt.Errorf("handshake: status %d, 10 times", status)
 }
 
-// waits returns once the workflow waits for its client.
-func waits(t *testing.T, arn string) {
-	t.Helper()
-	within(t, 30*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
-}
-
 // orders are the ways in which a client can get its link. Each returns the
 // execution and the sockets that got a link.
 var orders = map[string]func(t *testing.T, path string) (string, []*client, error){
 	"first": func(t *testing.T, path string) (string, []*client, error) {
 		arn := ask(t, path+"?delay=500ms")
-		return hears(t, arn)
+		return dialForLink(t, arn)
 	},
 	"late": func(t *testing.T, path string) (string, []*client, error) {
 		arn := ask(t, path)
-		waits(t, arn)
-		return hears(t, arn)
+		awaitToken(t, arn)
+		return dialForLink(t, arn)
 	},
 	"back": func(t *testing.T, path string) (string, []*client, error) {
 		arn := ask(t, path+"?delay=500ms")
 		for range 2 {
-			c, err := come(t, arn)
+			c, err := dialWithRetry(t, arn)
 			if err != nil {
 				return arn, nil, err
 			}
 			time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
 			c.conn.CloseNow()
 		}
-		return hears(t, arn)
+		return dialForLink(t, arn)
 	},
 	"again": func(t *testing.T, path string) (string, []*client, error) { // after the end
 		arn := ask(t, path)
-		_, first, err := hears(t, arn)
+		_, first, err := dialForLink(t, arn)
 		if err != nil {
 			return arn, nil, err
 		}
-		ended(t, arn, time.Minute)
-		_, second, err := hears(t, arn)
+		ended(t, arn)
+		_, second, err := dialForLink(t, arn)
 		return arn, append(first, second...), err
 	},
 	"by request": func(t *testing.T, path string) (string, []*client, error) {
 		_, a := get(t, path)
 		var err error
-		within(t, time.Minute, "a link", func() bool {
+		waitUntil(t, "a link", func() bool {
 			var resp *http.Response
 			if resp, err = http.Get(a.StatusURL); err != nil {
 				return true
@@ -310,7 +304,7 @@ var orders = map[string]func(t *testing.T, path string) (string, []*client, erro
 	},
 	"cancelled": func(t *testing.T, path string) (string, []*client, error) {
 		_, a := get(t, path)
-		waits(t, a.ExecutionARN)
+		awaitToken(t, a.ExecutionARN)
 		r, _ := http.NewRequest(http.MethodDelete, a.StatusURL, nil)
 		resp, err := http.DefaultClient.Do(r)
 		if err != nil {
@@ -320,39 +314,39 @@ var orders = map[string]func(t *testing.T, path string) (string, []*client, erro
 		if resp.StatusCode != http.StatusAccepted && resp.StatusCode != http.StatusOK {
 			return a.ExecutionARN, nil, fmt.Errorf("DELETE: status %d", resp.StatusCode)
 		}
-		if out := ended(t, a.ExecutionARN, 20*time.Second); *out.Error != "CANCELLED" {
+		if out := ended(t, a.ExecutionARN); *out.Error != "CANCELLED" {
 			return a.ExecutionARN, nil, fmt.Errorf("ended as %s", *out.Error)
 		}
 		return a.ExecutionARN, nil, nil
 	},
 }
 
-// hears connects and waits for the link.
-func hears(t *testing.T, arn string) (string, []*client, error) {
+// dialForLink connects and waits for the link.
+func dialForLink(t *testing.T, arn string) (string, []*client, error) {
 	t.Helper()
-	c, err := come(t, arn)
+	c, err := dialWithRetry(t, arn)
 	if err == nil {
-		_, err = hear(c, time.Minute)
+		_, err = awaitLink(c)
 	}
 	return arn, []*client{c}, err
 }
 
-// lives runs a client in one of the orders and returns the number of links it got:
+// runClient runs a client in one of the orders and returns the number of links it got:
 // one, and another for each post whose reply was lost.
-func (p *proxy) lives(t *testing.T, order, path string) (links int, err error) {
+func (p *proxy) runClient(t *testing.T, order, path string) (links int, err error) {
 	arn, clients, err := orders[order](t, path)
 	if err != nil {
 		return 0, fmt.Errorf("%s, %s: %w", order, arn, err)
 	}
-	out := ended(t, arn, time.Minute)
+	out := ended(t, arn)
 	if order != "cancelled" && out.Status != "SUCCEEDED" && (out.Error == nil || *out.Error != "EXPIRED") {
 		return 0, fmt.Errorf("%s, %s: ended as %s", order, arn, out.Status)
 	}
 	time.Sleep(300 * time.Millisecond) // for a message that should not be there
 	for _, c := range clients {
-		n := 1 + strings.Count(strings.Join(c.heard(), ""), `{"type":"ready"`)
-		if links += n; n > p.may(arn) {
-			return links, fmt.Errorf("%s, %s: got %d links, want at most %d", order, arn, n, p.may(arn))
+		n := 1 + strings.Count(strings.Join(c.received(), ""), `{"type":"ready"`)
+		if links += n; n > p.maxLinks(arn) {
+			return links, fmt.Errorf("%s, %s: got %d links, want at most %d", order, arn, n, p.maxLinks(arn))
 		}
 		c.close()
 	}
@@ -398,7 +392,7 @@ func kind(c call) int {
 func TestAWSFaults(t *testing.T) {
 	p := newProxy(t)
 	nothingWaits(t) // changing the environment would kill functions that still run
-	p.between(t)
+	p.intercept(t)
 
 	// Calls that fail in all of the SDK's three tries: the client, or a Retry of the state
 	// machine, makes them again.
@@ -419,14 +413,14 @@ func TestAWSFaults(t *testing.T) {
 				left--
 				return test.fault
 			})
-			links, err := p.lives(t, test.order, "/file/64KiB/fault.bin")
+			links, err := p.runClient(t, test.order, "/file/64KiB/fault.bin")
 			if err != nil || links != 1 {
 				t.Errorf("got %d links, %v, want one", links, err)
 			}
 			if got := p.count(test.operation, test.fault); got != 3 {
 				t.Errorf("%d faults were injected, want 3", got)
 			}
-			p.forget()
+			p.reset()
 		})
 	}
 
@@ -455,7 +449,7 @@ func TestAWSFaults(t *testing.T) {
 		var mu sync.Mutex
 		total := 0
 		crowd(t, 42, 25, func(t *testing.T, i int) error {
-			links, err := p.lives(t, turns[i%len(turns)], "/file/64KiB/faults.bin")
+			links, err := p.runClient(t, turns[i%len(turns)], "/file/64KiB/faults.bin")
 			mu.Lock()
 			defer mu.Unlock()
 			total += links

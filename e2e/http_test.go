@@ -71,7 +71,7 @@ func TestCurl(t *testing.T) {
 				}
 			}
 			arn := execution.ARN(stack.stateMachine, execution.NameFor("", key))
-			if got := ended(t, arn, 20*time.Second).Status; got != "SUCCEEDED" {
+			if got := ended(t, arn).Status; got != "SUCCEEDED" {
 				t.Errorf("execution: got %s, want SUCCEEDED", got)
 			}
 			if got := copies(t, arn); got != 1 {
@@ -217,7 +217,7 @@ func TestManyWait(t *testing.T) {
 		began := time.Now()
 		arn := ask(t, fmt.Sprintf("/file/64KiB/beside%d.bin", sockets))
 		c := dial(t, arn, "")
-		if url := c.next(time.Minute); !strings.HasPrefix(url, "http") {
+		if url := c.next(); !strings.HasPrefix(url, "http") {
 			t.Errorf("socket %d: got %q, want a link", sockets, url)
 		}
 		c.close()

@@ -50,8 +50,8 @@ func TestPage(t *testing.T) {
 	api := stack.env["API_URL"]
 
 	t.Run("with a ticket", func(t *testing.T) {
-		set(t, "DownloadFunction", "REQUIRE_TICKET", "true")
-		defer set(t, "DownloadFunction", "REQUIRE_TICKET", "false")
+		setEnv(t, "DownloadFunction", "REQUIRE_TICKET", "true")
+		defer setEnv(t, "DownloadFunction", "REQUIRE_TICKET", "false")
 		const noPolls = `{ const ask = fetch; window.fetch = (url, options) => String(url).includes("/executions/") && !options.method ? new Promise(() => {}) : ask(url, options) }`
 		const noSockets = `window.WebSocket = class { constructor() { throw new Error("blocked") } }`
 		for name, script := range map[string]string{"socket.bin": noPolls, "polled.bin": noSockets} {
@@ -69,7 +69,7 @@ func TestPage(t *testing.T) {
 			arn := browser.Eval[string](p, `kept.job.executionArn`)
 			p.Click("cancel")
 			p.Until(30*time.Second, "the end", `page.title.textContent === "The download was cancelled"`)
-			if out := ended(t, arn, 20*time.Second); *out.Error != "CANCELLED" {
+			if out := ended(t, arn); *out.Error != "CANCELLED" {
 				t.Errorf("execution: got %s, want CANCELLED", *out.Error)
 			}
 			nothingStored(t, arn)

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -24,8 +23,8 @@ import (
 // input, output, cause, or error of the whole run.
 func TestSecrets(t *testing.T) {
 	useOrigin(t, stack.originURL+"/file/1MiB/base.bin?key=planted-base")
-	set(t, "DownloadFunction", "REQUIRE_TICKET", "true")
-	t.Cleanup(func() { set(t, "DownloadFunction", "REQUIRE_TICKET", "false") })
+	setEnv(t, "DownloadFunction", "REQUIRE_TICKET", "true")
+	t.Cleanup(func() { setEnv(t, "DownloadFunction", "REQUIRE_TICKET", "false") })
 	planted := []string{"planted-base", "planted-query", "planted-value"}
 	run := func(path string) (string, answer) {
 		_, a := get(t, path)
@@ -34,21 +33,21 @@ func TestSecrets(t *testing.T) {
 	}
 	// The socket connects late, so that there is a token in the item.
 	arn, a := run("/x.bin?token=planted-query&status=200")
-	within(t, 20*time.Second, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+	awaitToken(t, arn)
 	i, _ := item(t, arn)
 	planted = append(planted, i.TaskToken)
 	c, status := tryDial(t, http.Header{"X-StateMachine-ExecutionArn": {arn}, "X-Download-Ticket": {a.Ticket}}, "")
 	if c == nil {
 		t.Fatalf("handshake: status %d", status)
 	}
-	link, err := url.Parse(c.next(10 * time.Second))
+	link, err := url.Parse(c.next())
 	if err != nil {
 		t.Fatal(err)
 	}
 	planted = append(planted, link.Query().Get("X-Amz-Signature"), link.Query().Get("X-Amz-Security-Token"))
 	// Failed, refused, cancelled, and requested without a socket.
 	failed, _ := run("/file/1MiB?status=404&token=planted-query")
-	ended(t, failed, 30*time.Second)
+	ended(t, failed)
 	get(t, "/a/../b?token=planted-value")
 	_, b := run("/y.bin?delay=3s&token=planted-query")
 	for _, method := range []string{"GET", "DELETE"} {
@@ -59,7 +58,7 @@ func TestSecrets(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
-	ended(t, b.ExecutionARN, 30*time.Second)
+	ended(t, b.ExecutionARN)
 
 	for _, p := range planted {
 		if len(p) < 12 {
@@ -89,7 +88,7 @@ func leaks() ([]string, error) {
 	}
 	texts["the functions' logs"] = string(log)
 	left, err := requestItems()
-	return append(among(texts, plantedSecrets), left...), err
+	return append(findSecrets(texts, plantedSecrets), left...), err
 }
 
 // requestItems returns the request items that are left of downloads that have ended.
@@ -153,8 +152,8 @@ func histories(prefix string) (map[string]string, error) {
 	return texts, nil
 }
 
-// among returns the places in texts where a secret is found.
-func among(texts map[string]string, secrets []string) (found []string) {
+// findSecrets returns the places in texts where a secret is found.
+func findSecrets(texts map[string]string, secrets []string) (found []string) {
 	for where, text := range texts {
 		for _, secret := range secrets {
 			if at := strings.Index(text, secret); at >= 0 {

@@ -44,9 +44,9 @@ const (
 	port          = "4576"
 	clientTimeout = 10 * time.Second // ClientTimeoutSeconds of this stack
 	linkExpiry    = 20 * time.Minute // LinkExpirySeconds of this stack
-	// patience is the least that a test waits before it fails: the local stack, on a busy machine, may do
-	// nothing for many seconds.
-	patience     = 2 * time.Minute
+	// patience is how long a test waits for anything before it fails: on a busy machine, the local stack
+	// may do nothing for many seconds.
+	patience     = 3 * time.Minute
 	maxFileBytes = 2 << 30
 )
 
@@ -177,13 +177,13 @@ func useOrigin(t *testing.T, url string) {
 func setOrigin(t *testing.T, url string) (before string) {
 	t.Helper()
 	for _, id := range []string{"DownloadFunction", "FetchFunction", "FinishFunction"} {
-		before = set(t, id, "ORIGIN_URL", url)
+		before = setEnv(t, id, "ORIGIN_URL", url)
 	}
 	return before
 }
 
-// set changes an environment variable of a function and returns its previous value.
-func set(t *testing.T, logicalID, variable, value string) (before string) {
+// setEnv changes an environment variable of a function and returns its previous value.
+func setEnv(t *testing.T, logicalID, variable, value string) (before string) {
 	t.Helper()
 	ctx, name := context.Background(), function(t, logicalID)
 	now, err := stack.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name})
@@ -307,8 +307,8 @@ func tryDial(t *testing.T, header http.Header, query string) (*client, int) {
 
 func (c *client) close() { c.conn.Close(websocket.StatusNormalClosure, "") }
 
-// heard returns the messages that have arrived and were not read yet.
-func (c *client) heard() (all []string) {
+// received returns the messages that have arrived and were not read yet.
+func (c *client) received() (all []string) {
 	for {
 		select {
 		case m, ok := <-c.messages:
@@ -322,31 +322,31 @@ func (c *client) heard() (all []string) {
 	}
 }
 
-// next returns the next message, which must arrive within d or the tests' patience.
-func (c *client) next(d time.Duration) string {
+// next returns the next message, or fails the test.
+func (c *client) next() string {
 	c.t.Helper()
-	d = max(d, patience)
 	select {
 	case m, ok := <-c.messages:
 		if !ok {
 			c.t.Fatal("the socket was closed")
 		}
 		return m
-	case <-time.After(d):
-		c.t.Fatalf("no message in %s", d)
+	case <-time.After(patience):
+		c.t.Fatalf("no message in %s", patience)
 	}
 	return ""
 }
 
 // ended waits until the execution has ended and returns its description.
-func ended(t *testing.T, arn string, d time.Duration) *sfn.DescribeExecutionOutput {
+func ended(t *testing.T, arn string) *sfn.DescribeExecutionOutput {
 	t.Helper()
 	var out *sfn.DescribeExecutionOutput
-	within(t, d, "the execution to end", func() bool {
+	waitUntil(t, "the execution to end", func() bool {
 		var err error
 		out, err = stack.stepFuncs.DescribeExecution(context.Background(), &sfn.DescribeExecutionInput{ExecutionArn: &arn})
 		return err == nil && out.Status != "RUNNING"
 	})
+
 	return out
 }
 
@@ -380,18 +380,29 @@ func scan(t *testing.T) []meeting.Item {
 	return all
 }
 
-// within waits until f returns true, for d or the tests' patience.
-func within(t *testing.T, d time.Duration, what string, f func() bool) {
+// waitUntil waits until f returns true, or fails the test.
+func waitUntil(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	d = max(d, patience)
-	for end := time.Now().Add(d); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		if f() {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("waited %s for %s", d, what)
+			t.Fatalf("waited %s for %s", patience, what)
 		}
 	}
+}
+
+// awaitToken waits until the workflow waits for its client.
+func awaitToken(t *testing.T, arn string) {
+	t.Helper()
+	waitUntil(t, "the task token", func() bool { i, _ := item(t, arn); return i.TaskToken != "" })
+}
+
+// awaitNoItem waits until a delivered download's item is removed.
+func awaitNoItem(t *testing.T, arn string) {
+	t.Helper()
+	waitUntil(t, "the item to go", func() bool { _, known := item(t, arn); return !known })
 }
 
 // nothingStored fails unless the execution has neither an object nor an upload.
