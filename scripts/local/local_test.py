@@ -162,7 +162,7 @@ class Parameters(unittest.TestCase):
             (["ApiAuth=jwt"], ["ApiAuth must be one of NONE, IAM, API_KEY, JWT, not 'jwt'"]),
             (["OriginUrl=ftp://x"], ["OriginUrl must be an http or https URL without user, password and fragment; got 'ftp://x'"]),
             (["AllowedPaths=" + "a" * 1501], ["AllowedPaths must have at most 1500 characters, not 1501"]),
-            (["AllowedPaths=reports,../x"], ["AllowedPaths must be paths without a leading slash and without .., separated by commas, as reports,media/2026; got 'reports,../x'"]),
+            (["AllowedPaths=reports,../x"], ["AllowedPaths must be paths without a leading slash and without .., separated by commas, such as reports,media/2026; got 'reports,../x'"]),
             (["AllowedPaths=reports,media/2026,a..b,.well-known"], []),
             (["BucketName=s3://mine"], ["BucketName must be the name of a bucket; got 's3://mine'"]),
             (["KmsKeyArn=alias/mine"], ["KmsKeyArn must be the ARN of a key, not of an alias; got 'alias/mine'"]),
