@@ -14,8 +14,8 @@ test: ## everything CI runs, set-up included
 check: ## the quick part of the tests: format, vet, lint, template, state machines, unit tests
 	@QUICK=1 bash scripts/test.sh go template
 
-unit: ## Go tests that need nothing but Go
-	go test ./asl ./events ./functions/... ./internal/... ./cmd/...
+unit: ## Go tests that need nothing but Go, without the slow ones
+	go test -short ./asl ./events ./functions/... ./internal/... ./cmd/...
 
 docs: ## generate docs/parameters.md, docs/states.md, and the prices in docs/capacity.md
 	@bash scripts/setup.sh venv
