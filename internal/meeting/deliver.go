@@ -28,9 +28,9 @@ const (
 // item as it is now; it returns [ErrGone] for API Gateway's 410 and may be called
 // again with the same connection.
 //
-// Deliver returns nil once the client was answered, [ErrOpening] to be called again
-// in a second, [ErrGone] when no client is connected, and [failure.ErrCancelled] while
-// the download is being cancelled.
+// Deliver returns nil once the client was answered or there is no answer left to give,
+// [ErrOpening] to be called again in a second, [ErrGone] when no client is connected, and
+// [failure.ErrCancelled] while the download is being cancelled.
 func (t *Table) Deliver(ctx context.Context, arn string, fallback Connection, post func(context.Context, Item, Connection) error) error {
 	begun := t.now()
 	for try := 1; ; try++ {
@@ -65,6 +65,12 @@ func (t *Table) deliver(ctx context.Context, arn string, fallback Connection, po
 	if !here && !known {
 		// Only a delivery removes an item: another one of this client, or an earlier try
 		// of this one whose answer was lost.
+		return nil
+	}
+	if !here && item.Status.NoFile() {
+		// Nobody is left to notify, and nothing to wait for: the workflow would wait, fail on
+		// the wait's condition, and deliver again, without end. That happens to a delivery
+		// that is repeated, since its reply was lost, after its client has deleted the file.
 		return nil
 	}
 	if !here {

@@ -411,6 +411,7 @@ func TestDeliver(t *testing.T) {
 		"after the end":                   {given: func(b *bench) { b.given(meeting.Delivered, "c1", "") }, fallback: "c1", notified: "c1", item: [3]string{"DELIVERED", "c1", ""}},
 		"after the end, and another came": {given: func(b *bench) { b.given(meeting.Delivered, "c2", "") }, fallback: "c1", item: [3]string{"DELIVERED", "c2", ""}},
 		"nobody here":                     {given: func(b *bench) { b.given(meeting.Ready, "", "token") }, want: meeting.ErrGone, item: [3]string{"READY", "", "token"}},
+		"nobody here, and deleted":        {given: func(b *bench) { b.given(meeting.Cancelled, "", "", "cancelled") }, item: [3]string{"CANCELLED", "", ""}},
 		"cancelled":                       {given: func(b *bench) { b.given(meeting.Ready, "c1", "", "cancelled") }, want: failure.ErrCancelled, item: [3]string{"READY", "c1", ""}},
 		"after a cancel":                  {given: func(b *bench) { b.given(meeting.Cancelled, "c1", "", "cancelled") }, notified: "c1", item: [3]string{"CANCELLED", "c1", ""}},
 		"a request":                       {given: func(b *bench) { b.given(meeting.Ready, meeting.Request, "") }},

@@ -164,11 +164,12 @@ func (w *world) judge() {
 	rule(w.end == "" && w.wait == "", "the execution neither waits nor has ended")
 	rule(waiting && (is("taskToken") != w.wait || !w.tokens.open(w.wait) || flagged), "the execution waits where nobody finds it: token %q, want %q; cancelled %v", is("taskToken"), w.wait, flagged)
 	rule(waiting && (connection == meeting.Request || !gone), "the execution waits for a client that is here: %s", connection)
-	rule(w.end == "SUCCEEDED" && w.links == 0, "delivered to nobody")
+	rule(w.end == "SUCCEEDED" && w.links == 0 && !w.deleted, "delivered to nobody")
 	rule(w.end == "SUCCEEDED" && !file && !w.deleted, "delivered, and the file is gone")
 	unexplained := w.end == "INTERNAL" || w.end == "STORAGE" || w.end == "ORIGIN_UNREACHABLE"
 	rule(unexplained && !w.faulty, "ended as %s, and nothing failed", w.end)
 	rule(w.end == "ORIGIN_STATUS" && !w.origin.fails, "ended as ORIGIN_STATUS, and the origin has the file")
+	rule(w.end == "CANCELLED" && !w.accepted && !flagged && w.halted == "", "the execution ended as CANCELLED, and nobody cancelled it")
 	rule(status == meeting.Cancelled && !flagged && w.halted == "", "ended as CANCELLED, and nobody cancelled it")
 	rule(w.accepted && w.end != "" && (w.end == "SUCCEEDED" || w.end == "EXPIRED" || file), "cancelled, and ended as %s with a file left: %v", w.end, file)
 	rule(w.accepted && w.end == "", "cancelled, and still waiting")
