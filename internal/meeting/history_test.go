@@ -19,12 +19,18 @@ import (
 )
 
 // TestMain sets the number of histories of a plain run: more than rapid's default, but
-// fewer than the 10,000 of a thorough run (-rapid.checks=10000, some minutes).
+// fewer than the 10,000 of a thorough run (-rapid.checks=10000, some minutes). Those of a
+// plain run are always the same, so that a change is judged by what it changes; a thorough
+// run, once a week in CI, has others each time.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	set := map[string]bool{}
 	flag.Visit(func(f *flag.Flag) { set[f.Name] = true })
-	for name, value := range map[string]string{"rapid.checks": "400", "rapid.nofailfile": "true"} {
+	defaults := map[string]string{"rapid.nofailfile": "true"}
+	if !set["rapid.checks"] {
+		defaults["rapid.checks"], defaults["rapid.seed"] = "400", "1"
+	}
+	for name, value := range defaults {
 		if !set[name] {
 			if err := flag.Set(name, value); err != nil {
 				panic(err)
