@@ -26,8 +26,8 @@ test_go() {
   # -short leaves out, or makes small, what the race detector would only slow down; the next line has that. The time-outs
   # are for tests that hang, not for slow machines.
   CGO_ENABLED=1 go test -race -short -timeout 25m $(grep -xF "$concurrent" <<<"$packages")
-  go test -timeout 25m -run 'TestEveryOrder|TestHistories|TestFileReplacedMidCopy|TestFlakyOrigin|TestKilled$|TestInstalledServers|TestMemory' \
-    ./internal/meeting ./internal/transfer ./cmd/copyurl
+  go test -timeout 25m -run 'TestEveryOrder|TestHistories|TestFileReplacedMidCopy|TestFlakyOrigin|TestKilled$|TestInstalledServers|TestMemory|TestLarge' \
+    ./internal/meeting ./internal/transfer ./cmd/copyurl ./cmd/download
   echo "== paths that could leave the origin's base URL, fuzzed for 10 s"
   go test ./internal/origin -run '^$' -fuzz FuzzJoinInside -fuzztime 10s -parallel 2
 }

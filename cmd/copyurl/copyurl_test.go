@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,7 +18,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +28,7 @@ import (
 
 	"async-download/internal/failure"
 	"async-download/internal/origin/origintest"
+	"async-download/internal/programtest"
 	"async-download/internal/progress"
 	"async-download/internal/progress/terminaltest"
 	"async-download/internal/transfer/s3test"
@@ -37,14 +36,7 @@ import (
 
 const mib = 1 << 20
 
-// TestMain lets the test's own binary be the program, for the tests that need a
-// process: to signal, to kill, to measure.
-func TestMain(m *testing.M) {
-	if os.Getenv("COPYURL_TEST_IS_PROGRAM") != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { programtest.Main(m, main) }
 
 func newS3(t *testing.T) *s3test.Server {
 	s := s3test.New(t)
@@ -93,26 +85,6 @@ func parseLine(t *testing.T, s string) line {
 		t.Fatalf("got %q: %v", s, err)
 	}
 	return l
-}
-
-// process starts it as another process.
-func process(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, args...)
-	cmd.Env = append(os.Environ(), "COPYURL_TEST_IS_PROGRAM=1")
-	var o, e bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &o, &e
-	t.Cleanup(func() {
-		if cmd.Process != nil && cmd.ProcessState == nil {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}
-	})
-	return cmd, &o, &e
 }
 
 func wantNothing(t *testing.T, s *s3test.Server, key string) {
@@ -280,6 +252,7 @@ func TestBucket(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			newS3(t)
+			t.Setenv("AWS_MAX_ATTEMPTS", "1")
 			if tt.endpoint != "" {
 				t.Setenv("AWS_ENDPOINT_URL_S3", tt.endpoint)
 			}
@@ -296,6 +269,7 @@ func TestBucket(t *testing.T) {
 	// Permission to write doesn't imply permission to read.
 	for code, status := range map[string]int{"AccessDenied": 403, "InternalError": 500} {
 		s := newS3(t)
+		t.Setenv("AWS_MAX_ATTEMPTS", "1")
 		s.Fault = func(op string, _ int, _ *http.Request) s3test.Fault {
 			if op == "HeadBucket" {
 				return s3test.Fault{Code: code, Status: status}
@@ -431,7 +405,7 @@ func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			defer s.held.Add(-1)
 		} else {
 			wait = make(chan struct{})
-			time.AfterFunc(10*time.Millisecond, func() { close(wait) })
+			time.AfterFunc(time.Millisecond, func() { close(wait) })
 		}
 		select {
 		case <-wait:
@@ -454,7 +428,9 @@ func TestInterrupted(t *testing.T) {
 				f := origintest.New(origintest.Bytes(3, 64*mib), `"v1"`)
 				f.NoRanges = !ranges
 				h := newSlow(f, 28*mib)
-				cmd, stdout, stderr := process(t, "-part-size", "5MiB", serve(t, h), target("key"))
+				cmd := programtest.Command(t, "-part-size", "5MiB", serve(t, h), target("key"))
+				var stdout, stderr bytes.Buffer
+				cmd.Stdout, cmd.Stderr = &stdout, &stderr
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)
 				}
@@ -483,7 +459,7 @@ func TestInterrupted(t *testing.T) {
 					t.Errorf("it ended after %s", d)
 				}
 				if out := parseLine(t, stdout.String()); out.Error == nil || out.Error.Code != failure.Cancelled {
-					t.Errorf("got %q, %q, want %s", stdout, stderr, failure.Cancelled)
+					t.Errorf("got %q, %q, want %s", &stdout, &stderr, failure.Cancelled)
 				}
 				wantNothing(t, s, "key")
 			})
@@ -495,14 +471,13 @@ func TestInterrupted(t *testing.T) {
 func TestKilledAndRunAgain(t *testing.T) {
 	const parts = 8
 	data := origintest.Bytes(4, parts*5*mib-3)
-	r := rand.New(rand.NewPCG(9, 9))
-	for range 6 {
+	for _, killed := range []int64{1, parts, 2*parts - 1} { // after so many halves of a part
 		s := newS3(t)
 		f := origintest.New(data, `"v1"`)
-		h := newSlow(f, int64(1+r.IntN(2*parts-1))*5*mib/2)
+		h := newSlow(f, killed*5*mib/2)
 		url := serve(t, h)
 		args := []string{"-part-size", "5MiB", "-concurrency", "2", url, target("key")}
-		cmd, _, _ := process(t, args...)
+		cmd := programtest.Command(t, args...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -548,6 +523,8 @@ func drip(t *testing.T) (url string, fast func()) {
 // On a terminal, however narrow, there is a line with rate and time left, beside
 // the one line on stdout; it is still there at the end, also after Ctrl-C.
 func TestProgressOnATerminal(t *testing.T) {
+	var tests sync.WaitGroup
+	defer tests.Wait()
 	for _, test := range []struct {
 		columns    int
 		interrupt  bool
@@ -558,45 +535,46 @@ func TestProgressOnATerminal(t *testing.T) {
 		{80, true, `copying     \S+ [KM]iB of 20 MiB .* left`, `^copying     [^\^]*\ncopyurl: CANCELLED: interrupted$`},
 		{40, true, `copying .* left`, `^copying [^\^]*\ncopyurl: CANCELLED: interrupted$`},
 	} {
-		t.Run(fmt.Sprint(test.columns, " ", test.interrupt), func(t *testing.T) {
-			t.Parallel()
-			s := s3test.New(t)
-			url, fast := drip(t)
-			cmd, stdout, _ := process(t, url, target("key"))
-			for name, value := range environment(s) {
-				cmd.Env = append(cmd.Env, name+"="+value)
-			}
-			cmd.Stderr = nil
-			term := terminaltest.Start(t, cmd, test.columns)
-			term.WaitForMatch(test.rate)
-			want := 0
-			if test.interrupt {
-				want = 130
-				term.Type("\x03")
-			} else {
-				fast()
-			}
-			if got := term.End(want).String(); !regexp.MustCompile(test.last).MatchString(got) {
-				t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, test.last)
-			}
-			if out := parseLine(t, stdout.String()); !test.interrupt && out.Bytes != 20*mib {
-				t.Errorf("got %+v", out)
-			}
-			if strings.Contains(term.String(), "planted") {
-				t.Errorf("got %q, want no query in it", term)
-			}
-			if test.interrupt {
-				wantNothing(t, s, "key")
-			}
+		// All at once, whatever -parallel allows: each waits some seconds for its rate.
+		tests.Go(func() {
+			t.Run(fmt.Sprint(test.columns, " ", test.interrupt), func(t *testing.T) {
+				s := s3test.New(t)
+				url, fast := drip(t)
+				cmd := programtest.Command(t, url, target("key"))
+				var stdout bytes.Buffer
+				cmd.Stdout = &stdout
+				for name, value := range environment(s) {
+					cmd.Env = append(cmd.Env, name+"="+value)
+				}
+				term := terminaltest.Start(t, cmd, test.columns)
+				term.WaitForMatch(test.rate)
+				want := 0
+				if test.interrupt {
+					want = 130
+					term.Type("\x03")
+				} else {
+					fast()
+				}
+				if got := term.End(want).String(); !regexp.MustCompile(test.last).MatchString(got) {
+					t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, test.last)
+				}
+				if out := parseLine(t, stdout.String()); !test.interrupt && out.Bytes != 20*mib {
+					t.Errorf("got %+v", out)
+				}
+				if strings.Contains(term.String(), "planted") {
+					t.Errorf("got %q, want no query in it", term)
+				}
+				if test.interrupt {
+					wantNothing(t, s, "key")
+				}
+			})
 		})
 	}
 }
 
 // Parts are not held in memory, however large.
 func TestMemory(t *testing.T) {
-	if underRace() {
-		t.Skip("the detector's shadow memory isn't the program's")
-	}
+	programtest.SkipMemory(t)
 	for name, tt := range map[string]struct {
 		args     []string
 		noRanges bool
@@ -610,48 +588,19 @@ func TestMemory(t *testing.T) {
 			newS3(t)
 			f := origintest.New(origintest.Bytes(6, 192*mib), `"v1"`)
 			f.NoRanges = tt.noRanges
-			cmd, _, stderr := process(t, append(tt.args, serve(t, f), target("key"))...)
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
+			cmd := programtest.Command(t, append(tt.args, serve(t, f), target("key"))...)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			peak, err := programtest.PeakMemory(cmd)
+			if err != nil {
+				t.Fatalf("got %v: %s", err, &stderr)
 			}
-			peak := watch(cmd.Process.Pid)
-			if err := cmd.Wait(); err != nil {
-				t.Fatalf("got %v: %s", err, stderr)
-			}
-			rss := <-peak
-			t.Logf("%d MiB", rss/mib)
-			if rss == 0 || rss > tt.most {
-				t.Errorf("got a peak of %d MiB, want at most %d", rss/mib, tt.most/mib)
+			t.Logf("%d MiB", peak/mib)
+			if peak == 0 || peak > tt.most {
+				t.Errorf("got a peak of %d MiB, want at most %d", peak/mib, tt.most/mib)
 			}
 		})
 	}
-}
-
-// watch returns a process's peak memory when it has ended. (A child's rusage starts at
-// its parent's size when it was forked.)
-func watch(pid int) <-chan int64 {
-	peak := make(chan int64, 1)
-	go func() {
-		var last int64
-		for {
-			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-			_, rest, ok := strings.Cut(string(status), "VmHWM:")
-			if err != nil || !ok { // a process that has ended has no memory
-				peak <- last
-				return
-			}
-			var kib int64
-			_, _ = fmt.Sscan(rest, &kib)
-			last = kib << 10
-			time.Sleep(5 * time.Millisecond)
-		}
-	}()
-	return peak
-}
-
-func underRace() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // A cancel reaches what is slept on a server's wish.

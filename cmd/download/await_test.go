@@ -11,26 +11,27 @@ import (
 
 func TestSocketRefused(t *testing.T) {
 	t.Parallel()
-	s, c := setUp(t, 1000)
-	s.noSockets = true
-	s.copyTime = make(chan struct{})
-	s.onStatus = func(w http.ResponseWriter, n int) bool {
-		switch n {
-		case 1:
-			w.Header().Set("Retry-After", "1")
-		case 2:
-			close(s.copyTime)
+	inVirtualTime(t, 1000, func(t *testing.T, s *stack, c *client) {
+		s.noSockets = true
+		s.copyTime = make(chan struct{})
+		s.onStatus = func(w http.ResponseWriter, n int) bool {
+			switch n {
+			case 1:
+				w.Header().Set("Retry-After", "1")
+			case 2:
+				close(s.copyTime)
+			}
+			return false
 		}
-		return false
-	}
-	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
-	c.wantContent("x", s.content)
-	if len(s.statuses) < 2 {
-		t.Fatalf("got %d statuses, want 2", len(s.statuses))
-	}
-	if gap := s.statuses[1].Sub(s.statuses[0]); gap < time.Second {
-		t.Errorf("the second status came after %v, Retry-After said 1 s", gap)
-	}
+		c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+		c.wantContent("x", s.content)
+		if len(s.statuses) < 2 {
+			t.Fatalf("got %d statuses, want 2", len(s.statuses))
+		}
+		if gap := s.statuses[1].Sub(s.statuses[0]); gap < time.Second {
+			t.Errorf("the second status came after %v, Retry-After said 1 s", gap)
+		}
+	})
 }
 
 func TestNoSocket(t *testing.T) {

@@ -81,14 +81,15 @@ func TestSeveralFiles(t *testing.T) {
 
 func TestLimitRate(t *testing.T) {
 	t.Parallel()
-	s, c := setUp(t, 2*MiB)
-	began := time.Now()
-	c.runExpecting(exitOK, "-limit-rate", "1MiB", "-o", c.path("x"), s.url())
-	c.wantContent("x", s.content)
-	if took := time.Since(began); took < 1500*time.Millisecond {
-		t.Errorf("2 MiB at 1 MiB/s took %v", took)
-	}
-	c.nextStart().runExpecting(exitUsage, "-limit-rate", "fast", "-o", c.path("y"), s.url())
+	inVirtualTime(t, 2*MiB, func(t *testing.T, s *stack, c *client) {
+		began := time.Now()
+		c.runExpecting(exitOK, "-limit-rate", "1MiB", "-o", c.path("x"), s.url())
+		c.wantContent("x", s.content)
+		if took := time.Since(began); took < 1500*time.Millisecond || took > 2500*time.Millisecond {
+			t.Errorf("2 MiB at 1 MiB/s took %v", took)
+		}
+		c.nextStart().runExpecting(exitUsage, "-limit-rate", "fast", "-o", c.path("y"), s.url())
+	})
 	for rate, burst := range map[int64]int{1: 1, 5: 1, 1000: 100, 1 << 30: bufferSize} {
 		if got := limiter(rate).Burst(); got != burst {
 			t.Errorf("%d B/s: got %d bytes at once, want %d", rate, got, burst)

@@ -225,21 +225,22 @@ func TestBadEnds(t *testing.T) {
 
 func TestThrottledAtFirst(t *testing.T) {
 	t.Parallel()
-	s, c := setUp(t, 1000)
-	var first time.Time
-	s.onAsk = func(w http.ResponseWriter, n int) bool {
-		if n == 1 {
-			first = time.Now()
-			w.Header().Set("Retry-After", "1")
-			writeJSON(w, 429, map[string]any{"error": map[string]string{"code": "THROTTLED", "message": "later"}})
+	inVirtualTime(t, 1000, func(t *testing.T, s *stack, c *client) {
+		var first time.Time
+		s.onAsk = func(w http.ResponseWriter, n int) bool {
+			if n == 1 {
+				first = time.Now()
+				w.Header().Set("Retry-After", "1")
+				writeJSON(w, 429, apiProblem("THROTTLED", "later"))
+			}
+			if n == 2 && time.Since(first) < time.Second {
+				t.Errorf("asked again after %v, Retry-After said 1 s", time.Since(first))
+			}
+			return n == 1
 		}
-		if n == 2 && time.Since(first) < time.Second {
-			t.Errorf("asked again after %v, Retry-After said 1 s", time.Since(first))
-		}
-		return n == 1
-	}
-	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
-	c.wantStderr("THROTTLED: later; trying again\n")
+		c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+		c.wantStderr("THROTTLED: later; trying again\n")
+	})
 }
 
 func TestNobodyThere(t *testing.T) {

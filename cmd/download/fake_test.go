@@ -96,11 +96,18 @@ func newStack(t *testing.T, size int) *stack {
 	return newStackOn(t, size, httptest.NewServer)
 }
 
+// random returns the bytes that every content begins with.
+var random = sync.OnceValue(func() []byte {
+	b := make([]byte, 40*MiB)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+})
+
 func newStackOn(t *testing.T, size int, serve func(http.Handler) *httptest.Server) *stack {
 	t.Helper()
 	s := &stack{
 		t:        t,
-		content:  make([]byte, size),
+		content:  slices.Clone(random()[:size]),
 		size:     int64(size),
 		fileName: "report.bin",
 		etag:     `"etag-1"`,
@@ -109,8 +116,6 @@ func newStackOn(t *testing.T, size int, serve func(http.Handler) *httptest.Serve
 		expired:  make(map[int]bool),
 	}
 	close(s.copyTime)
-	source := rand.NewChaCha8([32]byte{1})
-	source.Read(s.content)
 	s.checksum = map[string]string{"crc64nvme": crcText(s.content)}
 
 	// No ServeMux: it would clean the path that is to arrive as it was sent.

@@ -17,7 +17,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +24,8 @@ import (
 	"unicode"
 
 	"github.com/coder/websocket"
+
+	"async-download/internal/programtest"
 )
 
 // attacker is a server that must not be asked anything.
@@ -356,33 +357,39 @@ func TestEchoes(t *testing.T) {
 	} {
 		for _, path := range []string{"/dev/executions/", "/socket", "/bucket/"} {
 			t.Run(name+" at "+path, func(t *testing.T) {
-				t.Parallel()
-				s := newStackOn(t, 1000, func(handler http.Handler) *httptest.Server {
-					return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-						if !strings.HasPrefix(r.URL.Path, path) {
-							handler.ServeHTTP(w, r)
-							return
-						}
-						conn, _, err := http.NewResponseController(w).Hijack()
-						if err != nil {
-							t.Error(err)
-							return
-						}
-						defer conn.Close()
-						echo := r.RequestURI + " " + r.Header.Get("X-Download-Ticket") + " " + r.Header.Get("Authorization")
-						io.WriteString(conn, strings.ReplaceAll(reply, "{echo}", echo))
-					}))
+				inVirtualTime(t, 1000, func(t *testing.T, s *stack, c *client) {
+					for _, server := range []*httptest.Server{s.api, s.storage} {
+						handler := server.Config.Handler
+						server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+							if strings.HasPrefix(r.URL.Path, path) {
+								answerWith(t, w, r, reply)
+							} else {
+								handler.ServeHTTP(w, r)
+							}
+						})
+					}
+					s.onStatus = func(w http.ResponseWriter, n int) bool { writeJSON(w, 503, nil); return true }
+					c.start("-wait="+fmt.Sprint(path == "/dev/executions/"), "-patience", "1s", "-H", "Authorization: "+secretHeader, "-o", c.path("x"), s.url())
+					if code := <-c.exit; code == exitOK {
+						t.Error("got a file, want none")
+					}
+					c.checkSecrets()
 				})
-				s.onStatus = func(w http.ResponseWriter, n int) bool { writeJSON(w, 503, nil); return true }
-				c := newClient(t, s)
-				c.start("-wait="+fmt.Sprint(path == "/dev/executions/"), "-patience", "1s", "-H", "Authorization: "+secretHeader, "-o", c.path("x"), s.url())
-				if code := <-c.exit; code == exitOK {
-					t.Error("got a file, want none")
-				}
-				c.checkSecrets()
 			})
 		}
 	}
+}
+
+// answerWith writes reply to the connection, with {echo} as what the request has of secrets.
+func answerWith(t *testing.T, w http.ResponseWriter, r *http.Request, reply string) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	echo := r.RequestURI + " " + r.Header.Get("X-Download-Ticket") + " " + r.Header.Get("Authorization")
+	io.WriteString(conn, strings.ReplaceAll(reply, "{echo}", echo))
 }
 
 // net/http logs what a server sends without being asked, in quotes and at any length.
@@ -404,7 +411,7 @@ func TestUnsolicitedBytesAreNotShown(t *testing.T) {
 		return true
 	}
 	c.s.publishSettings()
-	printed, err := exec.Command(built, "-wait", "-o", c.path("x"), s.url()).CombinedOutput()
+	printed, err := programtest.Command(t, "-wait", "-o", c.path("x"), s.url()).CombinedOutput()
 	if err != nil || strings.Contains(string(printed), "unwanted") {
 		t.Errorf("got %v and %.300q, want nothing of the bytes", err, printed)
 	}

@@ -22,16 +22,19 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	crc "github.com/minio/crc64nvme"
+
+	"async-download/internal/programtest"
 )
 
 const GiB = 1 << 30
 
-// TestLarge cuts the network five times while the built program fetches a large
+// TestLarge cuts the network five times while the program fetches a large
 // file. One start has to be enough, and nothing is fetched twice.
 //
 // LARGE=1 makes it 10 GiB from an S3 that keeps its objects on disk, under a link
 // signed for it. That takes some minutes and 20 GiB below TMPDIR.
 func TestLarge(t *testing.T) {
+	programtest.SkipMemory(t)
 	const limit = 64 << 10 // KiB in RAM
 	large := os.Getenv("LARGE") != ""
 	size := int64(256 * MiB)
@@ -77,9 +80,8 @@ func TestLarge(t *testing.T) {
 	t.Logf("cuts: %+v", w.cuts)
 	w.start(t)
 
-	cmd := exec.Command(built, "-o", c.path("x"), s.url())
 	began := time.Now()
-	peak := peakOf(t, cmd, c)
+	peak := peakOf(t, c, "-o", c.path("x"), s.url())
 	took := time.Since(began)
 	c.checkSecrets()
 	c.wantStderr("CRC64NVME verified")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -60,7 +59,7 @@ func (s *stack) holdAfter(after int64) (release func()) {
 			return false
 		default:
 		}
-		http.ServeContent(&gatedReply{w, after, gate, r.Context()}, r, "", time.Time{}, strings.NewReader(string(s.content)))
+		http.ServeContent(&gatedReply{w, after, gate, r.Context()}, r, "", time.Time{}, bytes.NewReader(s.content))
 		return true
 	}
 	return func() { close(gate) }

@@ -1,50 +1,31 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"async-download/internal/programtest"
 	"async-download/internal/progress/terminaltest"
 )
 
-// built is where the program is, for tests of the process: its memory, its
-// terminal, its signals. It is built without the race detector, whose memory
-// isn't the program's.
-var built string
-
+// A program of these tests makes a state durable sooner, and asks for a status
+// sooner, than it does elsewhere.
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "download")
-	if err == nil {
-		built = filepath.Join(dir, "download")
-		var out []byte
-		build := exec.Command("go", "build", "-o", built, ".")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0") // the race detector's tests have it on
-		if out, err = build.CombinedOutput(); err != nil {
-			err = fmt.Errorf("build: %w\n%s", err, out)
-		}
-	}
-	code := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	} else {
-		code = m.Run()
-	}
-	os.RemoveAll(dir)
-	os.Exit(code)
+	programtest.Main(m, func() {
+		realTimings.checkpoint, realTimings.poll = time.Second, quick.poll
+		main()
+	})
 }
 
 // repeated is a large file that needs no memory.
@@ -74,41 +55,22 @@ func (r *repeated) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// residentPeak is the most memory a process had in RAM, in KiB.
-func residentPeak(pid int) int {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	_, rest, _ := bytes.Cut(status, []byte("VmHWM:"))
-	line, _, _ := bytes.Cut(rest, []byte("kB"))
-	kib, _ := strconv.Atoi(strings.TrimSpace(string(line)))
-	return kib
-}
-
 // peakOf runs a program of c's, which has to succeed, and returns the most
-// memory it had, in KiB. (The rusage of a child begins with what its parent had
-// when it was forked.)
-func peakOf(t *testing.T, cmd *exec.Cmd, c *client) (peak int) {
+// memory it had, in KiB.
+func peakOf(t *testing.T, c *client, args ...string) int64 {
 	t.Helper()
+	cmd := programtest.Command(t, args...)
 	cmd.Stderr = &c.err
 	c.s.publishSettings()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	peak, err := programtest.PeakMemory(cmd)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, c.err.String())
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	for {
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Fatalf("%v\n%s", err, c.err.String())
-			}
-			return peak
-		case <-time.After(10 * time.Millisecond):
-			peak = max(peak, residentPeak(cmd.Process.Pid))
-		}
-	}
+	return peak >> 10
 }
 
 func TestMemory(t *testing.T) {
+	programtest.SkipMemory(t)
 	const size, limit = 300 * MiB, 64 << 10
 	for _, output := range []string{"file", "stdout"} {
 		t.Run(output, func(t *testing.T) {
@@ -123,7 +85,7 @@ func TestMemory(t *testing.T) {
 			if output == "stdout" {
 				args[1] = "-"
 			}
-			peak := peakOf(t, exec.Command(built, args...), c)
+			peak := peakOf(t, c, args...)
 			t.Logf("%d KiB", peak)
 			if peak == 0 || peak > limit {
 				t.Errorf("got %d KiB in RAM for %d MiB, want at most %d", peak, size/MiB, limit)
@@ -135,7 +97,7 @@ func TestMemory(t *testing.T) {
 // atTerminal starts the program at a terminal of so many columns.
 func atTerminal(t *testing.T, c *client, columns int, args ...string) *terminaltest.Terminal {
 	t.Helper()
-	cmd := exec.Command(built, args...)
+	cmd := programtest.Command(t, args...)
 	cmd.Dir = c.dir
 	c.s.publishSettings()
 	return terminaltest.Start(t, cmd, columns)
@@ -143,6 +105,8 @@ func atTerminal(t *testing.T, c *client, columns int, args ...string) *terminalt
 
 func TestTerminal(t *testing.T) {
 	t.Parallel()
+	var tests sync.WaitGroup
+	defer tests.Wait()
 	for _, test := range []struct {
 		columns    int
 		first      string // a line before there is a rate
@@ -157,35 +121,38 @@ saved report.bin: 20 MiB in \d+\.\d s, CRC64NVME verified$`},
 downloading .*100 %.*
 saved report.bin: 20 MiB in \d+\.\d s, CRC64NVME verified$`},
 	} {
-		t.Run(fmt.Sprint(test.columns), func(t *testing.T) {
-			s, c := setUp(t, 20*MiB)
-			steps := make(chan map[string]any, 1)
-			s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
-				ctx = s.readMessages(ctx, conn)
-				for step := range steps {
-					s.sendEvent(ctx, conn, step)
+		// All at once, whatever -parallel allows: each waits some seconds for its rate.
+		tests.Go(func() {
+			t.Run(fmt.Sprint(test.columns), func(t *testing.T) {
+				s, c := setUp(t, 20*MiB)
+				steps := make(chan map[string]any, 1)
+				s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+					ctx = s.readMessages(ctx, conn)
+					for step := range steps {
+						s.sendEvent(ctx, conn, step)
+					}
+					s.sendEvent(ctx, conn, ready(s.newLink()))
+					<-ctx.Done()
 				}
-				s.sendEvent(ctx, conn, ready(s.newLink()))
-				<-ctx.Done()
-			}
-			term := atTerminal(t, c, test.columns, s.url())
-			// Each step waits for the one before to be shown.
-			steps <- progressEvent(MiB, nil)
-			term.WaitForMatch("copying +1.0 MiB")
-			steps <- progressEvent(5*MiB, 20*MiB)
-			term.WaitForText(test.first)
-			time.Sleep(1600 * time.Millisecond) // twice is more than pace.Enough: there is a rate
-			steps <- progressEvent(10*MiB, 20*MiB)
-			term.WaitForMatch("copying +(10 MiB of 20 MiB|50 %)")
-			time.Sleep(1600 * time.Millisecond)
-			steps <- progressEvent(15*MiB, 20*MiB)
-			term.WaitForMatch(test.rate)
-			close(steps)
-			got := term.End(exitOK).String()
-			c.wantContent("report.bin", s.content)
-			if !regexp.MustCompile(test.last).MatchString(got) {
-				t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, test.last)
-			}
+				term := atTerminal(t, c, test.columns, s.url())
+				// Each step waits for the one before to be shown.
+				steps <- progressEvent(MiB, nil)
+				term.WaitForMatch("copying +1.0 MiB")
+				steps <- progressEvent(5*MiB, 20*MiB)
+				term.WaitForText(test.first)
+				time.Sleep(1600 * time.Millisecond) // twice is more than pace.Enough: there is a rate
+				steps <- progressEvent(10*MiB, 20*MiB)
+				term.WaitForMatch("copying +(10 MiB of 20 MiB|50 %)")
+				time.Sleep(1600 * time.Millisecond)
+				steps <- progressEvent(15*MiB, 20*MiB)
+				term.WaitForMatch(test.rate)
+				close(steps)
+				got := term.End(exitOK).String()
+				c.wantContent("report.bin", s.content)
+				if !regexp.MustCompile(test.last).MatchString(got) {
+					t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, test.last)
+				}
+			})
 		})
 	}
 }
@@ -198,7 +165,7 @@ func TestTerminalStopped(t *testing.T) {
 		release := s.holdAfter(5 * MiB)
 		defer release()
 		term := atTerminal(t, c, columns, "-o", c.path("x"), s.url())
-		c.waitForState("x", midway)
+		term.WaitForText("downloading 14 MiB of 20 MiB") // three ranges are held at 5 MiB
 		term.Type("\x03")
 		got := term.End(exitInterrupted).String()
 		if want := `(?m)^downloading [^\^]*\nStopped\. Run the same command again to continue\.$`; !regexp.MustCompile(want).MatchString(got) {
@@ -310,7 +277,7 @@ func TestKilled(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 20*MiB)
 	release := s.holdAfter(5 * MiB)
-	cmd := exec.Command(built, "-o", c.path("x"), s.url())
+	cmd := programtest.Command(t, "-o", c.path("x"), s.url())
 	s.publishSettings()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

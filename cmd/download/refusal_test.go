@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,6 +20,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"async-download/internal/programtest"
 )
 
 // A name that is taken is refused before anything is copied.
@@ -116,13 +117,14 @@ func TestNoRoom(t *testing.T) {
 func TestFolderCantBeWritten(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
-	cmd := exec.Command(built, "-o", c.path("x"), s.url())
+	cmd := programtest.Command(t, "-o", c.path("x"), s.url())
 	if os.Geteuid() == 0 { // who may write everywhere
-		for dir := range strings.SplitSeq(c.dir+"\n"+filepath.Dir(c.dir)+"\n"+filepath.Dir(built), "\n") {
+		for _, dir := range []string{c.dir, filepath.Dir(c.dir)} {
 			if err := os.Chmod(dir, 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
+		cmd.Path = "/proc/self/exe" // whose folder others may not enter
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	} else if err := os.Chmod(c.dir, 0o555); err != nil {
 		t.Fatal(err)
