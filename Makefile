@@ -1,4 +1,4 @@
-# Plain targets; what they do is in scripts/. `make` alone lists them.
+# `make` lists the targets; scripts/ has what they do.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -38,7 +38,7 @@ bench: ## measure the copier against other tools
 load: ## load test of the stack of API_URL (source .local/env), else of a separate local stack
 	@bash scripts/load.sh
 
-deploy: ## build and deploy to AWS; asks for the parameters that people set, unless ORIGIN_URL=… or samconfig.toml has them
+deploy: ## build and deploy to AWS; asks for the main settings, unless ORIGIN_URL=… or samconfig.toml has them
 	@bash scripts/setup.sh deploy
 	@.local/deploy/bin/python scripts/cloud deploy
 
@@ -46,7 +46,7 @@ destroy: ## stop the stack's executions, empty its bucket, delete it; STACK_NAME
 	@bash scripts/setup.sh deploy
 	@.local/deploy/bin/python scripts/cloud destroy
 
-clean: down ## stop the local stack and remove all that was built or installed
+clean: down ## stop the local stack and remove everything that was built or installed
 	rm -rf .local .aws-sam bin scripts/__pycache__ scripts/local/__pycache__ scripts/cloud/__pycache__
 
 .PHONY: help demo test check unit docs build up down bench load deploy destroy clean

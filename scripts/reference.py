@@ -42,38 +42,25 @@ def allowed(p):
     return p.get("ConstraintDescription", "").removeprefix("must be ").removesuffix(".")
 
 
-def groups(template):
-    """(label, names) as the console groups them; one group without a label if the template has none."""
-    interface = template.get("Metadata", {}).get("AWS::CloudFormation::Interface", {}).get("ParameterGroups", [])
-    found = [(g["Label"]["default"], g["Parameters"]) for g in interface]
-    rest = [n for n in template["Parameters"] if not any(n in names for _, names in found)]
-    return found + ([("Other" if found else "", rest)] if rest else [])
-
-
 def condition(template, c):
     """A condition of the template as text."""
     if isinstance(c, str):
         return condition(template, template["Conditions"][c])
     (kind, of), = c.items()
-    if kind == "Condition":
-        return condition(template, of)
-    if kind == "Ref":
-        return code(of)
     if kind == "Fn::Equals":
-        left, right = (x if not isinstance(x, dict) else condition(template, x) for x in of)
-        return f"{left} is {code(right) or 'empty'}"
+        parameter, value = of
+        return f"{code(parameter['Ref'])} is {code(value) or 'empty'}"
     if kind == "Fn::Not":
-        return condition(template, of[0]).replace(" is ", " is not ") if "Fn::Equals" in of[0] else f"not ({condition(template, of[0])})"
-    if kind in ("Fn::And", "Fn::Or"):
-        return f" {kind[4:].lower()} ".join(condition(template, x) for x in of)
-    return code(json.dumps(c))
+        return condition(template, of[0]).replace(" is ", " is not ")
+    if kind == "Fn::And":
+        return " and ".join(condition(template, x) for x in of)
+    raise ValueError(f"a condition of kind {kind}")
 
 
 def threshold(p):
-    sign = {"GreaterThanOrEqualToThreshold": "≥", "GreaterThanThreshold": ">", "LessThanThreshold": "<", "LessThanOrEqualToThreshold": "≤"}
+    sign = {"GreaterThanOrEqualToThreshold": "≥", "GreaterThanThreshold": ">"}[p["ComparisonOperator"]]
     period = p.get("Period") or next(q["MetricStat"]["Period"] for q in p["Metrics"] if "MetricStat" in q)
-    times = p["EvaluationPeriods"]
-    return f"{sign[p['ComparisonOperator']]} {p['Threshold']}", f"{times} × {period // 60} min" if times > 1 else f"{period // 60} min"
+    return f"{sign} {p['Threshold']}", f"{period * p['EvaluationPeriods'] // 60} min"
 
 
 def watched(p):
@@ -82,23 +69,22 @@ def watched(p):
         return f"{code(p['MetricName'])} of {namespace}"
     names = {f"{code(q['MetricStat']['Metric']['MetricName'])} of {q['MetricStat']['Metric']['Namespace']}": None for q in p["Metrics"] if "MetricStat" in q}
     expression = next(q["Expression"] for q in p["Metrics"] if "Expression" in q)
-    expression = expression if isinstance(expression, str) else expression["Fn::Sub"]
     return ", ".join(names) + ": " + code(expression)
 
 
 def parameters(template):
     out = "# Parameters, outputs, alarms, dashboard\n\n" + NOTICE + "\nGenerated from `template.yaml`.\n\n## Parameters\n\n"
-    for label, names in groups(template):
-        out += f"### {label}\n\n" if label else ""
+    for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]:
+        out += f"### {group['Label']['default']}\n\n"
         out += table(("parameter", "default", "accepts", "meaning"), (
             (code(n), code(p["Default"]) if "Default" in p else "required", allowed(p), p["Description"])
-            for n in names for p in [template["Parameters"][n]]))
+            for n in group["Parameters"] for p in [template["Parameters"][n]]))
     out += "## Rules\n\nCloudFormation refuses these combinations before it changes anything.\n\n"
     out += table(("when", "then"), (
         (condition(template, r["RuleCondition"]), a["AssertDescription"]) for r in template["Rules"].values() for a in r["Assertions"]))
     out += "## Outputs\n\n"
     out += table(("output", "only when", "meaning"), (
-        (code(n), condition(template, o["Condition"]) if "Condition" in o else "", o.get("Description", "")) for n, o in template["Outputs"].items()))
+        (code(n), condition(template, o["Condition"]) if "Condition" in o else "", o["Description"]) for n, o in template["Outputs"].items()))
     out += "## Alarms\n\nWhat to do about each is in [operations.md](operations.md#alarms).\n\n"
     alarms = {n: r["Properties"] for n, r in template["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
     out += table(("alarm", "watches", "raised at", "for"), (

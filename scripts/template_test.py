@@ -500,7 +500,6 @@ class Watched(unittest.TestCase):
             ids = {q["Id"] for q in p["Metrics"] if "MetricStat" in q}
             returned, = [q for q in p["Metrics"] if q["ReturnData"]]
             expression = returned["Expression"]
-            expression = expression if isinstance(expression, str) else expression["Fn::Sub"]
             used = set(re.findall(r"\b[a-z]\w*\b", expression))
             self.assertEqual(used or (ids if "METRICS()" in expression else set()), ids, f"{name}: {expression}")
             self.assertLessEqual(len(ids), 10, f"{name}: an alarm takes ten metrics")

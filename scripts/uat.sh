@@ -34,13 +34,13 @@ attribute() {
     --query "Item.$1.S" --output text
 }
 
-# until SECONDS COMMAND… repeats the command until it succeeds.
+# until_true SECONDS COMMAND… repeats the command until it succeeds.
 until_true() {
-  local end=$((SECONDS + $1)) said=$SECONDS
+  local end=$((SECONDS + $1)) printed=$SECONDS
   shift
   until "$@"; do
     [ $SECONDS -lt $end ] || return 1
-    [ $((SECONDS - said)) -lt 8 ] || { said=$SECONDS; echo "  waiting, at most $((end - SECONDS)) s more"; }
+    [ $((SECONDS - printed)) -lt 8 ] || { printed=$SECONDS; echo "  waiting, at most $((end - SECONDS)) s more"; }
     sleep 0.2
   done
 }
@@ -54,7 +54,7 @@ ask() {
   ok "an answer at once: $arn"
 }
 
-# dial opens the socket as a person would: at a terminal, where wscat says more, and with an input that
+# dial opens the socket as a person would: at a terminal, where wscat prints more, and with an input that
 # stays open.
 dial() {
   echo "wscat -c $endpoint -H X-StateMachine-ExecutionArn:\"$arn\""
@@ -66,14 +66,14 @@ dial() {
     "$wscat" --no-color -c "$endpoint" -H X-StateMachine-ExecutionArn:"$arn" <"$work/in" >"$work/out" 2>&1 &
   wscat_pid=$!
   until_true 30 shows 'Connected|error:' || true
-  shows Connected || die "wscat did not connect: $(told)"
+  shows Connected || die "wscat did not connect: $(messages)"
   ok "$(shown | grep -o 'Connected.*' | head -n 1)"
 }
 
-# shown is the terminal's text without what moves the cursor.
+# shown is the terminal's text without control sequences; messages is that in one line.
 shown() { sed 's/\x1b\[[0-9;?]*[A-Za-z]//g; s/\r//g' "$work/out"; }
 shows() { shown | grep -qE "$1"; }
-told() { shown | sed 's/^[<> ]*//' | grep -v '^$' | paste -sd ' ' || true; }
+messages() { shown | sed 's/^[<> ]*//' | grep -v '^$' | paste -sd ' ' || true; }
 
 hang_up() {
   [ -n "$wscat_pid" ] || return 0
@@ -82,7 +82,7 @@ hang_up() {
   wscat_pid=
 }
 
-# failure prints the code and message of a download that has failed, nothing for another.
+# failure prints the code and message of a failed download; otherwise nothing.
 failure() {
   curl -sS "$status_url" | python3 -c 'import json, sys; e = json.load(sys.stdin).get("error"); print(*([e["code"], e["message"]] if e else []))'
 }
@@ -101,9 +101,9 @@ whole='X-Amz-Signature=[0-9a-f]{64}' # the end of a link: the terminal may show 
 # receive PATH waits for the link, checks the item before and after the client closes, and fetches the file.
 receive() {
   has connectionId || die "the item has no connectionId while the client is connected"
-  ok "the item carries connectionId $(attribute connectionId)"
+  ok "the item has connectionId $(attribute connectionId)"
   until_true "${WAIT_SECONDS:-60}" shows "$whole|error:" || true
-  shows "$whole" || die "no link came: $(told)"
+  shows "$whole" || die "no link came: $(messages)"
   url=$(shown | grep -oE 'https?://[^[:space:]]+' | head -n 1)
   [ "$(shown | grep -cE 'https?://')" = 1 ] || die "more than one link came"
   ok "the signed URL, as the only message: ${url%%\?*}?…"
@@ -129,7 +129,7 @@ if [ -n "$SLOW_PATH" ]; then
   receive "$SLOW_PATH"
   read_history
   grep -q 'ConditionalCheckFailedException' "$work/history" || # with which the wait ends at once
-    die "the workflow waited, as the file was copied before the client connected: the origin must take some seconds more for SLOW_PATH"
+    die "the workflow waited, since the file was copied before the client connected: choose a SLOW_PATH for which the origin takes longer"
   ok "the workflow did not wait, as the history shows"
 else
   echo "== left out: the client connects while the file is being copied; it needs SLOW_PATH, a path for which the origin takes some seconds"

@@ -138,7 +138,7 @@ class Deploy(unittest.TestCase):
         status, text = self.run_it()  # again, with what is in the file
         self.assertEqual((status, text.splitlines()[-1]), (0, "sam deploy "))
 
-    def test_asks_for_what_people_set(self):
+    def test_asks_for_the_main_settings(self):
         """A wrong answer is asked again; JWT needs two more; what was answered survives a failure."""
         answers = ["ftp://x", "https://files.example.com", "", "JWT", "https://issuer.example", "files", "https://app.example", "true", ""]
         status, text = self.run_it(answers=answers, FAIL="build")
@@ -152,7 +152,7 @@ class Deploy(unittest.TestCase):
         self.assertNotIn("LinkExpirySeconds", text)
 
     def test_nobody_to_ask(self):
-        self.assertIn("deploy: there is nobody to ask; make deploy ORIGIN_URL=… asks nothing\n", self.run_it()[1])
+        self.assertIn("deploy: stdin is no terminal, so nothing can be asked; make deploy ORIGIN_URL=… asks nothing\n", self.run_it()[1])
 
     def test_wrong_values(self):
         status, text = self.run_it(ORIGIN_URL="ftp://x", PARAMETERS="ApiAuth=jwt")
@@ -381,9 +381,9 @@ class Destroy(unittest.TestCase):
 
     def test_nobody_to_ask(self):
         with (mock.patch.object(destroy, "open_session", return_value=Aws()), mock.patch.dict(os.environ, {"STACK_NAME": "it", "YES": ""}),
-              mock.patch.object(sys, "stdin", io.StringIO()), contextlib.redirect_stdout(io.StringIO()), self.assertRaisesRegex(Failed, "nobody to ask; YES=1")):
+              mock.patch.object(sys, "stdin", io.StringIO()), contextlib.redirect_stdout(io.StringIO()), self.assertRaisesRegex(Failed, "no terminal; use YES=1")):
             destroy.main()
-        with mock.patch.dict(os.environ, {"STACK_NAME": ""}), self.assertRaisesRegex(Failed, "^say which stack"):
+        with mock.patch.dict(os.environ, {"STACK_NAME": ""}), self.assertRaisesRegex(Failed, "^STACK_NAME is missing"):
             destroy.main()
 
 

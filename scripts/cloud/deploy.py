@@ -20,10 +20,7 @@ import tomlkit
 import expand_template
 import parameters
 from account import QUICK, open_session
-from process import Failed, heartbeat, say
-
-# Without --cached: that looks for changes in a function's own folder only, and would miss those in internal/.
-BUILD = {"CGO_ENABLED": "0", "GOFLAGS": os.environ.get("GOFLAGS", "") + " -trimpath -tags=lambda.norpc -ldflags=-s"}
+from process import GO, Failed, heartbeat, say
 
 
 class Config:
@@ -37,7 +34,7 @@ class Config:
         self.exists = self.path.exists()
 
     def settings(self):
-        """Returns the parameters of sam deploy, those of its own section before those of global."""
+        """Returns the parameters of sam deploy; those of the section deploy have precedence over those of global."""
         section = self.document.unwrap().get(self.environment, {})
         return section.get("global", {}).get("parameters", {}) | section.get("deploy", {}).get("parameters", {})
 
@@ -62,9 +59,9 @@ class Config:
 
 
 def ask(template, known):
-    """Asks for the parameters that people set, the first group of the template's interface. Returns those with an answer."""
+    """Asks for the main settings, the first group of the template's interface. Returns those with an answer."""
     if not sys.stdin.isatty():
-        raise Failed("there is nobody to ask; make deploy ORIGIN_URL=… asks nothing")
+        raise Failed("stdin is no terminal, so nothing can be asked; make deploy ORIGIN_URL=… asks nothing")
     names = list(template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"][0]["Parameters"])
     answers = {}
     print("Enter takes the value in brackets. samconfig.toml can have all other parameters.")
@@ -87,7 +84,7 @@ def ask(template, known):
 
 
 def warn_if_open(values):
-    """Prints what anyone who knows the URL can do."""
+    """Warns if anyone who knows the URL can start copies."""
     if values["ApiAuth"] == "NONE":
         paths = f"the paths {values['AllowedPaths']}" if values["AllowedPaths"] else "any path"
         pages = "pages of any site" if values["AllowedWebOrigins"] == "*" else f"pages of {values['AllowedWebOrigins']}"
@@ -124,7 +121,7 @@ def check_bucket(s3, bucket, region, key):
     rules = [r for r in get("get_bucket_lifecycle_configuration", ("NoSuchLifecycleConfiguration",)).get("Rules", []) if r.get("Status") == "Enabled"]
     covering = [r for r in rules if "downloads/".startswith(r.get("Filter", {}).get("Prefix", r.get("Prefix", "")) or "")]
     if not any("Expiration" in r for r in covering):
-        say(f"warning: BucketName: {bucket}: no lifecycle rule expires downloads/; copied files stay for ever")
+        say(f"warning: BucketName: {bucket}: no lifecycle rule expires downloads/; copied files stay forever")
     if not any("AbortIncompleteMultipartUpload" in r for r in covering):
         say(f"warning: BucketName: {bucket}: no lifecycle rule aborts unfinished uploads of downloads/ after a day")
 
@@ -154,7 +151,7 @@ def main():
         check_bucket(session.client("s3", config=QUICK), values["BucketName"], session.region_name, values["KmsKeyArn"])
     sam = shutil.which("sam") or pathlib.Path(sys.executable).with_name("sam")
     common = ["--config-file", config.path.resolve(), "--config-env", config.environment]  # sam looks for a relative one beside the built template
-    env = os.environ | BUILD | {"SAM_CLI_TELEMETRY": "0"}
+    env = os.environ | GO | {"SAM_CLI_TELEMETRY": "0"}
     for command in (["build", "--parallel", *common, "--parameter-overrides", f"Architecture={values['Architecture']}"],
                     ["deploy", *common, "--no-fail-on-empty-changeset"]):
         with heartbeat(f"sam {command[0]}"):

@@ -1,8 +1,6 @@
 """make destroy: deletes the stack STACK_NAME with everything in it, from any state. YES=1 doesn't ask.
 
-CloudFormation deletes a state machine only when its executions have ended, and a bucket only when it is empty. So, in
-this order: no new downloads; no running executions; no worker that still writes; an empty bucket; then the stack. A
-bucket that was given as BucketName is not touched.
+docs/operations.md has the order of its steps, and the reason.
 """
 
 import os
@@ -13,10 +11,10 @@ import botocore.exceptions
 from account import open_session
 from process import Failed, heartbeat, say
 
-# A worker whose execution has ended learns of it from its next count of bytes, one a second, or from its upload, which
-# no longer exists. In this time nothing may have appeared in the bucket.
+# A worker whose execution has ended notices it at its next count of bytes, within a second, or because its upload no
+# longer exists. Nothing may appear in the bucket for this long.
 QUIET_SECONDS = 5
-ATTEMPTS = 3  # of the stack's deletion; a worker that a slow origin has held up may still write after the first
+ATTEMPTS = 3  # to delete the stack; a worker that waits for a slow origin may still write after the first
 
 
 class Stack:
@@ -35,7 +33,7 @@ class Stack:
         self.bucket = self.resources.get("Bucket", "")
 
     def stop_intake(self):
-        """Has API Gateway's calls of the function that starts downloads throttled."""
+        """Throttles the function that starts downloads."""
         if function := self.resources.get("DownloadFunction"):
             try:
                 self.functions.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=0)
@@ -43,7 +41,7 @@ class Stack:
                 pass  # an earlier deletion took it
 
     def running(self):
-        """Returns the ARNs of running executions. Express executions can't be listed; they end by themselves."""
+        """Returns the ARNs of running executions. Express executions can't be listed; they end within minutes."""
         arns = []
         for machine in "DownloadStateMachine", "DeliverStateMachine":
             if not self.resources.get(machine):
@@ -130,7 +128,7 @@ def destroy(stack):
         say(f"CloudFormation could not delete the stack: {reason}")
     else:
         raise Failed(f"{stack.name} is not deleted; what is left is in the console of CloudFormation")
-    # A line that was logged late has created the log group again; the next stack of this name could not create its own.
+    # A late log line may have created the log group again; then the next stack of this name could not create its own.
     try:
         stack.logs.delete_log_group(logGroupName=f"/aws/lambda/{stack.name}")
     except stack.logs.exceptions.ResourceNotFoundException:
@@ -141,13 +139,13 @@ def destroy(stack):
 def main():
     name = os.environ.get("STACK_NAME")
     if not name:
-        raise Failed("say which stack: make destroy STACK_NAME=…")
+        raise Failed("STACK_NAME is missing: make destroy STACK_NAME=…")
     stack = Stack(open_session(), name)
     if os.environ.get("YES") != "1":
         try:
             answer = input(f"Delete the stack {name}{f' and everything in its bucket {stack.bucket}' if stack.bucket else ''}? [y/N] ")
         except EOFError:
-            raise Failed("nothing was deleted: there is nobody to ask; YES=1 answers it") from None
+            raise Failed("nothing was deleted: stdin is no terminal; use YES=1") from None
         if answer not in ("y", "Y"):
             raise Failed("nothing was deleted")
     destroy(stack)

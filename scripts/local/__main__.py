@@ -1,8 +1,9 @@
 """The app on this machine: python3 scripts/local up, down or demo (make up, make down, make demo).
 
 up starts the local stack, builds the app and deploys it there; run again, it updates both in place. It writes env, a
-file to source, into the folder STATE. start does the same for other scripts. down stops the stack and leaves no process. demo starts a separate stack,
-downloads a file through it, compares SHA-256, shows the states that ran, and stops the stack.
+file to source, into the folder STATE. start does the same without printing what to do next, for other scripts. down stops
+the stack and leaves no process. demo starts a separate stack, downloads a file through it, compares SHA-256, shows the
+states that ran, and stops the stack.
 
     STATE       folder for locks, logs, env and the build (.local; demo: .local/demo)
     PORT        of the local stack on 127.0.0.1 (4566, or that of the stack that is up)
@@ -26,14 +27,12 @@ import subprocess
 import sys
 import urllib.parse
 
-from process import Daemon, Failed, Task, answers, direct, exclusive, heartbeat, run, say
+from process import GO, Daemon, Failed, Task, answers, direct, exclusive, heartbeat, run, say
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 VENV = pathlib.Path(".local/venv/bin")
 REGION = "us-east-1"
 ARCHITECTURE = platform.machine().replace("aarch64", "arm64")
-# Also for the programs that run beside the functions, so that packages are compiled once for all of them.
-GO = {"CGO_ENABLED": "0", "GOFLAGS": os.environ.get("GOFLAGS", "") + " -trimpath -tags=lambda.norpc -ldflags=-s"}
 
 
 class Stack:
@@ -62,7 +61,7 @@ class Stack:
     def command_env(self):
         """The environment of aws and sam."""
         inherited = {k: v for k, v in os.environ.items() if k not in ("AWS_PROFILE", "AWS_SESSION_TOKEN")}
-        # The emulator creates a stack in a second or two, and doesn't mind being asked often.
+        # The emulator creates a stack in a second or two, so sam polls often.
         return inherited | self.aws_env | {"SAM_CLI_TELEMETRY": "0", "SAM_CLI_POLL_DELAY": "0.2", "AWS_PAGER": ""}
 
     def aws(self, *words):
@@ -79,8 +78,8 @@ class Stack:
             if s.connect_ex(("127.0.0.1", int(self.port))) == 0:
                 raise Failed(f"port {self.port} is in use; stop what uses it or choose another with PORT=…")
         (self.state / "tmp").mkdir(exist_ok=True)
-        # A clean environment, since functions inherit it. AWS_ENDPOINT_URL reaches them from here, AUTH has their
-        # roles enforced, and only loopback is listened to.
+        # A clean environment, since functions inherit it, AWS_ENDPOINT_URL included. AUTH enforces their roles, and
+        # only loopback is listened to.
         env = {"PATH": os.environ["PATH"], "HOME": str(TOP / self.state), "TMPDIR": str(TOP / self.state / "tmp"),
                **self.aws_env, "GATEWAY_PORT": self.port, "BIND_HOST": "127.0.0.1", "AUTH": "true",
                "SFTP_ENABLED": "0", "IOT_MTLS_ENABLED": "0", "MINISTACK_ACCOUNT_ID": "000000000000"}
@@ -104,8 +103,8 @@ class Stack:
         self.state.mkdir(parents=True, exist_ok=True)
         pathlib.Path("bin").mkdir(exist_ok=True)
         origin_url, words = os.environ.get("ORIGIN_URL", ""), os.environ.get("PARAMETERS", "").split()
-        # sam build compiles each function separately, all at the same time. On a new machine it then compiles each
-        # package eleven times, unless they are in Go's build cache already.
+        # sam build compiles all functions separately and at the same time. On a new machine, it would compile each
+        # package up to ten times; so they are compiled into Go's build cache first.
         with Task(["go", "build", "./functions/..."], self.state / "go.log", env=os.environ | GO) as compiled:
             run(["bash", "scripts/setup.sh", "venv"])
             parameters = self.check_parameters(words, origin_url)
@@ -118,7 +117,6 @@ class Stack:
         demo_origin = "" if origin_url else self.start_origin()
         build = self.state / "build"
         with heartbeat("building the functions"):
-            # Without --cached: that looks for changes in a function's own folder only, and would miss those in internal/.
             run([VENV / "sam", "build", "--parallel", "--build-dir", build, "--parameter-overrides", f"Architecture={ARCHITECTURE}"],
                 self.state / "build.log", env=self.command_env() | GO)
         self.adapt(build, next(p for p in reversed(parameters) if p.startswith("ClientTimeoutSeconds=")))
@@ -151,16 +149,16 @@ class Stack:
         return json.loads(out.stdout)
 
     def adapt(self, build, timeout):
-        """Gives the emulator, which ignores TimeoutSecondsPath and would wait for ever, the number itself."""
+        """Replaces TimeoutSecondsPath, which the emulator ignores, by the number, or it would wait forever."""
         machine = json.loads(pathlib.Path("asl/download.asl.json").read_text())
         wait = machine["States"]["Wait for the client"]
         if wait.pop("TimeoutSecondsPath") != "$.clientTimeoutSeconds":
-            raise Failed("scripts/local: the wait's time-out has another name now")
+            raise Failed("scripts/local: asl/download.asl.json no longer has the wait's TimeoutSecondsPath $.clientTimeoutSeconds")
         wait["TimeoutSeconds"] = int(timeout.partition("=")[2])
         (build / "download.asl.json").write_text(json.dumps(machine))
         template, n = re.subn(r"\S*asl/download\.asl\.json", "download.asl.json", (build / "template.yaml").read_text())
         if n != 1:
-            raise Failed("scripts/local: the template names asl/download.asl.json not once")
+            raise Failed(f"scripts/local: the template names asl/download.asl.json {n} times, not once")
         (build / "template.yaml").write_text(template)
 
     def set_time_to_live(self, table):
@@ -171,7 +169,7 @@ class Stack:
 
     def write_env(self, env):
         lines = [f"export {name}={shlex.quote(value)}" for name, value in env.items()]
-        # For aws and wscat; after all others, so that python3 stays what it is.
+        # For aws and wscat; last, so that python3 stays the system's.
         lines.append(f'export PATH="$PATH":{shlex.quote(f"{TOP}/.local/venv/bin:{TOP}/.local/npm/node_modules/.bin")}')
         self.env_file.unlink(missing_ok=True)
         with open(os.open(self.env_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

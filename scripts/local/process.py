@@ -13,6 +13,9 @@ import urllib.error
 import urllib.request
 
 HEARTBEAT_SECONDS = 8  # nothing is silent for more than 10
+# The environment of sam build, and of the programs next to the functions, so that each package is compiled once. sam
+# build runs without --cached, which looks for changes in a function's own folder only, and would miss those in internal/.
+GO = {"CGO_ENABLED": "0", "GOFLAGS": os.environ.get("GOFLAGS", "") + " -trimpath -tags=lambda.norpc -ldflags=-s"}
 START_SECONDS = 120  # on a busy machine, the imports of the emulator alone may take half a minute
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # past any proxy
 
