@@ -495,7 +495,7 @@ Note_the_failure:
 	atomic { if :: !exists || without -> object = false :: else fi }
 	if
 	:: c != NOBODY ->
-Tell_the_client:
+Report_the_failure:
 		atomic { delivery = NONE; start[OWN] = true };
 		delivery != NONE
 	:: else
@@ -603,7 +603,7 @@ active proctype CleanUp() {
 	atomic {
 		if
 		:: exists && running -> status = CANCELLED; taskToken = 0; done = true
-#ifndef NO_TELLING_TWICE
+#ifndef NO_NOTIFYING_TWICE
 		:: exists && without -> done = true     /* the workflow may have been stopped before it notified the client */
 #endif
 		:: else

@@ -73,7 +73,7 @@ var guards = []struct{ without, where, runs string }{
 	{"NO_CANCELLED_IN_DELIVERED", "fileKept: attribute_not_exists(cancelled)", "-DNC=1 -DCANCEL"},
 	// Clean-up.
 	{"NO_ENDED_IN_DELIVERED", "fileKept: #status IN (:ready, :delivered, :expired)", "-DNC=1 -DSTOP"},
-	{"NO_TELLING_TWICE", "clean-up: an execution stopped after its note may not have notified its client", "-DNC=1 -DSTOP -DFAILS"},
+	{"NO_NOTIFYING_TWICE", "clean-up: an execution stopped after its note may not have notified its client", "-DNC=1 -DSTOP -DFAILS"},
 	// An origin that has the file later, and the request item.
 	{"NO_STOP_BY_CANCEL", "Cancel: StopExecution", "-DNC=1 -DLATER -DCANCEL"},
 	{"NO_CANCELLED_IN_WAIT_UNTIL", "WaitUntil: attribute_not_exists(cancelled)", "-DNC=1 -DLATER -DCANCEL"},
@@ -136,7 +136,7 @@ var (
 // optimization for longer runs, and runs it. With -E, Spin accepts any final
 // state, and Verdict decides: processes of Lambdas that are not called stay where
 // they are.
-func search(t *testing.T, defines []string, optimise string) result {
+func search(t *testing.T, defines []string, optimize string) result {
 	t.Helper()
 	model, err := filepath.Abs("meeting.pml")
 	if err != nil {
@@ -156,7 +156,7 @@ func search(t *testing.T, defines []string, optimise string) result {
 		t.Fatal(err)
 	}
 	command("spin", append(append([]string{"-a"}, defines...), "meeting.pml")...)
-	command("gcc", optimise, "-w", "-DSAFETY", "-o", "pan", "pan.c")
+	command("gcc", optimize, "-w", "-DSAFETY", "-o", "pan", "pan.c")
 	out := command("./pan", "-E", "-m200000")
 
 	errors, states := errorsOf.FindStringSubmatch(out), statesOf.FindStringSubmatch(out)

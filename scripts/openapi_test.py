@@ -14,8 +14,6 @@ with open(os.path.join(ROOT, "docs/openapi.yaml")) as file:
 PARAMETERS = {"ApiAuth": "JWT", "JwtIssuer": "https://issuer.example", "JwtAudience": "files"}
 DEPLOYED = expand_template.decide(expand_template.expand(PARAMETERS), PARAMETERS)["Resources"]["DownloadApi"]["Properties"]["Body"]
 METHODS = ("get", "post", "put", "patch", "delete", "head")
-
-
 PAGES = ("/", "/client.js")
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs into .local/ what the local stack needs, once: setup.sh [venv|check|checkov|contract|deploy|uv|wscat]…. Nothing outside this
-# folder is touched, except the caches that pip, npm and go keep in the home folder.
+# Installs tools into .local/, once: setup.sh [venv|check|checkov|contract|deploy|uv|wscat]…. Nothing outside this folder
+# changes, except the caches of pip, npm, and go in the home folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -12,10 +12,10 @@ have=$(GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//; s/[^0-9.].*//')
 command -v python3 >/dev/null || die "Python 3 is not installed"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || die "Python 3.10 or newer is needed, this is $(python3 -V)"
 
-# installed FOLDER LIST says whether the folder holds exactly what the list names. It has a copy of the list, which comes last.
+# installed FOLDER LIST succeeds if the folder has exactly what the list names: a copy of the list is written last.
 installed() { cmp -s "$2" ".local/$1/installed"; }
 
-# uv makes the environment that makes the others, in a tenth of pip's time.
+# uv installs uv, which installs the others in a tenth of pip's time.
 uv() {
   installed uv scripts/requirements-uv.txt && return
   rm -rf .local/uv
@@ -42,10 +42,10 @@ venv() {
 # npm_packages installs what scripts/package-lock.json names, by its hashes, and runs none of the packages' scripts.
 npm_packages() {
   installed npm scripts/package-lock.json && return
-  command -v npm >/dev/null || die "npm is not installed; it brings wscat, the ASL validator and what checks the page"
+  command -v npm >/dev/null || die "npm is not installed; it installs wscat, the ASL validator, and the tools that check the page"
   rm -rf .local/npm .local/npm.new; mkdir -p .local/npm.new
   cp scripts/package.json scripts/package-lock.json .local/npm.new
-  progress "installing wscat, the ASL validator and what checks the page into .local/npm (once)" \
+  progress "installing wscat, the ASL validator, and the tools that check the page into .local/npm (once)" \
     npm --prefix .local/npm.new ci --ignore-scripts --no-audit --no-fund --loglevel error ||
     die "npm could not install; is there a network?"
   cp scripts/package-lock.json .local/npm.new/installed

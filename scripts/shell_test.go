@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// The README asks for Go, Python, make and bash, so nothing that not every Unix has.
+// The README requires only Go, Python, make, and bash, so these scripts use no tool
+// that some systems lack.
 func TestWithoutMoreTools(t *testing.T) {
 	more := regexp.MustCompile(`\b(curl|wget|setsid|sha256sum)\b`)
 	for _, script := range []string{"lib.sh", "setup.sh"} {
@@ -28,9 +29,8 @@ func TestWithoutMoreTools(t *testing.T) {
 	}
 }
 
-// TestLocked checks that everything that is installed from elsewhere is named by a
-// hash: packages of Python and npm, actions of the workflows. No lock file names a
-// registry.
+// TestLocked checks that lock files have a hash for each Python and npm package, and no
+// registry, and that workflows name actions by commit.
 func TestLocked(t *testing.T) {
 	read := func(name string) string {
 		text, err := os.ReadFile(name)
@@ -78,7 +78,7 @@ func TestLocked(t *testing.T) {
 	}
 }
 
-// An npm that is killed half way is no install; the next start does all of it.
+// If npm is killed half way, the next start installs everything again.
 func TestSetUpKilledHalfWay(t *testing.T) {
 	top := t.TempDir()
 	npm := `#!/usr/bin/env bash
