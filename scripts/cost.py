@@ -69,7 +69,7 @@ def calls(name):
 
 
 def download(size):
-    """What one download of this size uses: the dearer order, in which the workflow waits."""
+    """What one download of this size uses: the more expensive order, in which the workflow waits."""
     small = "1 MB, the workflow first"
     if size <= MB:
         put, get, write, read = calls(small)
@@ -165,7 +165,7 @@ def main():
     assert after, f"{file}: no generated part"
     generated, wrong = text()
     if wrong:
-        sys.exit("too dear: " + "; ".join(wrong))
+        sys.exit("too expensive: " + "; ".join(wrong))
     current = before + BEGIN + "\n" + generated + "\n" + END + after
     if "--check" not in sys.argv:
         file.write_text(current)
