@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs scripts/load/load.js by k6: against the stack of API_URL, which after `source .local/env` is the local one; else
-# against a separate local stack, whose memory is measured. A local stack handles about 50 concurrent downloads, so
-# there are 40 users, and a small file.
+# Runs scripts/load/load.js with k6: against the stack of API_URL, which after `source .local/env` is the local one, or else
+# against a separate local stack, whose memory is measured. A local stack handles about 50 concurrent downloads, so the
+# defaults are 40 users and a small file.
 #
 #   SCENARIO=ramp|spike|soak|large|http USERS=40 DURATION=5m P95_MS=10000 make load
 #   API_URL=https://… FILE_PATH=reports/2026.pdf SHA256=… make load
@@ -21,7 +21,7 @@ if [ "${1:-}" = --self-check ]; then
   K6=$k6 exec go test -count=1 -v .
 fi
 
-# memory prints: MiB of the emulator, of the largest function and of all functions, and how many these are.
+# memory prints the MiB of the emulator, of the largest function, and of all functions, and the number of functions.
 # A function's process is the emulator's child and called bootstrap.
 memory() {
   ps -eo pid=,ppid=,rss=,args= | awk -v emulator="$(grep -oE '"pid": [0-9]+' "$STATE/ministack.lock" | grep -oE '[0-9]+')" '
@@ -35,7 +35,7 @@ if [ -z "${API_URL:-}" ]; then
   export STATE=${STATE:-.local/load} PORT=${PORT:-4586} # beside the stacks of make up and of the tests
   trap 'trap - EXIT; kill $(jobs -p) 2>/dev/null || true; python3 scripts/local down' EXIT
   trap 'exit 130' INT TERM
-  python3 scripts/local start
+  python3 scripts/local up
   . "$STATE/env"
   began=1
 fi

@@ -1,9 +1,8 @@
 """The app on this machine: python3 scripts/local up, down or demo (make up, make down, make demo).
 
 up starts the local stack, builds the app and deploys it there; run again, it updates both in place. It writes env, a
-file to source, into the folder STATE. start does the same without printing what to do next, for other scripts. down stops
-the stack and leaves no process. demo starts a separate stack, downloads a file through it, compares SHA-256, shows the
-states that ran, and stops the stack.
+file to source, into the folder STATE. down stops the stack and leaves no process. demo starts a separate stack, downloads
+a file through it, compares SHA-256, shows the states that ran, and stops the stack.
 
     STATE       folder for locks, logs, env and the build (.local; demo: .local/demo)
     PORT        of the local stack on 127.0.0.1 (4566, or that of the stack that is up)
@@ -46,7 +45,7 @@ class Stack:
             raise Failed(f"PORT must be a number from 1 to 65535, not {self.port}")
         self.up_on = str(up.get("port", self.port))
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        # Nobody else on this machine knows the key; see gate.py.
+        # Chosen for each start, and known to this user only; see gate.py.
         self.key = up.get("key") or "LKIA" + secrets.token_hex(8).upper()
         self.secret = up.get("secret") or secrets.token_urlsafe(30)
         self.name = os.environ.get("STACK_NAME") or "download"
@@ -224,11 +223,9 @@ def main(command):
     state.mkdir(parents=True, exist_ok=True)
     with exclusive(state / "lock"):
         stack = Stack(state)
-        if command in ("up", "start"):
-            env = stack.up()
-            if command == "up":
-                say(f"the page is {env['PAGE_URL']}")
-                say(f'next: source {stack.env_file}; make build; bin/download "$API_URL"')
+        if command == "up":
+            say(f"the page is {stack.up()['PAGE_URL']}")
+            say(f'next: source {stack.env_file}; make build; bin/download "$API_URL"')
         elif command == "down":
             stack.down()
         elif command == "demo":
@@ -239,7 +236,7 @@ def main(command):
             say("the file arrived whole; nothing is left running")
             say("next: make up, which leaves the stack running and prints the address of its page")
         else:
-            raise Failed("usage: python3 scripts/local up|start|down|demo")
+            raise Failed("usage: python3 scripts/local up|down|demo")
 
 
 if __name__ == "__main__":

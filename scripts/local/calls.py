@@ -1,5 +1,5 @@
-"""Records the calls of functions to DynamoDB and S3: one line each in calls.log in the home folder, with the operation
-and what it is about. TestWhatADownloadAsksFor adds them up.
+"""Records the functions' calls to DynamoDB and S3, for TestWhatADownloadAsksFor: one line each in calls.log in the home
+folder, with the operation and its key or body.
 """
 
 import json
@@ -20,7 +20,7 @@ S3 = {
 
 def extract_iam_action(service, method, path, headers, body, query, *args):
     action = action_of(service, method, path, headers, body, query, *args)
-    # Not the use of a link, and not what the tests ask for by the stack's own key.
+    # Neither the use of a link nor the tests' own calls.
     from_function = "X-Amz-Signature" not in query and router.extract_access_key_id(headers) != os.environ["AWS_ACCESS_KEY_ID"]
     if service in ("s3", "dynamodb") and from_function:
         if service == "s3":

@@ -1,5 +1,5 @@
-"""The local stack's AWS: ministack, behind the gate and the queue of clients that wait, with the differences from AWS
-corrected on which a test depends.
+"""The local stack's AWS: ministack, behind the gate and the queue of waiting clients. Differences from AWS that matter to a
+test are corrected:
 
 REST APIs get the path decoded; AWS keeps event.path percent-encoded, as the client sent it.
 

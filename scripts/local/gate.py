@@ -1,11 +1,11 @@
 """Keeps others out of the local stack: web pages that the developer visits, and other users of the machine.
 
-Anyone may use what is open on AWS as well: the deployed APIs and signed links. Everything else needs a valid signature
-by a key of this start (AWS_ACCESS_KEY_ID in .local/env) or of a function's role, and no browser may ask for it, since a
-page can send a simple POST to any port of this machine. The emulator's own checks don't do: they don't look at the root
-key's signature, and its routes below /_ministack and /_aws are open.
+The deployed APIs and signed links are open, as on AWS. Everything else needs a valid signature with the key of this start
+(AWS_ACCESS_KEY_ID in .local/env) or of a function's role, and is refused to browsers, since a page can send a simple POST
+to any port of this machine. The emulator's own checks are not enough: they ignore the root key's signature, and its
+routes below /_ministack and /_aws are open.
 
-A Host other than this machine's is refused everywhere: it is that of a page whose name was pointed at 127.0.0.1.
+A Host other than this machine's is refused everywhere: a page can have a name that resolves to 127.0.0.1.
 """
 
 import os
@@ -20,14 +20,14 @@ APIS = "/_aws/execute-api/"
 
 
 def is_api(path):
-    """Whether the emulator takes the path for that of a deployed API, other than the one by which its functions post to
-    connections. What begins alike and is none, it would route by the service that the request names."""
+    """Whether the emulator routes the path to a deployed API, and not to the one with which functions post to
+    connections. It routes paths that only begin like an API's by the service that the request names."""
     api = app._parse_execute_api_url("", path) if path.startswith(APIS) else None
     return api is not None and not api[2].startswith("/@connections")
 
 
 def signature_of(headers, query):
-    """Returns the request's signature and whether it is in the query; None if it has none, or not one of this kind."""
+    """Returns the request's SigV4 signature, or None, and whether it is in the query."""
     if headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 "):
         found, presigned = sigv4.parse_header_signature(headers), False
     elif query.get("X-Amz-Algorithm") == ["AWS4-HMAC-SHA256"]:
@@ -38,13 +38,13 @@ def signature_of(headers, query):
 
 
 def is_signed(scope, headers, query, body):
-    """Whether the signature is that of this start's key or of a role's session, over this very request."""
+    """Whether the request is signed with the key of this start or of a role's session."""
     signature, presigned = signature_of(headers, query)
     if signature is None:
         return False
     key = signature.access_key_id
     if iam_evaluator.is_root_access_key(key) and key != os.environ["AWS_ACCESS_KEY_ID"]:
-        return False  # test, and account ids
+        return False  # the emulator's default keys: test, and account ids
     token = query.get("X-Amz-Security-Token", [""])[0] if presigned else headers.get("x-amz-security-token", "")
     credential = iam_evaluator.resolve_credential(key, get_account_id(), token)
     if isinstance(credential, iam_evaluator.CredentialResolutionError):
@@ -57,8 +57,8 @@ def is_signed(scope, headers, query, body):
 
 
 def is_plain(headers, signed_headers):
-    """Whether nothing that a link's signature doesn't cover could lead the emulator to another service: a body, a second
-    signature, or one of the headers that S3, too, accepts only if they are signed."""
+    """Whether a link's request has nothing unsigned that could lead the emulator to another service: a body, a second
+    signature, or a header that S3, too, accepts only if it is signed."""
     signed = signed_headers.split(";") + ["x-amz-content-sha256"]
     return (headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers and "authorization" not in headers
             and all(name in signed for name in headers if name.startswith("x-amz-")))
@@ -72,20 +72,20 @@ async def refusal(scope, headers, read_body):
     if is_api(scope["path"]):
         return None
     if scope["type"] == "websocket":
-        return "the local stack has no other WebSocket than those of its APIs"
+        return "the local stack has no WebSockets except those of its APIs"
     query = parse_qs(scope["query_string"].decode("utf-8", "replace"), keep_blank_values=True)
     signature, presigned = signature_of(headers, query)
     if presigned and not (signature and signature.service == "s3" and is_plain(headers, signature.signed_headers)):
-        return "the local stack takes a link as it is, without a body and without other headers of AWS"
+        return "the local stack accepts a link only without a body and without additional AWS headers"
     if scope["method"] == "OPTIONS" and presigned and app._s3_cors_target(host, scope["path"]):
-        return None  # a page asks whether it may fetch a link in ranges; the bucket's CORS rules answer
+        return None  # a page's preflight for a link; the bucket's CORS rules answer
     if not presigned and ("origin" in headers or "sec-fetch-site" in headers):
-        return "the local stack takes this from no browser"
+        return "the local stack refuses this to browsers"
     # S3's requests have the hash of their body in a header, or sign no body; the others are short.
     needs_body = headers.get("x-amz-content-sha256", "STREAMING-AWS4").startswith("STREAMING-AWS4") and not presigned
     body = await read_body() if needs_body else b""
     if not is_signed(scope, headers, query, body):
-        return "the local stack wants a signature by the key in .local/env"
+        return "the local stack requires a signature with the key in .local/env"
     return None
 
 

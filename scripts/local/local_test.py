@@ -1,4 +1,4 @@
-"""Tests of the local stack's own program: its processes, its parameters, whom it lets in, and its queue.
+"""Tests of the local stack's own program: its processes, its parameters, its access control, and its queue.
 
     .local/venv/bin/python scripts/local/local_test.py
 """
@@ -254,7 +254,7 @@ class Waits(unittest.IsolatedAsyncioTestCase):
 
 
 class Gate(unittest.TestCase):
-    """The emulator as up starts it, and what others on the machine and in a browser may ask of it."""
+    """The emulator as up starts it, and the requests that it accepts from other users and from browsers."""
 
     @classmethod
     def setUpClass(cls):
@@ -344,7 +344,7 @@ class Gate(unittest.TestCase):
                 self.assertEqual(self.status(method, path, data=data, key="test", secret="test"), 403)
 
     def test_a_page(self):
-        """Also one with the key: what a browser sends, no page may choose."""
+        """Browsers are refused even with the key; a page can't change these headers."""
         for headers in (
             {"Origin": "https://attacker.example"}, {"Origin": "http://localhost:3000"}, {"Origin": "null"}, {"Origin": self.url},
             {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "same-origin"},
@@ -372,7 +372,7 @@ class Gate(unittest.TestCase):
         return self.status("POST", path, headers, b"Action=CreateUser&UserName=attack&Version=2010-05-08")
 
     def test_what_looks_like_an_api(self):
-        """The emulator takes it for a request to the service that the request names, signed by a key of everybody's."""
+        """The emulator would route it to the service that the request names, signed with a key that everybody knows."""
         scope = "test/20260101/us-east-1/iam/aws4_request"
         header = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=00"}
         query = "?" + urllib.parse.urlencode({"X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Credential": scope, "X-Amz-Date": "20260101T000000Z",
@@ -426,7 +426,7 @@ class Gate(unittest.TestCase):
                 self.assertEqual(answer.headers["Access-Control-Allow-Origin"], want)
 
     def test_a_function(self):
-        """It has the credentials of its role, which nobody can compute, and events that nobody else can fetch."""
+        """No other user can compute the credentials of its role, or fetch its events."""
         self.client("iam").create_role(RoleName="worker", AssumeRolePolicyDocument=json.dumps({
             "Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]}))
         code = io.BytesIO()
@@ -448,7 +448,7 @@ class Gate(unittest.TestCase):
 
         digest = hashlib.sha256(f"{arn}:{ROLE}".encode()).hexdigest()  # as ministack's execution_credentials does
         guessed = f"ASIA{digest[:16].upper()}", *(hashlib.sha256(f"{kind}:{digest}".encode()).hexdigest() for kind in ("secret", "token"))
-        with self.assertRaisesRegex(Exception, "wants a signature"):
+        with self.assertRaisesRegex(Exception, "requires a signature"):
             self.client("sts", *guessed).get_caller_identity()
 
         address, _, nonce = env["AWS_LAMBDA_RUNTIME_API"].partition("/")
@@ -460,4 +460,4 @@ class Gate(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(warnings="ignore")  # of daemons, which go on when their start is over
+    unittest.main(warnings="ignore")  # about daemons, which outlive the code that started them

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 
-HEARTBEAT_SECONDS = 8  # nothing is silent for more than 10
+HEARTBEAT_SECONDS = 8  # so that no command is silent for more than 10
 # The environment of sam build, and of the programs next to the functions, so that each package is compiled once. sam
 # build runs without --cached, which looks for changes in a function's own folder only, and would miss those in internal/.
 GO = {"CGO_ENABLED": "0", "GOFLAGS": os.environ.get("GOFLAGS", "") + " -trimpath -tags=lambda.norpc -ldflags=-s"}
@@ -87,8 +87,8 @@ def run(command, log=None, env=None):
 class Daemon:
     """A process in its own group that outlives this program.
 
-    It holds a lock on its file for as long as it lives. So the file of a process that has died, or of an earlier
-    boot, is never taken for that of a living one, whatever has its process id by now.
+    It holds a lock on its file for as long as it lives. So the file of a process that has died is never mistaken for
+    that of a running one, even if another process has its id by now.
     """
 
     def __init__(self, state, name):
@@ -136,7 +136,7 @@ class Daemon:
 
 
 def end_group(pid):
-    """Ends a process group: politely, after 15 s by force."""
+    """Terminates a process group, and kills it after 15 s."""
     for sent, patience in (signal.SIGTERM, 15), (signal.SIGKILL, 5):
         try:
             os.killpg(pid, sent)

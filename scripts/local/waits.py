@@ -1,9 +1,9 @@
-"""Lets a machine of two cores serve hundreds of clients that wait for their answer.
+"""Lets the emulator serve hundreds of clients that wait for their answer (Prefer: wait=N).
 
-AWS runs a thousand functions at the same time. ministack runs them in 64 threads, and a client that waits (Prefer: wait=N)
-holds one: with more of them than that, no socket is opened and no file is copied. So only a few wait at a time, and the
-others queue. Time in the queue counts as waiting: the function is asked to wait for what is left of N. If that is nothing,
-the answer is API Gateway's when it throttles.
+AWS runs a thousand functions at the same time. ministack runs them in 64 threads, and each client that waits holds one: with
+more of them, no socket would open and no file would be copied. So only a few wait at a time, and the others queue. Time in
+the queue counts as waiting: the function waits for the rest of N. If none is left, the client gets API Gateway's answer
+for throttling.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ TOO_MANY = b'{"error":{"code":"THROTTLED","message":"Too Many Requests"}}'
 
 
 def preferred_wait(scope):
-    """For how many seconds the client prefers to wait for an answer of an API, 0 for not at all."""
+    """Returns the seconds that the client prefers to wait for an API's answer; 0 if it doesn't wait."""
     if scope["type"] == "http" and scope["path"].startswith("/_aws/execute-api/"):
         for name, value in scope["headers"]:
             if name.lower() == b"prefer" and (found := WAIT.search(value.decode("latin-1"))):
