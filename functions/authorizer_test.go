@@ -71,7 +71,7 @@ func TestAuthorizer(t *testing.T) {
 	nowheres := token(nowhere, "files", time.Hour)
 	noHTTP := "http://" + origintest.Raw(t, func(string) string { return strings.Repeat("x", 3000) + "\r\n\r\n" })
 	noHTTPs := token(noHTTP, "files", time.Hour)
-	runAll(t, "authorizer", []run{
+	runs := []run{
 		{title: "good", sample: "authorizer", env: env, change: shows("Bearer " + good), checks: []check{func(t *testing.T, got invocation, _ *cloud) {
 			var a struct {
 				PrincipalID    string
@@ -109,7 +109,15 @@ func TestAuthorizer(t *testing.T) {
 					t.Errorf("got all that the issuer sent in the log:\n%s", got.logs)
 				}
 			}}},
-	})
+	}
+	for _, text := range []string{"", "Bearer", "Bearer ", "Basic " + good, good} {
+		runs = append(runs, run{title: fmt.Sprintf("authorization %.7q", text), sample: "authorizer", env: env, change: shows(text), checks: []check{func(t *testing.T, got invocation, _ *cloud) {
+			if got.ErrorMessage != "Unauthorized" {
+				t.Errorf("got %s, want the error Unauthorized", got.Body)
+			}
+		}}})
+	}
+	runAll(t, "authorizer", runs)
 }
 
 // notLogged checks that a token's claims and signature are not in the log. Its header

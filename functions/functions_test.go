@@ -167,6 +167,28 @@ func status(want int, contains ...string) check {
 	}
 }
 
+// empty expects a proxy answer with this status and without a body.
+func empty(want int) check {
+	return func(t *testing.T, got invocation, _ *cloud) {
+		t.Helper()
+		if a := proxyAnswer(t, got); a.StatusCode != want || a.Body != "" {
+			t.Errorf("got status %d and %d bytes, want %d and no body", a.StatusCode, len(a.Body), want)
+		}
+	}
+}
+
+// replies expects a header of a proxy answer; a value that begins with * is a suffix.
+func replies(name, want string) check {
+	return func(t *testing.T, got invocation, _ *cloud) {
+		t.Helper()
+		value := proxyAnswer(t, got).Headers[name]
+		suffix, ends := strings.CutPrefix(want, "*")
+		if value != want && !(ends && strings.HasSuffix(value, suffix)) {
+			t.Errorf("got %s %q, want %q", name, value, want)
+		}
+	}
+}
+
 type proxy struct {
 	StatusCode int
 	Headers    map[string]string

@@ -2,6 +2,7 @@ package functions_test
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"net/http"
 	"net/url"
@@ -15,8 +16,10 @@ import (
 // created returns the item of the download that a request has started.
 func created(t *testing.T, c *cloud) dynamodbtest.Item {
 	t.Helper()
-	for _, item := range c.table.Items {
-		return item
+	for key, item := range c.table.Items {
+		if !strings.HasSuffix(key, "#request") {
+			return item
+		}
 	}
 	t.Fatal("got no item")
 	return nil
@@ -66,6 +69,27 @@ func TestDownload(t *testing.T) {
 			counted("Started")(t, got, c)
 		}
 	}
+	posting := map[string]string{"ALLOWED_METHODS": "GET,POST", "API_AUTH": "JWT", "FORWARDED_HEADERS": "Authorization,accept-language,X-Caller", "CALLER_HEADER": "X-Caller"}
+	withSecrets := func(e map[string]any) {
+		e["multiValueHeaders"].(map[string]any)["Authorization"] = []string{querySecret}
+		e["body"] = querySecret
+	}
+	// sentOn expects what the sample sends to the origin, and that only the request item has it.
+	sentOn := func(t *testing.T, _ invocation, c *cloud) {
+		item := created(t, c)
+		arn, _ := item["executionArn"]["S"].(string)
+		request := c.table.Get(arn + "#request")
+		for name, want := range map[string]dynamodbtest.Value{
+			"method": encode("POST"), "contentType": encode("application/json"), "body": {"B": base64.StdEncoding.EncodeToString([]byte(querySecret))},
+			"header": encode(map[string]any{"Authorization": querySecret, "Accept-Language": "de", "X-Caller": "user-0123"}),
+		} {
+			if !dynamodbtest.Equal(request[name], want) {
+				t.Errorf("request item: got %s %v, want %v", name, request[name], want)
+			}
+		}
+		noSecrets(t, "item", asJSON(item))
+		noSecrets(t, "input", asJSON(c.made("StepFunctions.StartExecution")[0].params))
+	}
 	const restAPI, webSocketAPI = "https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com/dev", "wss://f6g7h8i9j0.execute-api.us-east-1.amazonaws.com/dev"
 
 	runs := []run{
@@ -74,7 +98,7 @@ func TestDownload(t *testing.T) {
 		{title: "on the local stack", sample: "download", change: secret, env: map[string]string{
 			"LOCAL_ENDPOINT": "http://127.0.0.1:4566", "WEBSOCKET_API": "http://127.0.0.1:4566/_aws/execute-api/f6g7h8i9j0/dev",
 		}, checks: []check{accepted("http://127.0.0.1:4566/_aws/execute-api/a1b2c3d4e5/dev", "ws://127.0.0.1:4566/_aws/execute-api/f6g7h8i9j0/dev")}},
-		{title: "base", sample: "download-base", checks: []check{status(http.StatusOK), func(t *testing.T, _ invocation, c *cloud) {
+		{title: "base", sample: "download-base", checks: []check{status(http.StatusOK), calls("DynamoDB.PutItem", nil), calls("DynamoDB.TransactWriteItems"), func(t *testing.T, _ invocation, c *cloud) {
 			if i := created(t, c); i["path"]["S"] != "" || i["query"]["S"] != "" {
 				t.Errorf("got item %v, want neither path nor query", i)
 			}
@@ -101,22 +125,19 @@ func TestDownload(t *testing.T) {
 					t.Errorf("got headers %v, want Location, Retry-After and the preference", h)
 				}
 			}}},
-		{title: "preflight", sample: "download-preflight", checks: []check{func(t *testing.T, got invocation, _ *cloud) {
-			a := proxyAnswer(t, got)
-			if a.StatusCode != http.StatusNoContent || a.Body != "" || !strings.Contains(a.Headers["Access-Control-Allow-Methods"], "GET") || a.Headers["Access-Control-Allow-Origin"] != "*" {
-				t.Errorf("got %d %q %v, want 204 that allows GET", a.StatusCode, a.Body, a.Headers)
-			}
-		}}},
+		{title: "wait=0", sample: "download-base", change: func(e map[string]any) { e["multiValueHeaders"].(map[string]any)["Prefer"] = []any{"wait=0"} },
+			checks: []check{status(http.StatusServiceUnavailable, `"NOT_READY"`, `"statusUrl"`), replies("Preference-Applied", "wait=0")}},
+		{title: "preflight", sample: "download-preflight", env: posting, checks: []check{empty(http.StatusNoContent),
+			replies("Access-Control-Allow-Methods", "GET, POST, HEAD, OPTIONS"), replies("Access-Control-Allow-Headers", "*, X-Download-Ticket, Content-Type, Authorization, accept-language, X-Caller")}},
 		{title: "from another site's page", sample: "download", env: unlisted, change: show("headers", "sec-fetch-site", "cross-site"), checks: []check{foreign, calls("DynamoDB.PutItem")}},
 		{title: "page", sample: "download-preflight", change: resource("/"), env: map[string]string{"API_AUTH": "JWT"}, checks: []check{status(http.StatusOK, "<!doctype html>", `data-auth="JWT"`)}},
+		{title: "page, HEAD", sample: "download-preflight", change: func(e map[string]any) { resource("/")(e); e["httpMethod"] = "HEAD" }, checks: []check{empty(http.StatusOK)}},
+		{title: "page, POST", sample: "download-post", change: func(e map[string]any) { resource("/")(e); e["httpMethod"] = "POST" }, env: posting,
+			checks: []check{refusal(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED"), replies("Allow", "GET, HEAD")}},
 		{title: "client.js for a page that is allowed", sample: "download-preflight", change: resource("/client.js"), env: map[string]string{"ALLOWED_WEB_ORIGINS": "https://app.example.com"},
-			checks: []check{status(http.StatusOK, "export async function download("), func(t *testing.T, got invocation, _ *cloud) {
-				if got := proxyAnswer(t, got).Headers["Access-Control-Allow-Origin"]; got != "https://app.example.com" {
-					t.Errorf("got allowed origin %q", got)
-				}
-			}}},
-		{title: "HEAD starts nothing", sample: "download", change: func(e map[string]any) { e["httpMethod"] = "HEAD" }, checks: []check{status(http.StatusOK), calls("StepFunctions.StartExecution")}},
-		{title: "a method that is not allowed", sample: "download", change: func(e map[string]any) { e["httpMethod"] = "PUT" }, checks: []check{refusal(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED")}},
+			checks: []check{status(http.StatusOK, "export async function download("), replies("Access-Control-Allow-Origin", "https://app.example.com")}},
+		{title: "HEAD starts nothing", sample: "download", change: func(e map[string]any) { e["httpMethod"] = "HEAD" }, checks: []check{empty(http.StatusOK), calls("StepFunctions.StartExecution")}},
+		{title: "a method that is not allowed", sample: "download", change: func(e map[string]any) { e["httpMethod"] = "PUT" }, checks: []check{refusal(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED"), replies("Allow", "GET, HEAD, OPTIONS")}},
 		{title: "a path outside of the base", sample: "download", change: func(e map[string]any) {
 			secret(e)
 			e["path"], e["requestContext"].(map[string]any)["path"] = "/download/%2e%2e/admin", "/dev/download/%2e%2e/admin"
@@ -124,6 +145,7 @@ func TestDownload(t *testing.T) {
 		{title: "a path that is not allowed", sample: "download", change: secret, env: map[string]string{"ALLOWED_PATHS": "public/,images/"}, checks: []check{refusal(http.StatusBadRequest, "INVALID_PATH")}},
 		{title: "a query with a name of OriginUrl's", sample: "download", change: func(e map[string]any) { e["multiValueQueryStringParameters"] = map[string][]string{"Base": {"1"}} },
 			checks: []check{refusal(http.StatusBadRequest, "INVALID_PATH")}},
+		{title: "POST", sample: "download-post", change: withSecrets, env: posting, checks: []check{status(http.StatusAccepted, `"statusUrl"`), hidden(querySecret), counted("Started"), sentOn}},
 		{title: "item not written", sample: "download", change: secret, given: []func(*cloud){failing("DynamoDB.PutItem", 9, refused("ResourceNotFoundException"))},
 			checks: []check{refusal(http.StatusInternalServerError, "INTERNAL"), hidden("reason why"), logged("ResourceNotFoundException"), counted()}},
 	}
@@ -201,10 +223,7 @@ func TestExecutions(t *testing.T) {
 				t.Error("got the file, want it deleted")
 			}
 		}}},
-		{title: "preflight", sample: "executions-preflight", checks: []check{func(t *testing.T, got invocation, _ *cloud) {
-			if a := proxyAnswer(t, got); a.StatusCode != http.StatusNoContent || !strings.Contains(a.Headers["Access-Control-Allow-Methods"], "DELETE") {
-				t.Errorf("got %d %v, want 204 that allows DELETE", a.StatusCode, a.Headers)
-			}
-		}}},
+		{title: "preflight", sample: "executions-preflight", env: map[string]string{"FORWARDED_HEADERS": "X-Tenant"}, checks: []check{empty(http.StatusNoContent),
+			replies("Access-Control-Allow-Methods", "GET, DELETE, OPTIONS"), replies("Access-Control-Allow-Headers", "*, X-Download-Ticket, X-Tenant")}},
 	})
 }
