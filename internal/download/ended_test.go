@@ -44,12 +44,17 @@ type stack struct {
 	gone  int   // how many posts are answered with 410
 	fails error // of Discard
 	signs error // of Sign
+	// refused is an operation of the table that the caller has no permission for.
+	refused string
 }
 
 func newStack() *stack {
 	s := &stack{file: true}
 	s.Protocol = download.Protocol{
 		Table: &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+			if operation == s.refused {
+				return http.StatusBadRequest, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException","message":"no"}`), nil
+			}
 			status, answer := s.table.Do(operation, body)
 			return status, answer, nil
 		})},

@@ -121,33 +121,6 @@ func TestKeyIsCountedOnce(t *testing.T) {
 	}
 }
 
-// What is left of a download that has ended: its file, if an earlier call did no more than
-// revoke the item, or nothing.
-func TestDeleteAfterTheEnd(t *testing.T) {
-	for _, file := range []bool{true, false} {
-		s := newStack()
-		s.item(meeting.Cancelled, nil)
-		s.file = file
-		state, err := s.Delete(t.Context(), name, "")
-		if (state.Status == meeting.Deleted) != file || (failure.CodeOf(err) == failure.Conflict) == file || s.file {
-			t.Errorf("file %t: got %s, %v, and a file %t", file, state.Status, err, s.file)
-		}
-	}
-	// The file stays as long as the item can't be changed, which would promise a link.
-	s := newStack()
-	s.item(meeting.Delivered, nil)
-	s.Table.DynamoDB = dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
-		if operation == "UpdateItem" {
-			return http.StatusBadRequest, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException","message":"no"}`), nil
-		}
-		status, answer := s.table.Do(operation, body)
-		return status, answer, nil
-	})
-	if state, err := s.Delete(t.Context(), name, ""); failure.CodeOf(err) != failure.Internal || !s.file {
-		t.Errorf("item not writable: got %s, %v, and a file %t", state.Status, err, s.file)
-	}
-}
-
 // posts records what is sent to clients.
 type posts struct {
 	sent  []string
@@ -166,13 +139,13 @@ func TestMessage(t *testing.T) {
 		body      string
 		status    meeting.Status // "" for no item
 		json      bool
-		fails     map[string]bool // operations
+		refused   string // operation
 		post      error
 		cancelled bool
 		answer    string // prefix
 		err       bool
 	}{
-		"ping":                        {body: `{"action":"ping"}`, status: meeting.Copying, fails: map[string]bool{"Query": true}},
+		"ping":                        {body: `{"action":"ping"}`, status: meeting.Copying, refused: "Query"},
 		"cancel":                      {body: cancel, status: meeting.Copying, cancelled: true},
 		"cancel when ready":           {body: cancel, status: meeting.Ready, cancelled: true},
 		"cancel after the end":        {body: cancel, status: meeting.Failed, answer: "c1 error: CONFLICT "},
@@ -181,19 +154,13 @@ func TestMessage(t *testing.T) {
 		"no action, client with JSON": {body: `{"action":"x"}`, status: meeting.Copying, json: true, answer: `c1 {"type":"error","code":"NOT_FOUND"`},
 		"no action, client gone":      {body: "x", status: meeting.Copying, post: meeting.ErrGone, answer: "c1 error: NOT_FOUND "},
 		"no action, post fails":       {body: "x", status: meeting.Copying, post: down, answer: "c1 error: NOT_FOUND ", err: true},
-		"cancel, index not readable":  {body: cancel, status: meeting.Copying, fails: map[string]bool{"Query": true}, err: true},
-		"cancel, item not writable":   {body: cancel, status: meeting.Copying, fails: map[string]bool{"UpdateItem": true}, err: true},
+		"cancel, index not readable":  {body: cancel, status: meeting.Copying, refused: "Query", err: true},
+		"cancel, item not writable":   {body: cancel, status: meeting.Copying, refused: "UpdateItem", err: true},
 	} {
 		t.Run(title, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, p := newStack(), &posts{fails: test.post}
-				s.Table.DynamoDB = dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
-					if test.fails[operation] {
-						return http.StatusBadRequest, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException","message":"no"}`), nil
-					}
-					status, answer := s.table.Do(operation, body)
-					return status, answer, nil
-				})
+				s.refused = test.refused
 				s.Socket = p
 				if test.status != "" {
 					more := connectedAt(time.Now())

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -124,29 +123,10 @@ func TestExistingExecution(t *testing.T) {
 		}
 		s := &Starter{Describer: existing{test.status, asked.Add(test.stopped)}}
 		s.Objects = test.file
-		s.Table = &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
-			status, answer := table.Do(operation, body)
-			return status, answer, nil
-		})}
+		s.Table = &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: table.Client()}
 		err := s.checkExisting(t.Context(), meeting.Item{ExecutionARN: arn, RequestHash: "hash"})
 		if failure.CodeOf(err) != test.want || (table.Get(arn) != nil) != test.left {
 			t.Errorf("%+v: got %v and the item %v", test, err, table.Get(arn))
-		}
-	}
-}
-
-// The shortest and the longest key.
-func TestKeyLength(t *testing.T) {
-	for length, ok := range map[int]bool{minKey - 1: false, minKey: true, maxKey: true, maxKey + 1: false} {
-		s := &Starter{}
-		s.Objects = kept("other")
-		s.Table = &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
-			status, answer := new(dynamodbtest.Table).Do(operation, body)
-			return status, answer, nil
-		})}
-		_, err := s.startOnce(t.Context(), Request{Key: strings.Repeat("k", length)}, "", nil)
-		if got := failure.CodeOf(err) == failure.KeyReused; got != ok {
-			t.Errorf("%d characters: got %v, want it accepted: %t", length, err, ok)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package start
 
 import (
 	"encoding/json"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -14,13 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
-	"async-download/internal/copying"
-	"async-download/internal/event"
 	"async-download/internal/link"
-	"async-download/internal/rest"
 	"async-download/internal/setting"
-	"async-download/internal/socket"
-	"async-download/internal/start/starttest"
 )
 
 // All clients of S3 have the same rule: the copied object, its head and its link are at
@@ -38,8 +32,8 @@ func TestPathStyle(t *testing.T) {
 	}
 }
 
-// Each method reads its variables, so that all that are missing are reported at once, and
-// what it builds has their values.
+// What each method builds has the values of its variables. Which ones a function reads is
+// tested in functions/, against the template.
 func TestVariables(t *testing.T) {
 	t.Setenv("AWS_REGION", "us-east-1")
 	values := map[string]string{
@@ -49,33 +43,9 @@ func TestVariables(t *testing.T) {
 		"ORIGIN_IS_PRIVATE": "true", "ORIGIN_ANSWER_SECONDS": "8", "ORIGIN_REDIRECT_HOSTS": "cdn.example,other.example", "ALLOWED_PATHS": "public/",
 		"LOCAL_ENDPOINT": "", "ORIGIN_SECRET_ARN": "", "FORWARDED_HEADERS": "Accept-Language", "CALLER_HEADER": "", "API_AUTH": "NONE",
 	}
-	set := map[string]*string{} // by the template
-	for _, function := range []string{"fetch", "send-message", "download", "on-connect"} {
-		maps.Copy(set, starttest.Variables(t, function))
-	}
-	build := func(env *Environment) (*socket.Socket, *link.Signer, *event.Bus, rest.API, rest.Forwarding, copying.Worker) {
-		_ = env.Discard()
-		return env.Socket(), env.Links(), env.Events(), env.REST(), env.Forwarding(), env.Worker()
-	}
-
 	env := New()
-	env.Lookup = func(string) (string, bool) { return "", false }
-	build(env)
-	missing := env.Err().Error()
-	for name := range values {
-		byDefault, known := set[name]
-		want := 1
-		if byDefault != nil && *byDefault == "" || name == "API_AUTH" { // which Forwarding needs only where there is a header
-			want = 0
-		}
-		if got := strings.Count(missing, name+" is not set"); got != want || !known {
-			t.Errorf("without %s, which the template sets: %v: got it named %d times, want %d", name, known, got, want)
-		}
-	}
-
-	env = New()
 	env.Lookup = func(name string) (string, bool) { v, ok := values[name]; return v, ok }
-	posts, links, bus, api, forwarding, w := build(env)
+	posts, links, bus, api, forwarding, w := env.Socket(), env.Links(), env.Events(), env.REST(), env.Forwarding(), env.Worker()
 	if err := env.Err(); err != nil {
 		t.Fatal(err)
 	}

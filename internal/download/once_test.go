@@ -1,23 +1,20 @@
-package meeting_test
+package download_test
 
 import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 
 	"async-download/internal/download"
-	names "async-download/internal/execution"
+	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
@@ -26,9 +23,9 @@ import (
 	"async-download/internal/object"
 )
 
-// A stack is what requests with an Idempotency-Key meet: the real use case and
-// table, and Step Functions, which knows each name for 90 days.
-type stack struct {
+// starter starts downloads on the fake table and a fake Step Functions, which knows each name
+// for 90 days.
+type starter struct {
 	t *testing.T
 	download.Starter
 	table dynamodbtest.Table
@@ -41,29 +38,26 @@ type stack struct {
 	objects    map[string]object.Record
 }
 
-func newStack(t *testing.T) *stack {
-	s := &stack{t: t, executions: map[string]sfntypes.ExecutionStatus{}, objects: map[string]object.Record{}}
+func newStarter(t *testing.T) *starter {
+	s := &starter{t: t, executions: map[string]sfntypes.ExecutionStatus{}, objects: map[string]object.Record{}}
 	s.table.Items = map[string]dynamodbtest.Item{}
-	s.Table = &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
-		status, answer := s.table.Do(operation, body)
-		return status, answer, nil
-	})}
+	s.Table = &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: s.table.Client()}
 	s.Objects, s.Executions, s.Describer = s, s, s
-	s.StateMachine, s.RequireTicket = machineARN, true
+	s.StateMachine, s.RequireTicket = machine, true
 	s.Metrics = &metric.Recorder{Out: io.Discard}
 	s.Origin = &url.URL{Scheme: "https", Host: "origin.example", Path: "/"}
 	s.Input = download.Input{ClientTimeoutSeconds: 3600, MaxConcurrentSegments: 40}
 	return s
 }
 
-func (s *stack) StartExecution(_ context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
+func (s *starter) StartExecution(_ context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.refuse; err != nil {
 		s.refuse = nil
 		return nil, err
 	}
-	arn := names.ARN(*in.StateMachineArn, *in.Name)
+	arn := execution.ARN(*in.StateMachineArn, *in.Name)
 	switch s.executions[arn] {
 	case "":
 		s.executions[arn] = sfntypes.ExecutionStatusRunning
@@ -79,13 +73,13 @@ func (s *stack) StartExecution(_ context.Context, in *sfn.StartExecutionInput, _
 	return &sfn.StartExecutionOutput{ExecutionArn: &arn}, nil
 }
 
-func (s *stack) DescribeExecution(_ context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
+func (s *starter) DescribeExecution(_ context.Context, in *sfn.DescribeExecutionInput, _ ...func(*sfn.Options)) (*sfn.DescribeExecutionOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return &sfn.DescribeExecutionOutput{ExecutionArn: in.ExecutionArn, Status: s.executions[*in.ExecutionArn]}, nil
 }
 
-func (s *stack) Record(_ context.Context, name string) (object.Record, error) {
+func (s *starter) Record(_ context.Context, name string) (object.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.objects[name]
@@ -95,13 +89,13 @@ func (s *stack) Record(_ context.Context, name string) (object.Record, error) {
 	return r, nil
 }
 
-func (s *stack) Sign(context.Context, string) (link.Link, error) {
+func (s *starter) Sign(context.Context, string) (link.Link, error) {
 	return link.Link{URL: "https://link"}, nil
 }
 
 const key = "5f0c3b1e-9a7d-4c62-88e1-f2a3b4c5d6e7"
 
-func (s *stack) ask(caller, key, path, query string) (download.Started, error) {
+func (s *starter) ask(caller, key, path, query string) (download.Started, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		s.t.Fatal(err)
@@ -110,7 +104,7 @@ func (s *stack) ask(caller, key, path, query string) (download.Started, error) {
 }
 
 // mustBe asks again and wants the answer that was had before.
-func (s *stack) mustBe(want download.Started, starts int) {
+func (s *starter) mustBe(want download.Started, starts int) {
 	s.t.Helper()
 	got, err := s.ask("ann", key, "a.bin", "x=1")
 	if err != nil || got != want || s.started != starts {
@@ -118,7 +112,7 @@ func (s *stack) mustBe(want download.Started, starts int) {
 	}
 }
 
-func (s *stack) mustAsk() download.Started {
+func (s *starter) mustAsk() download.Started {
 	s.t.Helper()
 	started, err := s.ask("ann", key, "a.bin", "x=1")
 	if err != nil {
@@ -129,7 +123,7 @@ func (s *stack) mustAsk() download.Started {
 
 // deliver ends the download as one whose link was delivered, and whose client has
 // closed its socket: the object is the record.
-func (s *stack) deliver(d download.Started) {
+func (s *starter) deliver(d download.Started) {
 	i := s.table.Get(d.ExecutionARN)
 	get := func(name string) string { v, _ := i[name]["S"].(string); return v }
 	s.objects[d.Name] = object.Record{TicketHash: get("ticketHash"), RequestHash: get("requestHash")}
@@ -139,11 +133,11 @@ func (s *stack) deliver(d download.Started) {
 
 func TestSameKeySameDownload(t *testing.T) {
 	t.Run("answer lost", func(t *testing.T) {
-		s := newStack(t)
+		s := newStarter(t)
 		s.mustBe(s.mustAsk(), 1)
 	})
 	t.Run("function killed before the execution was started", func(t *testing.T) {
-		s := newStack(t)
+		s := newStarter(t)
 		s.refuse = errors.New("killed")
 		if _, err := s.ask("ann", key, "a.bin", "x=1"); err == nil {
 			t.Fatal("want an error")
@@ -151,7 +145,7 @@ func TestSameKeySameDownload(t *testing.T) {
 		s.mustBe(s.mustAsk(), 1)
 	})
 	t.Run("reply of StartExecution lost", func(t *testing.T) {
-		s := newStack(t)
+		s := newStarter(t)
 		s.lose = true
 		if _, err := s.ask("ann", key, "a.bin", "x=1"); err == nil {
 			t.Fatal("want an error")
@@ -159,7 +153,7 @@ func TestSameKeySameDownload(t *testing.T) {
 		s.mustBe(s.mustAsk(), 1)
 	})
 	t.Run("throttled, while the same request is served", func(t *testing.T) {
-		s := newStack(t)
+		s := newStarter(t)
 		d := s.mustAsk()
 		s.refuse = &sfntypes.ExecutionLimitExceeded{}
 		if _, err := s.ask("ann", key, "a.bin", "x=1"); failure.CodeOf(err) != failure.Throttled {
@@ -168,7 +162,7 @@ func TestSameKeySameDownload(t *testing.T) {
 		s.mustBe(d, 1) // its item is still there
 	})
 	t.Run("many at once", func(t *testing.T) {
-		s := newStack(t)
+		s := newStarter(t)
 		var all sync.WaitGroup
 		answers := make([]download.Started, 20)
 		for n := range answers {
@@ -183,7 +177,7 @@ func TestSameKeySameDownload(t *testing.T) {
 		s.mustBe(answers[0], 1)
 	})
 	t.Run("ended at once", func(t *testing.T) {
-		s := newStack(t)
+		s := newStarter(t)
 		d := s.mustAsk()
 		if _, err := s.Table.End(t.Context(), d.ExecutionARN, failure.New(failure.OriginStatus, "404")); err != nil {
 			t.Fatal(err)
@@ -192,13 +186,13 @@ func TestSameKeySameDownload(t *testing.T) {
 		s.mustBe(d, 1)
 	})
 	t.Run("stack updated meanwhile", func(t *testing.T) {
-		s := newStack(t)
+		s := newStarter(t)
 		d := s.mustAsk()
 		s.refuse = &sfntypes.ExecutionAlreadyExists{} // a running one with another input
 		s.mustBe(d, 1)
 	})
 	t.Run("after delivery and close", func(t *testing.T) {
-		s := newStack(t)
+		s := newStarter(t)
 		d := s.mustAsk()
 		s.deliver(d)
 		s.mustBe(d, 1)
@@ -209,7 +203,7 @@ func TestSameKeySameDownload(t *testing.T) {
 }
 
 func TestKeyOfAnotherRequest(t *testing.T) {
-	s := newStack(t)
+	s := newStarter(t)
 	d := s.mustAsk()
 	tests := []struct{ caller, key, path, query string }{
 		{"ann", key, "b.bin", "x=1"},
@@ -235,7 +229,7 @@ func TestKeyOfAnotherRequest(t *testing.T) {
 // A POST is the same request if method, content type, body, and the names of the forwarded
 // headers are the same; the headers' values may be renewed.
 func TestKeyOfAPost(t *testing.T) {
-	s := newStack(t)
+	s := newStarter(t)
 	ask := func(change func(*download.Request)) (download.Started, error) {
 		r := download.Request{
 			Method: "POST", Path: "a.bin", Caller: "ann", Key: key, ContentType: "application/json", Body: []byte("{}"),
@@ -275,7 +269,7 @@ func TestKeyOfAPost(t *testing.T) {
 }
 
 func TestKeyWhoseFileIsGone(t *testing.T) {
-	s := newStack(t)
+	s := newStarter(t)
 	d := s.mustAsk()
 	s.deliver(d)
 	delete(s.objects, d.Name)
@@ -290,7 +284,7 @@ func TestKeyWhoseFileIsGone(t *testing.T) {
 }
 
 func TestMalformedKey(t *testing.T) {
-	s := newStack(t)
+	s := newStarter(t)
 	for _, key := range []string{"short", strings.Repeat("x", 15), strings.Repeat("x", 256), key + " ", key + "é", key + "\x7f", key + "\n"} {
 		if _, err := s.ask("ann", key, "a.bin", ""); failure.CodeOf(err) != failure.InvalidPath {
 			t.Errorf("%q: got %v, want a refusal", key, err)
@@ -301,25 +295,4 @@ func TestMalformedKey(t *testing.T) {
 			t.Errorf("%d characters: got %v", len(key), err)
 		}
 	}
-}
-
-func TestAdmitWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // whose clock begins with a period
-		s := newStack(t)
-		for period := range 2 {
-			admitted := 0
-			for i := range 200 {
-				if i == 100 {
-					time.Sleep(19 * time.Second)
-				}
-				if s.Table.AdmitWait(t.Context()) {
-					admitted++
-				}
-			}
-			if admitted != 125 {
-				t.Errorf("period %d: got %d waits, want 125", period, admitted)
-			}
-			time.Sleep(time.Second)
-		}
-	})
 }

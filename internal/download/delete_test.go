@@ -1,4 +1,4 @@
-package meeting_test
+package download_test
 
 import (
 	"context"
@@ -30,7 +30,7 @@ func TestDelete(t *testing.T) {
 		{wantError: failure.NotFound},
 	}
 	for _, test := range tests {
-		s := newStack(t)
+		s := newStarter(t)
 		s.RequireTicket = false
 		item := dynamodbtest.Item{"executionArn": {"S": arn}, "status": {"S": string(test.status)}, "bytesCopied": {"N": "0"}, "path": {"S": ""}, "query": {"S": ""}, "askedBy": {"S": ""}, "expiresAt": {"N": "4000000000"}}
 		if test.status != "" {
@@ -65,6 +65,16 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+// The file stays as long as the item can't be changed, which would promise a link.
+func TestDeleteKeepsTheFile(t *testing.T) {
+	s := newStack()
+	s.item(meeting.Delivered, nil)
+	s.refused = "UpdateItem"
+	if state, err := s.Delete(t.Context(), name, ""); failure.CodeOf(err) != failure.Internal || !s.file {
+		t.Errorf("got %s, %v, and a file %t", state.Status, err, s.file)
+	}
+}
+
 // A failure that comes after the end, such as one of a worker whose reply was lost,
 // must not take the file from a client that has a link to it.
 func TestLateFailure(t *testing.T) {
@@ -77,7 +87,7 @@ func TestLateFailure(t *testing.T) {
 		{meeting.Delivered, false},
 		{meeting.Expired, false},
 	} {
-		s := newStack(t)
+		s := newStarter(t)
 		s.table.Items[arn] = dynamodbtest.Item{"executionArn": {"S": arn}, "status": {"S": string(test.status)}, "expiresAt": {"N": "4000000000"}}
 		discarded := false
 		s.Discard = func(context.Context, string) error { discarded = true; return nil }
