@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
 	"async-download/internal/object"
@@ -18,9 +17,6 @@ import (
 // The error is [failure.NotFound] as for Status, and [failure.Conflict] where
 // nothing is left to delete. After any other error Delete should be called again.
 func (p *Protocol) Delete(ctx context.Context, name, secret string) (State, error) {
-	if !execution.IsName(name) {
-		return State{}, failure.New(failure.NotFound, "an execution's name is 32 hexadecimal digits")
-	}
 	item, known, err := p.find(ctx, name, secret)
 	for {
 		if err != nil {
@@ -69,11 +65,3 @@ func (p *Protocol) discarded(ctx context.Context, name string) (State, error) {
 
 // errTooLate is the answer to a cancel after the end.
 var errTooLate = failure.New(failure.Conflict, "the download has ended; there is nothing to cancel")
-
-func (p *Protocol) cancel(ctx context.Context, arn string) error {
-	err := p.Table.Cancel(ctx, arn)
-	if errors.Is(err, meeting.ErrEnded) || errors.Is(err, meeting.ErrUnknown) {
-		return errTooLate
-	}
-	return err
-}

@@ -42,16 +42,14 @@ func (p *Protocol) Message(ctx context.Context, connectionID, body string) (arn 
 	}
 	refused = errNoAction
 	if message.Action == "cancel" {
-		err := error(errTooLate)
+		err := meeting.ErrUnknown
 		if arn != "" {
-			err = p.cancel(ctx, arn)
+			err = p.Table.Cancel(ctx, arn)
 		}
-		if err == nil {
-			return arn, nil, nil // the workflow notifies the client when it has ended
+		if !errors.Is(err, meeting.ErrEnded) && !errors.Is(err, meeting.ErrUnknown) {
+			return arn, nil, err // after a cancel, the workflow notifies the client when it has ended
 		}
-		if !errors.As(err, &refused) {
-			return arn, nil, err
-		}
+		refused = errTooLate
 	}
 	if err := p.Socket.Post(ctx, c, socket.Refused(refused)); err != nil && !errors.Is(err, meeting.ErrGone) {
 		return arn, refused, err

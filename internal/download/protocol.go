@@ -1,7 +1,7 @@
 // Package download has the use cases of a download: it is started ([Starter]), a
 // client connects ([Protocol.Connect]), asks for the status ([Protocol.Status]),
-// cancels ([Protocol.Cancel]) or sends a message ([Protocol.Message]), the answer
-// is delivered ([Protocol.Deliver]), a failure is noted ([Protocol.NoteFailure]),
+// cancels or deletes ([Protocol.Delete]) or sends a message ([Protocol.Message]), the
+// answer is delivered ([Protocol.Deliver]), a failure is noted ([Protocol.NoteFailure]),
 // and what a broken execution left is cleaned up ([Protocol.CleanUp]).
 //
 // The Lambdas translate their events into these calls. The histories of
@@ -74,10 +74,13 @@ type Protocol struct {
 // nothing.
 var errNotFound = failure.New(failure.NotFound, "no such execution, its file is no longer kept, or the ticket is wrong")
 
-// find returns the item of the download called name, if ticket opens it. Once the
-// item is gone the object is the record: known is then false and the item empty.
-// Where there is neither, or the ticket is wrong, the error is errNotFound.
+// find returns the item of the download called name, if secret is its ticket. Once the
+// item is gone, the object is the record: known is then false and the item empty.
+// The error is [failure.NotFound] where there is neither, or the ticket is wrong.
 func (p *Protocol) find(ctx context.Context, name, secret string) (item meeting.Item, known bool, err error) {
+	if !execution.IsName(name) {
+		return meeting.Item{}, false, failure.New(failure.NotFound, "an execution's name is 32 hexadecimal digits")
+	}
 	item, err = p.Table.Current(ctx, execution.ARN(p.StateMachine, name))
 	hash := item.TicketHash
 	known = err == nil
@@ -116,8 +119,8 @@ func (p *Protocol) count(arn string, values map[metric.Name]float64) {
 	p.Metrics.Record(metric.Line{Message: "metrics", Execution: execution.NameFromARN(arn), Values: values})
 }
 
-// ended records how a download ended, once for each. until is when its client
-// came, or when it was clear that none would.
+// ended records how a download ended, once per download. until is when its client
+// connected, or when it was clear that none would.
 func (p *Protocol) ended(outcome metric.Name, item meeting.Item, code failure.Code, until time.Time) {
 	p.Metrics.Record(metric.Audit(outcome, item, string(code), until))
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"async-download/internal/execution"
 	"async-download/internal/failure"
 	"async-download/internal/link"
 	"async-download/internal/meeting"
@@ -28,9 +27,6 @@ type State struct {
 // The error is [failure.NotFound] for a name or a ticket that is wrong, and
 // [failure.Expired] where the item remains and its file is gone.
 func (p *Protocol) Status(ctx context.Context, name, secret string) (State, error) {
-	if !execution.IsName(name) {
-		return State{}, failure.New(failure.NotFound, "an execution's name is 32 hexadecimal digits")
-	}
 	item, _, err := p.find(ctx, name, secret)
 	if err != nil {
 		return State{}, err

@@ -81,7 +81,7 @@ type Error struct {
 }
 
 // ErrCancelled is the failure of a download that was cancelled.
-var ErrCancelled = New(Cancelled, "%s", known[Cancelled])
+var ErrCancelled = &Error{Code: Cancelled, Message: known[Cancelled]}
 
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 
@@ -121,7 +121,7 @@ func As(err error) *Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	return Wrap(err, Internal, "an unexpected error; the logs have it under this execution's name")
+	return &Error{Internal, known[Internal], err}
 }
 
 // CodeOf returns the code of err, [Internal] for an error without one and ""
@@ -152,7 +152,7 @@ func FromStepFunctions(name, cause string) *Error {
 	code := Code(name)
 	message, ours := known[code]
 	if !ours {
-		return New(Internal, "%s", known[Internal])
+		return &Error{Code: Internal, Message: known[Internal]}
 	}
 	var report struct {
 		ErrorMessage string `json:"errorMessage"`
@@ -160,7 +160,7 @@ func FromStepFunctions(name, cause string) *Error {
 	if json.Unmarshal([]byte(cause), &report) == nil && report.ErrorMessage != "" {
 		message = report.ErrorMessage
 	}
-	return New(code, "%s", message)
+	return &Error{Code: code, Message: message}
 }
 
 // known has every code a download can end with, and what to say when nothing

@@ -15,9 +15,9 @@ import (
 // Connect writes the connection into the item and resumes the execution if it
 // waits there already. The last connection wins. [ErrUnknown] if there is no item;
 // [ErrTaken], with the item, for a [Request] where a socket listens. Nothing was
-// written then. The item returned is as the connection found it: where its status
-// has ended, no workflow will look for the client any more, and the caller starts
-// a delivery.
+// written then. The item returned has the token that the connection found. If its status
+// has ended, no workflow will look for the client any more, and the caller starts a
+// delivery.
 func (t *Table) Connect(ctx context.Context, arn string, c Connection) (Item, error) {
 	// Guard 1: writing the connection and reading the token are one update. Either
 	// the wait's write came first and the token is read here, or it comes later
@@ -45,8 +45,8 @@ func (t *Table) Connect(ctx context.Context, arn string, c Connection) (Item, er
 }
 
 // resume answers the token in the item and removes it when the answer was accepted
-// or came too late. Until then it stays, so that the next Connect makes up for a
-// crash in between.
+// or came too late. Until then it stays, so that the next Connect answers it after a
+// crash.
 func (t *Table) resume(ctx context.Context, item Item) error {
 	_, err := t.Tokens.SendTaskSuccess(ctx, &sfn.SendTaskSuccessInput{
 		TaskToken: &item.TaskToken,
@@ -70,7 +70,7 @@ func (t *Table) answered(ctx context.Context, item Item, err error) error {
 // closed reports that a token's task is over. Step Functions answers TaskTimedOut
 // both for one that timed out and for one that was answered before
 // (https://docs.aws.amazon.com/step-functions/latest/apireference/API_SendTaskSuccess.html);
-// none of the three is an error for the client, since the workflow has gone on.
+// none of the three is an error for the client, since the workflow has continued.
 func closed(err error) bool {
 	var timedOut *sfntypes.TaskTimedOut
 	var missing *sfntypes.TaskDoesNotExist
@@ -111,14 +111,13 @@ func (t *Table) FindRecent(ctx context.Context, connectionID string) (string, er
 }
 
 // indexLag is how long FindRecent waits: an index follows its table within a
-// fraction of a second. Deliver meets a $disconnect that is missed all the same as
-// a 410.
+// fraction of a second. A connection that Disconnect misses even so is removed by
+// Deliver, at its 410.
 const indexLag = time.Second
 
 // Disconnect removes a closed connection from its item, and the item from the table
 // if the link was delivered: from then on the object is the record. A connection
-// that is in no item is no error: another took its place, or Deliver met its end
-// first.
+// that is in no item is no error: another took its place, or Deliver removed it.
 func (t *Table) Disconnect(ctx context.Context, connectionID string) error {
 	arn, err := t.FindRecent(ctx, connectionID)
 	if errors.Is(err, ErrUnknown) {
@@ -130,8 +129,8 @@ func (t *Table) Disconnect(ctx context.Context, connectionID string) error {
 	return t.Leave(ctx, arn, connectionID)
 }
 
-// Leave is Disconnect where the ARN is known. It also takes back a Connect whose
-// client is refused after all.
+// Leave is Disconnect for a known ARN. It also undoes a Connect whose client is then
+// refused.
 func (t *Table) Leave(ctx context.Context, arn, connectionID string) error {
 	_, err := t.leave(ctx, arn, connectionID)
 	if errors.Is(err, ErrUnknown) {

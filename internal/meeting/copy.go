@@ -29,10 +29,7 @@ func (t *Table) Progress(ctx context.Context, arn string, segment int32, copied 
 // download has ended, [ErrUnknown] when there is no item.
 func (t *Table) Uploading(ctx context.Context, arn, uploadID string) error {
 	_, err := t.update(ctx, arn, "SET uploadId = :id", running, values{":id": uploadID, ":copying": Copying, ":ready": Ready})
-	if errors.Is(err, errCondition) {
-		return ErrEnded
-	}
-	return err
+	return ifUnmet(err, ErrEnded)
 }
 
 // Due reports whether progress may be announced again, as far as item shows.
@@ -52,10 +49,7 @@ func (t *Table) Announce(ctx context.Context, arn string) (Item, error) {
 	item, err := t.update(ctx, arn, "SET announcedAt = :now",
 		"attribute_exists(connectionId) AND #status = :copying AND (attribute_not_exists(announcedAt) OR announcedAt <= :before)",
 		values{":now": now, ":before": now - announceEvery.Milliseconds(), ":copying": Copying})
-	if errors.Is(err, errCondition) {
-		err = ErrNotDue
-	}
-	return item, err
+	return item, ifUnmet(err, ErrNotDue)
 }
 
 // Copied notes that the object is whole, and deletes the request item in the same

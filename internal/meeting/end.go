@@ -12,13 +12,12 @@ import (
 	"async-download/internal/failure"
 )
 
-// Cancel marks the item, which the copying workers see on their next Progress,
+// Cancel marks the item, which the copying workers see at their next Progress,
 // and ends the wait if there is one: it fails the wait for a client, and stops an
 // execution that waits for its origin, which clean-up then ends. [ErrEnded] when it is
-// too late, [ErrUnknown] when there is no item. After any other error it should be
-// called again.
+// too late, [ErrUnknown] when there is no item. After any other error, call Cancel again.
 func (t *Table) Cancel(ctx context.Context, arn string) error {
-	// Not after the end: nothing would keep the promise.
+	// Not after the end: nothing would stop or discard anything any more.
 	item, err := t.update(ctx, arn, "SET cancelled = :true", running, values{":true": true, ":copying": Copying, ":ready": Ready})
 	if errors.Is(err, errCondition) {
 		return ErrEnded
@@ -29,7 +28,7 @@ func (t *Table) Cancel(ctx context.Context, arn string) error {
 	if err != nil || item.TaskToken == "" {
 		return err
 	}
-	// The wait's condition fails on the mark; a wait that was first has left its token here.
+	// A later wait fails on the mark; an earlier one has left its token here.
 	_, err = t.Tokens.SendTaskFailure(ctx, &sfn.SendTaskFailureInput{
 		TaskToken: &item.TaskToken,
 		Error:     aws.String(string(failure.Cancelled)),
@@ -60,17 +59,14 @@ func (t *Table) Revoke(ctx context.Context, arn string) error {
 	_, err := t.update(ctx, arn, "SET #status = :cancelled, cancelled = :true, failure = :why REMOVE taskToken",
 		"#status IN (:delivered, :expired)",
 		values{":cancelled": Cancelled, ":true": true, ":why": why, ":delivered": Delivered, ":expired": Expired})
-	if errors.Is(err, errCondition) {
-		return ErrEnded
-	}
-	return err
+	return ifUnmet(err, ErrEnded)
 }
 
-// End notes why a download ended without a delivery, and deletes its request item. The item returned shows whether
-// a client is connected and has to be notified now; one that connects later finds
-// the reason, since it writes its connection into the same item. An item that has
-// ended before stays as it was: [ErrEnded], with the item. [ErrUnknown] when there is
-// none. After any other error End should be called again.
+// End notes why a download ended without a delivery, and deletes its request item. The
+// item returned shows whether a client is connected and has to be notified now; one that
+// connects later finds the reason, since it writes its connection into the same item. An
+// item that ended before stays as it was: [ErrEnded], with the item. [ErrUnknown] when
+// there is none. After any other error, call End again.
 func (t *Table) End(ctx context.Context, arn string, why *failure.Error) (Item, error) {
 	status := Failed
 	switch why.Code {
@@ -81,9 +77,7 @@ func (t *Table) End(ctx context.Context, arn string, why *failure.Error) (Item, 
 	}
 	item, err := t.update(ctx, arn, "SET #status = :status, failure = :why REMOVE taskToken, uploadId", running,
 		values{":status": status, ":why": why, ":copying": Copying, ":ready": Ready})
-	if errors.Is(err, errCondition) {
-		err = ErrEnded
-	}
+	err = ifUnmet(err, ErrEnded)
 	if item.HasRequest && (err == nil || errors.Is(err, ErrEnded)) {
 		if err := t.DropRequest(ctx, arn); err != nil {
 			return item, err

@@ -27,14 +27,22 @@ type values map[string]any
 // errCondition: the condition does not hold, though there is an item.
 var errCondition = errors.New("the condition does not hold")
 
-// update applies expression where condition holds and returns the item as it is
-// then. Where it doesn't, the error is errCondition, with the item as it is, or
-// [ErrUnknown] if there is none. Every condition is one that fails without an item.
+// ifUnmet returns meaning for errCondition, and any other err as it is.
+func ifUnmet(err, meaning error) error {
+	if errors.Is(err, errCondition) {
+		return meaning
+	}
+	return err
+}
+
+// update applies expression where condition holds and returns the changed item. Where it
+// doesn't hold, the error is errCondition, with the item, or [ErrUnknown] if there is
+// none. All conditions but AdmitWait's fail without an item.
 //
 // The SDK repeats a call whose reply was lost. Each update of this package may be
-// applied twice without harm, and where a condition is made false by its own first
-// application (a token or a connection that was removed), the callers take its
-// failure for "done", or look again.
+// applied twice without harm. Where the first application makes the condition false (a
+// token or a connection that was removed), the caller treats the failure as success, or
+// reads the item again.
 func (t *Table) update(ctx context.Context, arn, expression, condition string, v values) (Item, error) {
 	out, err := t.DynamoDB.UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: &t.Name, Key: key(arn),
@@ -50,8 +58,7 @@ func (t *Table) update(ctx context.Context, arn, expression, condition string, v
 	return decode(out.Attributes)
 }
 
-// remove deletes the item where condition holds. What it returns otherwise is as
-// for update.
+// remove deletes the item where condition holds. Otherwise it returns what update does.
 func (t *Table) remove(ctx context.Context, arn, condition string, v values) (Item, error) {
 	_, err := t.DynamoDB.DeleteItem(ctx, &dynamodb.DeleteItemInput{
 		TableName: &t.Name, Key: key(arn),
@@ -67,8 +74,8 @@ func (t *Table) remove(ctx context.Context, arn, condition string, v values) (It
 }
 
 // transact applies writes to two items, both or none. Only the first one, to the
-// download's item, has a condition; what transact returns where it doesn't hold is as for
-// update. A transaction returns no item.
+// download's item, has a condition. If that doesn't hold, transact returns what update
+// does; otherwise it returns no item.
 //
 // The SDK gives each call a token, so that a call repeated after a lost reply is applied
 // once and succeeds.
@@ -81,7 +88,7 @@ func (t *Table) transact(ctx context.Context, writes ...types.TransactWriteItem)
 	return Item{}, nil
 }
 
-// change is update as a part of a transaction. condition may be "".
+// change is an update in a transaction. condition may be "".
 func (t *Table) change(arn, expression, condition string, v values) types.TransactWriteItem {
 	u := &types.Update{
 		TableName: &t.Name, Key: key(arn),
@@ -124,7 +131,7 @@ func cancelledBy(err error, codes ...string) *types.CancellationReason {
 	return nil
 }
 
-// failed is what becomes of the error of a conditional write.
+// failed returns the item, if there is one, and the error of a conditional write.
 func failed(verb string, err error) (Item, error) {
 	var condition *types.ConditionalCheckFailedException
 	var there map[string]types.AttributeValue
@@ -149,8 +156,8 @@ func key(arn string) map[string]types.AttributeValue {
 	return attributes(values{"executionArn": arn})
 }
 
-// names gives the attributes that are reserved words of DynamoDB, where they occur,
-// and those that v names.
+// names returns the names behind an expression's placeholders: reserved words of DynamoDB,
+// and those in v.
 func names(expressions string, v values) map[string]string {
 	n := map[string]string{}
 	for _, word := range []string{"status", "format"} {

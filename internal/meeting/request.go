@@ -80,25 +80,21 @@ func (t *Table) deleteRequest(arn string) types.TransactWriteItem {
 // MarkSent records that a run is about to send a POST. [ErrSent] if another run has: the
 // origin may have executed it. [ErrUnknown] if the download has ended.
 func (t *Table) MarkSent(ctx context.Context, arn, run string) error {
-	// The same run may repeat a call whose reply was lost.
-	_, err := t.update(ctx, requestKey(arn), "SET sentBy = :run",
-		"attribute_exists(executionArn) AND (sentBy = :none OR sentBy = :run)", values{":run": run, ":none": ""})
-	if errors.Is(err, errCondition) {
-		return ErrSent
-	}
-	return err
+	return t.setSentBy(ctx, arn, run, "SET sentBy = :run")
 }
 
 // ClearSent takes back MarkSent, for a POST that didn't reach the origin or that the
 // origin refused without executing it. Another run's mark stays: [ErrSent].
 // [ErrUnknown] if the download has ended.
 func (t *Table) ClearSent(ctx context.Context, arn, run string) error {
-	_, err := t.update(ctx, requestKey(arn), "SET sentBy = :none",
+	return t.setSentBy(ctx, arn, run, "SET sentBy = :none")
+}
+
+func (t *Table) setSentBy(ctx context.Context, arn, run, set string) error {
+	// The same run may repeat a call whose reply was lost.
+	_, err := t.update(ctx, requestKey(arn), set,
 		"attribute_exists(executionArn) AND (sentBy = :none OR sentBy = :run)", values{":run": run, ":none": ""})
-	if errors.Is(err, errCondition) {
-		return ErrSent
-	}
-	return err
+	return ifUnmet(err, ErrSent)
 }
 
 // SetPlace records where the origin's answer is found from now on, for every later run. It
@@ -111,10 +107,7 @@ func (t *Table) SetPlace(ctx context.Context, i Item, place string, away bool, c
 		t.change(i.ExecutionARN, "SET hasRequest = :true", copyingOn, values{":true": true, ":copying": Copying}),
 		t.change(requestKey(i.ExecutionARN), "SET place = :place, away = :away, cookies = :cookies, expiresAt = :expiry", "",
 			values{":place": place, ":away": away, ":cookies": cookies, ":expiry": i.ExpiresAt}))
-	if errors.Is(err, errCondition) {
-		return ErrEnded
-	}
-	return err
+	return ifUnmet(err, ErrEnded)
 }
 
 // WaitUntil records that the workflow waits for the origin until then, without a worker
@@ -125,10 +118,7 @@ func (t *Table) SetPlace(ctx context.Context, i Item, place string, away bool, c
 // fails this one, or Cancel finds the wait.
 func (t *Table) WaitUntil(ctx context.Context, arn string, until time.Time) error {
 	_, err := t.update(ctx, arn, "SET waitsUntil = :until", copyingOn, values{":until": until.UnixMilli(), ":copying": Copying})
-	if errors.Is(err, errCondition) {
-		return ErrEnded
-	}
-	return err
+	return ifUnmet(err, ErrEnded)
 }
 
 // DropRequest deletes the request item, if there is one. After a write that ended the

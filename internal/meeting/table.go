@@ -1,20 +1,17 @@
 // Package meeting brings a client and an execution together that know nothing
 // of each other except the execution's ARN, in whatever order they arrive.
 //
-// One item per download is the only record of who listens. A second one, if the origin is
-// asked for more than a path and a query, has what is sent to it ([OriginRequest]). The
-// verbs of the first are
-// [Table.Create], [Table.Connect], [Table.Disconnect], [Table.Current],
-// [Table.Progress], [Table.Copied], [Table.Deliver], [Table.Cancel] and
-// [Table.End]; one more, the wait, is a state in asl/download.asl.json that
-// writes its task token without a function. Every write that decides something is
-// conditional, and the comment beside it names the race it closes.
+// One item per download is the only record of who listens. A download that sends its
+// origin more than a path and a query has a second item while it copies ([OriginRequest]).
+// [Table] has a method for each change, except for the wait: that is a state in
+// asl/download.asl.json, which writes its task token without a function. Every write that
+// decides something is conditional, and a comment next to it names the race it closes.
 //
 // Four guards keep the link from being lost; a model checker finds a losing run
-// when any one of them is taken out (see model/):
+// when any one of them is removed (see model/):
 //
-//  1. Both sides look for the other: the wait writes its token only where no
-//     connection is, Connect writes the connection and reads the token in one update.
+//  1. Both sides look for the other: the wait writes its token only if there is no
+//     connection; Connect writes the connection and reads the token in one update.
 //  2. A 410 while the handshake may be open is not "gone": Deliver tries again, and
 //     then returns [ErrOpening].
 //  3. Gone means wait again: Deliver removes that connection and returns [ErrGone].
@@ -125,10 +122,7 @@ func (t *Table) Create(ctx context.Context, i Item, r *OriginRequest) error {
 			_, err = failed("create", err)
 		}
 	}
-	if errors.Is(err, errCondition) {
-		return ErrExists
-	}
-	return err
+	return ifUnmet(err, ErrExists)
 }
 
 // Discard undoes the Create of i, whose execution could not be started. The error is
@@ -140,10 +134,7 @@ func (t *Table) Discard(ctx context.Context, i Item) error {
 		}
 	}
 	_, err := t.remove(ctx, i.ExecutionARN, "#status = :copying", values{":copying": Copying})
-	if errors.Is(err, errCondition) {
-		return ErrEnded
-	}
-	return err
+	return ifUnmet(err, ErrEnded)
 }
 
 // Current reads the item, consistently. [ErrUnknown] if there is none.
