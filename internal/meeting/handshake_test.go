@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,7 +26,10 @@ import (
 // and a network that takes its time. on-connect has little left to do then, so nearly
 // all open while send-message itself tries.
 func TestHandshakes(t *testing.T) {
-	const n = 500
+	n := 500
+	if testing.Short() {
+		n = 100
+	}
 	r := rand.New(rand.NewSource(5))
 	for _, test := range []struct {
 		opens, p99 time.Duration
@@ -60,7 +64,7 @@ func TestHandshakes(t *testing.T) {
 			t.Fatalf("got %d answers, want %d", len(after), n)
 		}
 		slices.Sort(after)
-		t.Logf("opened within %v: answered after p50 %v, p99 %v; send-message ran %.2f times", test.opens, after[n/2], after[n*99/100], float64(started)/n)
+		t.Logf("opened within %v: answered after p50 %v, p99 %v; send-message ran %.2f times", test.opens, after[n/2], after[n*99/100], float64(started)/float64(n))
 		if p99 := after[n*99/100]; p99 > test.p99 {
 			t.Errorf("opened within %v: got p99 %v, want at most %v", test.opens, p99, test.p99)
 		}
@@ -215,7 +219,7 @@ func TestSlowTries(t *testing.T) {
 			b, begun := newBench(), time.Now()
 			b.given(meeting.Ready, "c1", "")
 			b.before = func(string, string) fault { time.Sleep(read); return none }
-			wants(t, b.Deliver(ctx, arn, meeting.Connection{}, func(context.Context, meeting.Item, meeting.Connection) error { return meeting.ErrGone }), meeting.ErrOpening)
+			wants(t, b.Deliver(ctx, arn, meeting.Connection{}, refuse410), meeting.ErrOpening)
 			if took := time.Since(begun); took != want {
 				t.Errorf("reads of %v: tried for %v, want %v", read, took, want)
 			}
@@ -272,4 +276,40 @@ func TestFiftyAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// For a client whose connections open and close every few seconds, each delivery finds
+// one that may still be opening. It still gets its link.
+func TestClientThatKeepsComing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(int) int { return 0 })
+		defer w.finally()
+		w.begin()
+		for range 30 {
+			s := w.connect()
+			for tick := range 30 { // 3 s
+				for {
+					all, _ := w.standing()
+					i := slices.IndexFunc(all, func(c *call) bool { return !strings.HasPrefix(c.what, "101") })
+					if i < 0 {
+						break
+					}
+					w.proceed(all[i], none)
+				}
+				if tick == 5 { // before it is open
+					w.drop(s, true)
+				}
+				w.sleep(100 * time.Millisecond)
+			}
+		}
+		if w.visits["Send the link"] < 2 {
+			t.Errorf("got %d deliveries, want them to give up at least once", w.visits["Send the link"])
+		}
+		w.connect()
+		w.settle()
+		w.judge()
+		if w.end != "SUCCEEDED" {
+			t.Errorf("ended as %s%s", w.end, w.story())
+		}
+	})
 }

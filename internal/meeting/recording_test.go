@@ -1,7 +1,6 @@
 package meeting_test
 
 import (
-	"async-download/internal/meeting/dynamodbtest"
 	"bufio"
 	"bytes"
 	"compress/gzip"
@@ -16,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"async-download/internal/meeting/dynamodbtest"
 )
 
 // exchange is a request to DynamoDB and its answer. An exchange without an operation
@@ -111,7 +112,7 @@ func TestTableAsDynamoDB(t *testing.T) {
 	recording.Unlock()
 
 	if live != "" {
-		tell(t, live, "CreateTable", []byte(`{"TableName":"`+dynamodbtest.TableName+`","BillingMode":"PAY_PER_REQUEST",
+		sendLive(t, live, "CreateTable", []byte(`{"TableName":"`+dynamodbtest.TableName+`","BillingMode":"PAY_PER_REQUEST",
 			"AttributeDefinitions":[{"AttributeName":"executionArn","AttributeType":"S"},{"AttributeName":"connectionId","AttributeType":"S"}],
 			"KeySchema":[{"AttributeName":"executionArn","KeyType":"HASH"}],
 			"GlobalSecondaryIndexes":[{"IndexName":"connectionId","KeySchema":[{"AttributeName":"connectionId","KeyType":"HASH"}],"Projection":{"ProjectionType":"KEYS_ONLY"}}]}`))
@@ -120,10 +121,10 @@ func TestTableAsDynamoDB(t *testing.T) {
 		for _, x := range append(refusals(), sent...) {
 			if x.Operation == "" {
 				for _, key := range []string{arn, arn + "#request"} {
-					tell(t, live, "DeleteItem", []byte(`{"TableName":"`+dynamodbtest.TableName+`","Key":{"executionArn":{"S":"`+key+`"}}}`))
+					sendLive(t, live, "DeleteItem", []byte(`{"TableName":"`+dynamodbtest.TableName+`","Key":{"executionArn":{"S":"`+key+`"}}}`))
 				}
 			} else {
-				x.Status, x.Answer = tell(t, live, x.Operation, x.Request)
+				x.Status, x.Answer = sendLive(t, live, x.Operation, x.Request)
 			}
 			line, err := json.Marshal(x)
 			if err != nil {
@@ -178,20 +179,20 @@ func TestTableAsDynamoDB(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got.Status != x.Status || !reflect.DeepEqual(g, w) {
-			t.Errorf("%s: got %d %v, DynamoDB says %d %v\nrequest: %s", x.what(), got.Status, g, x.Status, w, x.Request)
+			t.Errorf("%s: got %d %v, want DynamoDB's %d %v\nrequest: %s", x.what(), got.Status, g, x.Status, w, x.Request)
 		}
 		if compared++; x.Status != http.StatusOK {
 			refused++
 		}
 	}
 	if compared < 5000 || refused < 300 {
-		t.Errorf("compared %d answers, %d of them refusals: too few to tell", compared, refused)
+		t.Errorf("got %d answers, %d of them refusals, want at least 5000 and 300", compared, refused)
 	}
 	t.Logf("%d answers compared, %d of them refusals, %d different requests", compared, refused, len(known))
 	for _, x := range sent {
 		if w := x.what(); x.Operation != "" && !known[w] {
 			known[w] = true
-			t.Errorf("DynamoDB's answer to this is not recorded, see above: %s", w)
+			t.Errorf("DynamoDB's answer to this is not recorded; record again as this test's comment says: %s", w)
 		}
 	}
 }
@@ -267,8 +268,8 @@ func refusals() []exchange {
 		exchange{})
 }
 
-// tell sends a request to a DynamoDB that accepts any signature.
-func tell(t *testing.T, url, operation string, body []byte) (int, []byte) {
+// sendLive sends a request to a DynamoDB that accepts any signature.
+func sendLive(t *testing.T, url, operation string, body []byte) (int, []byte) {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
