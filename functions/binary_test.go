@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"async-download/internal/runtimeapi"
+	"async-download/internal/start/starttest"
 )
 
 // bin is the folder of the functions' binaries. It is kept, since `go build` links only
@@ -169,7 +170,7 @@ func TestStartUp(t *testing.T) {
 	for _, function := range functions(t) {
 		t.Run(function, func(t *testing.T) {
 			t.Parallel()
-			out, needed, variables := refuses(t, function, nil), 0, templateVariables(t, function)
+			out, needed, variables := refuses(t, function, nil), 0, starttest.Variables(t, function)
 			for name, byDefault := range variables {
 				want := byDefault == nil || *byDefault != ""
 				if function == "authorizer" { // which exists only where the issuer is set, and has no use for the table

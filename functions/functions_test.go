@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"async-download/internal/meeting/dynamodbtest"
+	"async-download/internal/start/starttest"
 	"async-download/internal/transfer/s3test"
 )
 
@@ -72,7 +73,7 @@ func environment(t *testing.T, function, endpoint string) map[string]string {
 		"JWT_AUDIENCE":              "files",
 	}
 	env := map[string]string{"AWS_ENDPOINT_URL": endpoint}
-	for name, byDefault := range templateVariables(t, function) {
+	for name, byDefault := range starttest.Variables(t, function) {
 		value, known := values[name]
 		if !known && byDefault == nil {
 			t.Errorf("no value for %s of %s", name, function)

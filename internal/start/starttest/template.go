@@ -1,20 +1,23 @@
-package functions_test
+// Package starttest knows the environment that template.yaml gives the functions, for
+// tests.
+package starttest
 
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// templateVariables returns the environment variables that template.yaml gives a function,
-// by name: those of all functions and its own. The value is the default of the parameter
+// Variables returns the environment variables of the function in functions/NAME, by
+// name: those of all functions and its own. The value is the default of the parameter
 // that the template sets the variable to, or nil where it sets something else or the
 // parameter has no default. A function reads its variables as required, except for
 // those whose default is empty.
-func templateVariables(t *testing.T, function string) map[string]*string {
+func Variables(t testing.TB, function string) map[string]*string {
 	t.Helper()
 	type properties struct {
 		Environment struct {
@@ -32,7 +35,7 @@ func templateVariables(t *testing.T, function string) map[string]*string {
 			Properties properties `yaml:"Properties"`
 		} `yaml:"Resources"`
 	}
-	b, err := os.ReadFile("../template.yaml")
+	b, err := os.ReadFile(filepath.Join(root(t), "template.yaml"))
 	if err == nil {
 		err = yaml.Unmarshal(b, &template)
 	}
@@ -54,11 +57,24 @@ func templateVariables(t *testing.T, function string) map[string]*string {
 	return variables
 }
 
-// logicalID returns the name that a function has in the template.
+// logicalID returns the name that the function in functions/NAME has in the template.
 func logicalID(function string) string {
 	var id strings.Builder
 	for _, word := range strings.Split(function, "-") {
 		id.WriteString(strings.ToUpper(word[:1]) + word[1:])
 	}
 	return id.String() + "Function"
+}
+
+// root returns the folder of the repository.
+func root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	for ; err == nil && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "template.yaml")); err == nil {
+			return dir
+		}
+	}
+	t.Fatal("not in the repository")
+	return ""
 }
