@@ -38,8 +38,7 @@ GOSEC = {
     ("cmd/download/companion.go", "G115"): "a umask has nine bits, and no disk has 2^63 bytes",
     ("cmd/download/*", "G703"): "the user names the folder; names from the network pass safeName, and companion files are checked on their descriptors",
     ("cmd/download/sums.go", "G501"): "MD5 is the origin's choice of digest",
-    ("internal/bodyflag/*", "G304"): "-d @file reads what the user names",
-    ("internal/headerflag/*", "G304"): "-H @file reads what the user names",
+    ("internal/requestflag/*", "G304"): "-d @file and -H @file read what the user names",
 }
 
 

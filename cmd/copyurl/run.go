@@ -21,13 +21,12 @@ import (
 	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"async-download/internal/bodyflag"
 	"async-download/internal/bytesize"
 	"async-download/internal/escape"
 	"async-download/internal/failure"
-	"async-download/internal/headerflag"
 	"async-download/internal/origin"
 	"async-download/internal/progress"
+	"async-download/internal/requestflag"
 	"async-download/internal/transfer"
 	"async-download/internal/version"
 )
@@ -88,10 +87,7 @@ type options struct {
 	bucket, key string
 	partSize    bytesize.Size
 	concurrency int
-	header      http.Header
-	method      string
-	body        []byte
-	contentType string
+	request     requestflag.Request
 	digest      origin.Digest
 	publicOnly  bool
 	quiet       bool
@@ -156,24 +152,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func parse(args []string, stdout io.Writer) (options, error) {
-	o := options{partSize: transfer.PartSize, header: http.Header{}}
+	o := options{partSize: transfer.PartSize}
 	flags := flag.NewFlagSet("copyurl", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is shown once, by run
 	flags.Var(&o.partSize, "part-size", "`size` of the parts, 5MiB to 5GiB; grows automatically for large files")
 	flags.IntVar(&o.concurrency, "concurrency", transfer.Concurrency, "`number` of ranges that are read at once, 1 to 64")
-	flags.StringVar(&o.method, "X", "", "HTTP `method`: GET or POST (default: GET, or POST with -d)")
-	data, hasBody := "", false
-	flags.Func("d", "request `body`, at most 256 KiB; @file reads a file, @- stdin", func(text string) error {
-		data, hasBody = text, true
-		return nil
-	})
-	var badHeader error
-	flags.Func("H", "`header` to send to the URL's host, as 'Name: value'; @file reads such lines, so that credentials don't show in ps; may be repeated", func(text string) error {
-		if err := headerflag.Add(o.header, text, os.Stdin); err != nil && badHeader == nil {
-			badHeader = err // an error from here would be shown with the value, which may be a secret
-		}
-		return nil
-	})
+	request := requestflag.Define(flags, "to send to the URL's host", os.Stdin)
 	flags.Func("checksum", "`sha-256=DIGEST` that the file must have, in hexadecimal or base64; also sha-512 and md5", func(text string) (err error) {
 		o.digest, err = parseDigest(text)
 		return err
@@ -181,45 +165,22 @@ func parse(args []string, stdout io.Writer) (options, error) {
 	flags.BoolVar(&o.publicOnly, "public-only", false, "refuse addresses that aren't public, as the deployed app does")
 	flags.BoolVar(&o.quiet, "q", false, "print nothing but errors and the result")
 	showVersion := flags.Bool("version", false, "print the version")
-	// Flags may come before, between, and after the arguments.
-	var arguments []string
-	for rest := args; ; {
-		err := flags.Parse(rest)
-		if errors.Is(err, flag.ErrHelp) {
-			flags.SetOutput(stdout)
-			fmt.Fprint(stdout, usage)
-			flags.PrintDefaults()
-			fmt.Fprint(stdout, output)
-		}
-		if err != nil {
-			return o, err
-		}
-		if flags.NArg() == 0 {
-			break
-		}
-		arguments = append(arguments, flags.Arg(0))
-		rest = flags.Args()[1:]
+	arguments, err := requestflag.Parse(flags, args)
+	if errors.Is(err, flag.ErrHelp) {
+		flags.SetOutput(stdout)
+		fmt.Fprint(stdout, usage)
+		flags.PrintDefaults()
+		fmt.Fprint(stdout, output)
+	}
+	if err != nil {
+		return o, err
 	}
 	if *showVersion {
 		fmt.Fprintln(stdout, "copyurl", version.Text())
 		return o, flag.ErrHelp
 	}
-	if badHeader != nil {
-		return o, badHeader
-	}
-	var err error
-	if o.method, err = bodyflag.Method(o.method, hasBody); err != nil {
+	if o.request, err = request.Request(); err != nil {
 		return o, err
-	}
-	if o.body, err = bodyflag.Read(data, os.Stdin); err != nil {
-		return o, err
-	}
-	if o.method == http.MethodPost {
-		o.contentType = o.header.Get("Content-Type")
-		o.header.Del("Content-Type") // a redirect may turn the POST into a GET
-		if o.contentType == "" && hasBody {
-			o.contentType = bodyflag.FormType
-		}
 	}
 	if len(arguments) != 2 {
 		return o, errors.New("a URL and s3://BUCKET/KEY are needed")
@@ -279,9 +240,9 @@ func (o *options) copy(ctx context.Context, show *display) (transfer.Result, err
 	}
 	show.enter(progress.Copying)
 	copier := &transfer.Copier{S3: store, Bucket: o.bucket, PartSize: int64(o.partSize), Concurrency: o.concurrency, Replace: true}
-	request := &origin.Request{URL: o.url, Method: o.method, Body: o.body, ContentType: o.contentType}
+	request := &origin.Request{URL: o.url, Method: o.request.Method, Body: o.request.Body, ContentType: o.request.ContentType}
 	src := transfer.Source{Request: request, Client: &origin.Client{
-		Base: &url.URL{Scheme: o.url.Scheme, Host: o.url.Host}, Header: o.header, RedirectHosts: []string{"*"},
+		Base: &url.URL{Scheme: o.url.Scheme, Host: o.url.Host}, Header: o.request.Header, RedirectHosts: []string{"*"},
 		AnyAddress: !o.publicOnly, Connections: o.concurrency,
 		Waiting: func(why *failure.Error, pause time.Duration) { show.retry(why.Message, pause) },
 	}}

@@ -16,12 +16,12 @@ import (
 	"time"
 
 	"async-download/internal/escape"
+	"async-download/internal/requestflag"
 )
 
 // api is the REST half of the application.
 type api struct {
 	http    *http.Client
-	headers http.Header // the user's own
 	request request
 	timings timings
 	note    func(text string)
@@ -34,9 +34,7 @@ type api struct {
 // request is what the user asks for.
 type request struct {
 	target
-	method      string
-	body        []byte
-	contentType string // of the body, or ""
+	requestflag.Request
 }
 
 // execution is the answer to the question: one download.
@@ -89,15 +87,15 @@ const startTries = 5
 // request leaves this machine.
 func (a *api) start(ctx context.Context, key string, sent func()) (execution, error) {
 	header := http.Header{"Idempotency-Key": {key}}
-	if a.request.contentType != "" {
-		header.Set("Content-Type", a.request.contentType)
+	if a.request.ContentType != "" {
+		header.Set("Content-Type", a.request.ContentType)
 	}
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent() }}
 	ctx = httptrace.WithClientTrace(ctx, trace)
 	giveUp := time.Now().Add(a.timings.patience)
 	for try := 1; ; try++ {
 		var e execution
-		_, err := a.do(ctx, call{method: a.request.method, url: a.request.ask, header: header, body: a.request.body, giveUp: giveUp}, &e)
+		_, err := a.do(ctx, call{method: a.request.Method, url: a.request.ask, header: header, body: a.request.Body, giveUp: giveUp}, &e)
 		if err == nil {
 			return e, a.check(e)
 		}
@@ -235,7 +233,7 @@ func (a *api) do(ctx context.Context, c call, into any) (http.Header, error) {
 // authorize adds what the user gave, to be sent to the API and its socket but
 // never to the storage.
 func (a *api) authorize(h http.Header, ticket string) {
-	for name, values := range a.headers {
+	for name, values := range a.request.Header {
 		h[name] = values
 	}
 	if ticket != "" {

@@ -75,21 +75,20 @@ func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 // ask sends the question. Its key is made durable first, so that a second start
 // asks for the same download, whether the answer arrives or not.
 func (j *job) ask(ctx context.Context, resumed bool) (execution, error) {
-	if resumed {
+	key := cmp.Or(j.key, newKey())
+	switch {
+	case resumed:
 		j.note("continuing an earlier download")
-		j.key = j.part.state.Key
-	} else {
-		j.key = cmp.Or(j.options.key, newKey())
-		if j.part != nil {
-			j.part.state.Key = j.key
-			if !j.part.replacing {
-				if err := j.part.save(); err != nil {
-					return execution{}, err
-				}
+		key = j.part.state.Key
+	case j.part != nil:
+		j.part.state.Key = key
+		if !j.part.replacing {
+			if err := j.part.save(); err != nil {
+				return execution{}, err
 			}
 		}
 	}
-	e, err := j.api.start(ctx, j.key, func() { j.pending.Store(true) })
+	e, err := j.api.start(ctx, key, func() { j.pending.Store(true) })
 	if err != nil {
 		var p *problem
 		if errors.As(err, &p) && (p.code != "" || !isTransient(err)) { // the API's own words

@@ -47,7 +47,7 @@ func plantedState(t *testing.T, c *client, evil string) []byte {
 		t.Fatal(err)
 	}
 	text, err := json.Marshal(map[string]any{
-		"request": request{target: o.targets[0], method: http.MethodGet}.hash(),
+		"request": request{o.targets[0], o.request}.hash(),
 		"execution": map[string]string{
 			"executionArn": c.s.arn(1), "statusUrl": evil + "/status", "webSocketUrl": "ws" + strings.TrimPrefix(evil, "http") + "/socket",
 		},
@@ -220,7 +220,7 @@ func TestNamesOfCompanions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := request{target: o.targets[0], method: http.MethodGet}
+		r := request{o.targets[0], o.request}
 		part := (&job{api: &api{request: r}}).inFolder("", r.hash())
 		for _, name := range []string{part, part + ".json", part + ".json.new", part + ".lock", strings.ToUpper(part) + ".JSON"} {
 			c := newClient(t, s)
@@ -463,12 +463,4 @@ func TestHeadersFromAFile(t *testing.T) {
 	if got := s.asks[1].Header.Get("Three"); got != "c" {
 		t.Errorf("from stdin: got %q, want c", got)
 	}
-	c = c.nextStart()
-	c.runExpecting(exitUsage, "-H", "@"+c.path("none"), "-o", c.path("z"), s.url())
-	c.wantStderr("-H: open ")
-	if err := os.WriteFile(c.path("bad"), []byte("A: b\n"+secretHeader), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c = c.nextStart()
-	c.runExpecting(exitUsage, "-H", "@"+c.path("bad"), "-o", c.path("z"), s.url())
 }

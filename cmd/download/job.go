@@ -31,7 +31,6 @@ type job struct {
 	storage *http.Client
 	limit   *rate.Limiter
 	part    *partial // nil: to stdout
-	key     string   // of the question; in part's state, too
 	// pending says that a question was sent and no refusal came back: the key is
 	// worth keeping.
 	pending atomic.Bool
@@ -50,11 +49,11 @@ type job struct {
 }
 
 func newJob(p *program, o *options, t target, d display) *job {
-	j := &job{program: p, options: o, display: d, timings: p.timings, limit: limiter(int64(o.limitRate)), key: o.key, abandoned: make(chan struct{}), over: make(chan struct{})}
+	j := &job{program: p, options: o, display: d, timings: p.timings, limit: limiter(int64(o.limitRate)), abandoned: make(chan struct{}), over: make(chan struct{})}
 	j.timings.patience = o.patience
 	j.api = &api{
-		headers: o.headers, timings: j.timings, note: d.note,
-		request: request{target: t, method: o.method, body: o.body, contentType: o.contentType},
+		timings: j.timings, note: d.note,
+		request: request{t, o.request},
 	}
 	return j
 }
@@ -126,7 +125,7 @@ func (j *job) download(ctx context.Context) (result, error) {
 			return result{}, err
 		}
 		switch p := endOf(err); {
-		case resumed && j.options.key == "" && (p.exit == exitFailed || p.exit == exitExpired || p.exit == exitCancelled || p.code == "KEY_REUSED"):
+		case resumed && j.key == "" && (p.exit == exitFailed || p.exit == exitExpired || p.exit == exitCancelled || p.code == "KEY_REUSED"):
 			// That was the end of an earlier start's copy. Its bytes are still good if
 			// the next copy proves to be the same.
 			j.note(fmt.Sprintf("the earlier copy has ended (%v); asking for a new one", err))
@@ -146,8 +145,8 @@ func (j *job) download(ctx context.Context) (result, error) {
 // file of the first.
 func (r request) hash() string {
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%s %s\n%s\n", r.method, r.ask, r.contentType)
-	sum.Write(r.body)
+	fmt.Fprintf(sum, "%s %s\n%s\n", r.Method, r.ask, r.ContentType)
+	sum.Write(r.Body)
 	return fmt.Sprintf("%x", sum.Sum(nil))
 }
 

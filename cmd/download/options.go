@@ -5,14 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
-	"slices"
 	"time"
 
-	"async-download/internal/bodyflag"
 	"async-download/internal/bytesize"
-	"async-download/internal/headerflag"
+	"async-download/internal/requestflag"
 	"async-download/internal/version"
 )
 
@@ -61,10 +58,7 @@ Exit codes:
 
 type options struct {
 	targets     []target
-	method      string
-	body        []byte
-	contentType string // of the body
-	headers     http.Header
+	request     requestflag.Request
 	key         string // an Idempotency-Key of the user's own, or ""
 	sign        bool
 	output      string // "" is by the file's own name, "-" is stdout
@@ -81,21 +75,12 @@ var errHelp = errors.New("help")
 
 // parseOptions reads the command line; help and version go to stdout.
 func (p *program) parseOptions(args []string) (*options, error) {
-	o := &options{headers: make(http.Header)}
+	o := &options{}
 	flags := flag.NewFlagSet("download", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is shown once, by run
 	flags.StringVar(&o.output, "o", "", "`file` to write; a folder: under the file's own name there; -: to stdout (default: the file's own name, here)")
 	flags.BoolVar(&o.overwrite, "f", false, "overwrite a file that exists, once the new one is complete")
-	var badHeader error
-	flags.Func("H", "`header` for the API and its WebSocket, never sent to the storage, as 'Name: value'; @file reads such lines, so that credentials don't show in ps; may be repeated", func(line string) error {
-		if err := headerflag.Add(o.headers, line, p.stdin); err != nil && badHeader == nil {
-			badHeader = exitError(exitUsage, "%v", err) // an error from here would be shown with the value, a credential
-		}
-		return nil
-	})
-	flags.StringVar(&o.method, "X", "", "HTTP `method`: GET or POST (default: GET, or POST with -d)")
-	data := ""
-	flags.StringVar(&data, "d", "", "request `body`, at most 256 KiB; @file reads a file, @- stdin")
+	request := requestflag.Define(flags, "for the API and its WebSocket, never sent to the storage", p.stdin)
 	flags.BoolVar(&o.sign, "sign", false, "sign requests with the AWS credentials, for an API whose ApiAuth is IAM")
 	flags.BoolVar(&o.noSocket, "wait", false, "wait by plain HTTP, without a WebSocket; done automatically where sockets are blocked")
 	flags.Var(&o.limitRate, "limit-rate", "most `bytes` per second of the download, such as 2MiB")
@@ -111,7 +96,7 @@ func (p *program) parseOptions(args []string) (*options, error) {
 	flags.BoolVar(&o.noSocket, "no-socket", false, "")
 	flags.IntVar(&o.concurrency, "connections", 8, "")
 
-	arguments, err := interleaved(flags, args)
+	arguments, err := requestflag.Parse(flags, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(p.stdout, usage)
@@ -130,16 +115,16 @@ func (p *program) parseOptions(args []string) (*options, error) {
 	case *showVersion:
 		fmt.Fprintln(p.stdout, "download", version.Text())
 		return nil, errHelp
-	case badHeader != nil:
-		return o, badHeader
 	case o.concurrency < 1 || o.concurrency > 64:
 		return o, exitError(exitUsage, "-concurrency: want 1 to 64")
 	case o.patience <= 0:
 		return o, exitError(exitUsage, "-patience: want a time such as 5m")
 	}
-	if err := o.setRequest(p, data, slices.Contains(given(flags), "d")); err != nil {
-		return o, err
+	if o.request, err = request.Request(); err != nil {
+		return o, exitError(exitUsage, "%v", err)
 	}
+	o.key = o.request.Header.Get("Idempotency-Key")
+	o.request.Header.Del("Idempotency-Key") // not for the socket and statuses
 	if o.targets, err = targets(arguments, p.env("API_URL")); err != nil {
 		return o, err
 	}
@@ -148,61 +133,12 @@ func (p *program) parseOptions(args []string) (*options, error) {
 		return o, exitError(exitUsage, "-o: want a folder for several files")
 	case len(o.targets) > 1 && o.key != "":
 		return o, exitError(exitUsage, "an Idempotency-Key is for one file")
-	case o.sign && o.headers.Get("Authorization") != "":
+	case o.request.Header.Get("Prefer") != "":
+		return o, exitError(exitUsage, "-H Prefer: this program chooses how to wait; see -wait")
+	case o.sign && o.request.Header.Get("Authorization") != "":
 		return o, exitError(exitUsage, "-sign and an Authorization header exclude each other")
 	}
 	return o, nil
-}
-
-// interleaved parses flags before, between and after the arguments, which it
-// returns.
-func interleaved(flags *flag.FlagSet, args []string) (arguments []string, err error) {
-	for {
-		if err := flags.Parse(args); err != nil {
-			return nil, err
-		}
-		if flags.NArg() == 0 {
-			return arguments, nil
-		}
-		arguments = append(arguments, flags.Arg(0))
-		args = flags.Args()[1:]
-	}
-}
-
-// given returns the names of the flags that were set.
-func given(flags *flag.FlagSet) (names []string) {
-	flags.Visit(func(f *flag.Flag) { names = append(names, f.Name) })
-	return names
-}
-
-// setRequest completes the method, the body and the headers that describe it.
-func (o *options) setRequest(p *program, data string, hasBody bool) error {
-	take := func(name string) string {
-		value := o.headers.Get(name)
-		o.headers.Del(name)
-		return value
-	}
-	var err error
-	if o.method, err = bodyflag.Method(o.method, hasBody); err != nil {
-		return exitError(exitUsage, "%v", err)
-	}
-	if o.headers.Get("Prefer") != "" {
-		return exitError(exitUsage, "-H Prefer: this program chooses how to wait; see -wait")
-	}
-	if o.method == http.MethodPost {
-		o.contentType = take("Content-Type")
-	}
-	o.key = take("Idempotency-Key")
-	if !hasBody {
-		return nil
-	}
-	if o.body, err = bodyflag.Read(data, p.stdin); err != nil {
-		return exitError(exitUsage, "%v", err)
-	}
-	if o.contentType == "" {
-		o.contentType = bodyflag.FormType
-	}
-	return nil
 }
 
 // isFolder reports whether a file goes into output under its own name.

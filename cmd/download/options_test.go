@@ -80,12 +80,12 @@ func TestFlags(t *testing.T) {
 	if !o.overwrite || o.output != "x" || o.concurrency != 3 || !o.json || o.targets[0].ask.Path != "/download/some/path" {
 		t.Errorf("got %+v", o)
 	}
-	if got := strings.Join(o.headers["A"], "|"); got != "b:c|d" {
+	if got := strings.Join(o.request.Header["A"], "|"); got != "b:c|d" {
 		t.Errorf("got header A %q, want b:c and d", got)
 	}
 	bad := [][]string{
 		{}, {"-nope"}, {"a", "b", "c"}, {"-concurrency", "0"}, {"-concurrency", "65"}, {"-patience", "0s"}, {"-patience", "-1s"},
-		{"-H", "no colon"}, {"-H", "no name :x"}, {"-H", "a: b\r\nc: d"}, {"-o"},
+		{"-H", "no colon"}, {"-X", "PUT"}, {"-d", "@/no/such/file"}, {"-o"},
 	}
 	for _, args := range bad {
 		if len(args) > 0 {
