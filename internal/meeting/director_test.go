@@ -133,11 +133,11 @@ func (d *director) gate(ctx context.Context, what string, may ...fault) fault {
 	defer d.do(func() { d.calls = slices.DeleteFunc(d.calls, func(other *call) bool { return other == c }) })
 	select {
 	case f := <-c.outcome:
+		d.do(func() { d.faulty = d.faulty || f != none }) // before the function can end of it
 		if f == killed {
 			inv.killed.Store(true)
 			inv.cancel()
 		}
-		d.do(func() { d.faulty = d.faulty || f != none })
 		return f
 	case <-ctx.Done():
 		return killed
