@@ -12,11 +12,11 @@ import (
 	"async-download/internal/execution"
 )
 
-// TestWhatADownloadAsksFor counts what AWS bills for a download: state transitions,
+// TestCallsOfADownload counts what AWS bills for a download: state transitions,
 // and the functions' calls to DynamoDB and S3. scripts/cost.py computes the prices in
 // docs/capacity.md from the same numbers. The writes that occur once per second during
 // a copy are not counted.
-func TestWhatADownloadAsksFor(t *testing.T) {
+func TestCallsOfADownload(t *testing.T) {
 	b, err := os.ReadFile("e2e/testdata/calls.json")
 	if err != nil {
 		t.Fatal(err)

@@ -295,7 +295,7 @@ func fails(t *testing.T, path, code string) {
 	nothingStored(t, late)
 }
 
-func TestNobodyComes(t *testing.T) {
+func TestNoClientConnects(t *testing.T) {
 	t.Parallel()
 	arn := ask(t, "/file/1MiB/alone.bin")
 	out := ended(t, arn)

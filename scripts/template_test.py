@@ -186,7 +186,7 @@ class Permissions(unittest.TestCase):
             self.assertIn("NetworkInterfacesPolicy", json.dumps(VPC[name]))
             self.assertNotIn("NetworkInterfacesPolicy", json.dumps(OWN[name]))
 
-    def test_machines_may_do_what_they_do_and_no_more(self):
+    def test_machine_permissions_match_their_states(self):
         for machine in of_type(SOURCE["Resources"], "AWS::Serverless::StateMachine"):
             with self.subTest(machine):
                 got = set()
@@ -208,7 +208,7 @@ class Permissions(unittest.TestCase):
             got = {a for _, s in statements(OWN, role) if s["Resource"] == "*" for a in listed(s["Action"])}
             self.assertEqual(got, LOGS_AND_TRACES, machine)
 
-    def test_functions_may_do_what_their_verbs_do_and_no_more(self):
+    def test_function_permissions_match_their_calls(self):
         """Actions on the item and on task tokens, followed from main through internal/, so that a permission that only
         a rare race needs isn't missing."""
         calls = json.loads(subprocess.run(["go", "run", "./scripts/calls"], cwd=TOP, capture_output=True, text=True, check=True).stdout)
@@ -272,7 +272,7 @@ def needs(machine):
 class Partitions(unittest.TestCase):
     """GovCloud and China have other ARNs and other domains."""
 
-    def test_no_partition_and_no_domain_is_written_out(self):
+    def test_no_hardcoded_partition_or_domain(self):
         resources = {name: r for name, r in SOURCE["Resources"].items()}
         texts = {"template.yaml": json.dumps(resources)} | {file.name: file.read_text() for file in (TOP / "asl").glob("*.json")}
         for name, text in texts.items():
@@ -290,7 +290,7 @@ class Partitions(unittest.TestCase):
             self.assertTrue(service["Fn::Sub"].endswith(".${AWS::Region}.${AWS::URLSuffix}"), service)
 
 
-class Kept(unittest.TestCase):
+class Storage(unittest.TestCase):
     """The table and the bucket."""
 
     def test_table(self):
@@ -302,7 +302,7 @@ class Kept(unittest.TestCase):
         index, = p["GlobalSecondaryIndexes"]
         self.assertEqual((index["IndexName"], index["KeySchema"][0]["AttributeName"]), ("connectionId", "connectionId"))
 
-    def test_workers_leave_the_item_room(self):
+    def test_workers_leave_write_capacity_of_the_item(self):
         """Each worker writes to the item once per second (tick in internal/copying), in two units when it has grown over
         1 KB; a key takes 1,000 units a second, and connecting, cancelling and the end need some of them.
         https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html"""
@@ -350,7 +350,7 @@ class Kept(unittest.TestCase):
         self.assertEqual(s["Condition"], {
             "StringEquals": {"s3:authType": "REST-QUERY-STRING"}, "NumericGreaterThan": {"s3:signatureAge": {"Fn::Sub": "60000"}}})
 
-    def test_given_bucket_is_left_to_its_owner(self):
+    def test_given_bucket_is_not_changed(self):
         self.assertEqual(of_type(GIVEN, "AWS::S3::Bucket") | of_type(GIVEN, "AWS::S3::BucketPolicy"), {})
         for name, p in of_type(GIVEN, "AWS::Lambda::Function").items():
             self.assertIn(p["Environment"]["Variables"].get("BUCKET", "given"), ("given",), name)
@@ -358,8 +358,8 @@ class Kept(unittest.TestCase):
         self.assertEqual(buckets, {"arn:${AWS::Partition}:s3:::given", "arn:${AWS::Partition}:s3:::given/downloads/*"})
 
 
-class Seen(unittest.TestCase):
-    """Logs and traces."""
+class LogsAndTraces(unittest.TestCase):
+    """Logs, traces, throttling, and clean-up."""
 
     def test_tracing(self):
         for name, p in of_type(OWN, "AWS::Lambda::Function").items():
@@ -425,7 +425,7 @@ def own_metrics():
     return declared & recorded
 
 
-class Watched(unittest.TestCase):
+class Alarms(unittest.TestCase):
     """Alarms and the dashboard. CloudWatch silently accepts a metric that nobody writes."""
 
     def check(self, where, namespace, name, dimensions):
@@ -487,7 +487,7 @@ class Watched(unittest.TestCase):
         for metric in ("ExecutionsTimedOut", "ExecutionThrottled", "WaitSeconds", "NotDiscarded", "IntegrationError"):
             self.assertIn(f'"{metric}"', body)
 
-    def test_no_metric_is_paid_for_by_method_or_route(self):
+    def test_no_detailed_metrics(self):
         settings, = OWN["DownloadApiStage"]["Properties"]["MethodSettings"]
         self.assertFalse(settings["MetricsEnabled"])
         self.assertFalse(OWN["WebSocketApiStage"]["Properties"]["DefaultRouteSettings"]["DetailedMetricsEnabled"])
@@ -530,7 +530,7 @@ class Watched(unittest.TestCase):
         places = [(w["x"], w["y"]) for w in widgets]
         self.assertEqual(len(places), len(set(places)))
 
-    def test_log_searches_name_members_that_are_written(self):
+    def test_log_searches_use_members_that_are_written(self):
         """Searches of the dashboard and of the runbook."""
         written = {"execution", "message", "level", "timestamp", "requestId", "status", "error", "segment"}
         for file in [*TOP.glob("functions/*/main.go"), *TOP.glob("internal/metric/*.go")]:
@@ -567,7 +567,7 @@ class Watched(unittest.TestCase):
                 self.assertNotRegex(value, r"(?i)query|header|token|apiKey$|error|requestOverride|claims")
 
 
-class YourOwn(unittest.TestCase):
+class OptionalParameters(unittest.TestCase):
     """What the optional parameters add, and that it is missing without them."""
 
     def test_key(self):
@@ -699,7 +699,7 @@ class Callers(unittest.TestCase):
         self.assertRegex("Authorization,Accept-Language,X-Tenant", SOURCE["Parameters"]["ForwardedHeaders"]["AllowedPattern"])
         self.assertNotRegex("Authorization,Accept", SOURCE["Parameters"]["CallerHeader"]["AllowedPattern"])
 
-    def test_a_caller_has_to_be_authorized_to_be_named(self):
+    def test_caller_header_needs_auth(self):
         with self.assertRaises(expand_template.Refused):
             expand_template.decide(EXPANDED, {"CallerHeader": "X-Caller"})
         for auth, (more, _) in self.VALUES.items():
@@ -737,7 +737,7 @@ class Callers(unittest.TestCase):
                      "Basic dXNlcjpwYXNz", "eyJh.eyJz.c2ln", "xBearer a.b.c", "Bearer a.b.\u00e9"):
             self.assertNotRegex(text, expression)
 
-    def test_a_secret_is_not_read_out_to_anyone(self):
+    def test_origin_secret_needs_auth(self):
         secret = {"OriginSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:origin-AbCdEf"}
         with self.assertRaises(expand_template.Refused):
             expand_template.decide(EXPANDED, secret)

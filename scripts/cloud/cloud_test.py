@@ -361,7 +361,7 @@ class Destroy(unittest.TestCase):
                      "destroy: 4 objects and uploads removed", "destroy: waiting for CloudFormation to delete the stack", "destroy: it is deleted"):
             self.assertIn(line + "\n", text)
 
-    def test_a_worker_that_a_slow_origin_held_up(self):
+    def test_worker_that_writes_late(self):
         """It writes after the bucket was found empty, so the stack's deletion fails, and is repeated."""
         aws = Aws(running=0, late_objects=1)
         aws.sleep = lambda seconds: setattr(aws, "now", aws.now + seconds)

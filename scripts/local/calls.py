@@ -1,4 +1,4 @@
-"""Records the functions' calls to DynamoDB and S3, for TestWhatADownloadAsksFor: one line each in calls.log in the home
+"""Records the functions' calls to DynamoDB and S3, for TestCallsOfADownload: one line each in calls.log in the home
 folder, with the operation and its key or body.
 """
 

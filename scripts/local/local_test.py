@@ -343,7 +343,7 @@ class Gate(unittest.TestCase):
                 self.assertEqual(self.status(method, path, data=data), 403)
                 self.assertEqual(self.status(method, path, data=data, key="test", secret="test"), 403)
 
-    def test_a_page(self):
+    def test_browsers(self):
         """Browsers are refused even with the key; a page can't change these headers."""
         for headers in (
             {"Origin": "https://attacker.example"}, {"Origin": "http://localhost:3000"}, {"Origin": "null"}, {"Origin": self.url},
@@ -356,7 +356,7 @@ class Gate(unittest.TestCase):
                     self.assertEqual(self.status("POST", "/_ministack/reset", headers, b"", **how), 403)
                     self.assertEqual(self.status("OPTIONS", self.FUNCTIONS, headers, **how), 403)
 
-    def test_a_name_that_points_here(self):
+    def test_other_host_names(self):
         for host in "attacker.example", f"attacker.example:{self.port}", "127.0.0.1", "", f"0123abcd.execute-api.localhost:{self.port}":
             with self.subTest(host):
                 self.assertEqual(self.status("GET", self.FUNCTIONS, {"Host": host}, key=self.key, secret=self.secret), 403)
@@ -371,7 +371,7 @@ class Gate(unittest.TestCase):
         """The status of a form that makes a user of IAM, as an HTML page can send it to any address."""
         return self.status("POST", path, headers, b"Action=CreateUser&UserName=attack&Version=2010-05-08")
 
-    def test_what_looks_like_an_api(self):
+    def test_paths_like_an_api(self):
         """The emulator would route it to the service that the request names, signed with a key that everybody knows."""
         scope = "test/20260101/us-east-1/iam/aws4_request"
         header = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=00"}
@@ -386,7 +386,7 @@ class Gate(unittest.TestCase):
                 self.assertEqual(self.status("OPTIONS", path, page | {"Access-Control-Request-Method": "POST"}), 403)
         self.assertEqual(self.client("iam").list_users()["Users"], [])
 
-    def test_more_than_a_link(self):
+    def test_link_with_additions(self):
         """Whoever has a link can add to the request what its signature doesn't cover."""
         s3 = self.client("s3")
         s3.create_bucket(Bucket="more")
