@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The first test of a deployed stack: smoke.sh API_URL. Needs curl, Go, and credentials that may read the stack; for the
-# check of a throttled worker, also those to change its function's concurrency. What is missing is left out, and named.
-# scripts/cloud/smoke.py says what is checked, and by which variables the origin's files are chosen.
+# The first test of a deployed stack: smoke.sh API_URL. Needs Go, and for some checks credentials that may read the stack
+# and change the concurrency of FetchFunction. Checks that lack something are left out, and reported.
+# scripts/cloud/smoke.py has the checks, and the variables that name the origin's files.
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,4s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 cd "$(dirname "$0")/.."

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The user acceptance test of the original sample, with curl and wscat, in both orders:
-# a client that connects while the file is still being copied, and one that connects when the workflow waits.
+# The user acceptance test, with curl and wscat, in both orders: a client that connects while the file is being copied,
+# and one that connects when the workflow waits.
 #
 #   scripts/uat.sh API_URL
 #
-# Runs against the local stack (source .local/env first) and against AWS (credentials that may read the
-# table and the execution's history, STACK_NAME if it is not "download"). FILE_PATH is the path to request,
-# ORIGIN_URL the origin's own URL to compare the bytes with, SLOW_PATH a path for which the origin takes some
-# seconds; without it the first order is left out.
+# Runs against the local stack (source .local/env first) and against AWS (with credentials that may read the table and
+# the execution's history, and STACK_NAME if it is not "download"). FILE_PATH is the path to request, ORIGIN_URL the
+# origin's URL to compare the bytes with, and SLOW_PATH a path for which the origin takes some seconds; without it, the
+# first order is left out.
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 API_URL=${1%/}

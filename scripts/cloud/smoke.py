@@ -2,11 +2,12 @@
 
     STACK_NAME   of the stack (download), for what needs AWS credentials
     FILE_PATH    a file of the origin, of at least a few KiB
-    EMPTY_PATH   an empty one; LARGE_PATH a large one, of which only the ends are fetched, so 5 GiB are no problem
-    SLOW_PATH    one for which the origin takes at least 10 seconds
+    EMPTY_PATH   an empty file
+    LARGE_PATH   a large file, such as one of 5 GiB; only its ends are fetched
+    SLOW_PATH    a file for which the origin takes at least 10 seconds
 
-After `source .local/env` on the local stack with its own origin, each has a default. A check without its file or without
-credentials is left out. Nothing stops at the first failure; the exit status is 1 if there was one.
+On the local stack with its own origin (source .local/env), each has a default. A check without its file or without
+credentials is left out. All checks run, even after a failure; then the exit status is 1.
 """
 
 import base64
