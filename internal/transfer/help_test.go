@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,6 +23,7 @@ import (
 
 	"async-download/internal/failure"
 	"async-download/internal/origin"
+	"async-download/internal/origin/origintest"
 	"async-download/internal/transfer/s3test"
 )
 
@@ -42,6 +44,32 @@ func newS3(t testing.TB) *s3test.Server {
 	return s
 }
 
+// inVirtualTime makes f a parallel test on a clock of its own.
+func inVirtualTime(f func(t *testing.T)) func(t *testing.T) {
+	return func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, f)
+	}
+}
+
+// newMemoryS3 is newS3 with connections in memory, which virtual time needs: a wait for
+// the kernel would hold the clock.
+func newMemoryS3(t testing.TB) *s3test.Server {
+	s := s3test.NewOn(t, origintest.NewPipes("s3.example:80"))
+	s.MinPart = small
+	return s
+}
+
+// newMemorySource is newSource with connections in memory, which hold nothing that isn't
+// read yet.
+func newMemorySource(t testing.TB, h http.Handler) Source {
+	dial, stop := origintest.InMemory(context.Background(), h)
+	t.Cleanup(stop)
+	src := sourceOf(t, "http://files.example/dir/file.bin?token=planted")
+	src.Client.Dial = dial
+	return src
+}
+
 // newCopier returns a copier of small parts that doesn't wait long for a retry.
 func newCopier(t testing.TB, s *s3test.Server) *Copier {
 	cfg := aws.Config{
@@ -57,7 +85,11 @@ func newCopier(t testing.TB, s *s3test.Server) *Copier {
 		})
 	}
 	client := S3(cfg)
-	t.Cleanup(client.Options().HTTPClient.(*http.Client).CloseIdleConnections)
+	h := client.Options().HTTPClient.(*http.Client)
+	t.Cleanup(h.CloseIdleConnections)
+	if pipes, ok := s.Listener.(*origintest.Pipes); ok {
+		h.Transport.(*http.Transport).DialContext = pipes.Dial
+	}
 	return &Copier{
 		S3:     client,
 		Bucket: s3test.Bucket, PartSize: small, Concurrency: 4,

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -298,14 +297,13 @@ func TestConnectionLimit(t *testing.T) {
 	for limit, codes := range map[int64][]int{1: {403, 429, 503, closed}, 2: {200, 400, 403, 404, 429, 500, 503, closed, hangs}, 3: {403, 429, 503}} {
 		for _, code := range codes {
 			for _, segment := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%d connections, else %d, segment=%v", limit, code, segment), func(t *testing.T) {
-					t.Parallel()
-					s := newS3(t)
+				t.Run(fmt.Sprintf("%d connections, else %d, segment=%v", limit, code, segment), inVirtualTime(func(t *testing.T) {
+					s := newMemoryS3(t)
 					c := newCopier(t, s)
 					c.Concurrency = 8
 					h := origintest.New(data, `"v1"`)
 					var open, refused atomic.Int64
-					src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					src := newMemorySource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						leave := sync.OnceFunc(func() { open.Add(-1) })
 						defer leave()
 						if open.Add(1) > limit {
@@ -366,7 +364,7 @@ func TestConnectionLimit(t *testing.T) {
 					if got := asked(h); got > len(data)*5/4+2*small {
 						t.Errorf("got %d bytes served, want the file's %d and little more", got, len(data))
 					}
-				})
+				}))
 			}
 		}
 	}
@@ -377,14 +375,13 @@ func TestConnectionLimit(t *testing.T) {
 func TestConnectionLimitRetryAfter(t *testing.T) {
 	data := origintest.Bytes(73, 8*small)
 	for _, after := range []string{"1", "90"} {
-		t.Run(after, func(t *testing.T) {
-			t.Parallel()
-			s := newS3(t)
+		t.Run(after, inVirtualTime(func(t *testing.T) {
+			s := newMemoryS3(t)
 			c := newCopier(t, s)
 			h := origintest.New(data, `"v1"`)
 			var mu sync.Mutex
 			open, refusedAt, early := 0, time.Time{}, 0
-			src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			src := newMemorySource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				mu.Lock()
 				if !refusedAt.IsZero() && open == 0 && time.Since(refusedAt) < 900*time.Millisecond {
 					early++
@@ -421,7 +418,7 @@ func TestConnectionLimitRetryAfter(t *testing.T) {
 					t.Error("got no part stored, want what was open read to its end")
 				}
 			}
-		})
+		}))
 	}
 }
 
@@ -439,13 +436,13 @@ func TestOnlyOneConnection(t *testing.T) {
 			c.Concurrency = 1
 			data := data
 			if does == nil {
-				c.PartSize = 8 * mib // more than the sockets hold: the first reply stays open
-				data = origintest.Bytes(74, 24*mib)
+				c.PartSize = mib // more than the client's buffer holds: the first reply stays open
+				data = origintest.Bytes(74, 3*mib)
 			}
 			h := origintest.New(data, `"v1"`)
 			piece := len(data) / 10 / 32
 			var arrived atomic.Int64
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			src := newMemorySource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				n, behind := arrived.Add(1), 0
 				if does != nil && does(w, r, int(n)) {
 					return
@@ -465,8 +462,6 @@ func TestOnlyOneConnection(t *testing.T) {
 					return true
 				})
 			}))
-			t.Cleanup(server.Close)
-			src := sourceOf(t, server.URL+"/file")
 			src.Client.Connections = 8 // the client's own limit isn't what keeps it
 			mustCopy(t, c, s, src, "key", data)
 		})

@@ -34,10 +34,10 @@ func TestKilled(t *testing.T) {
 		kills = 10
 	}
 	for i := range kills {
-		s := newS3(t)
+		s := newMemoryS3(t)
 		c := newCopier(t, s)
 		h := origintest.New(data, `"v1"`)
-		src := newSource(t, h)
+		src := newMemorySource(t, h)
 		// A killed process says nothing to anybody: what is open at S3 stays, and
 		// what was on the way may or may not arrive.
 		ctx, kill := context.WithCancelCause(t.Context())
@@ -161,7 +161,7 @@ func TestProgress(t *testing.T) {
 	for name, test := range map[string]struct {
 		size   int64
 		stored int // parts of the first run, the marker among them
-	}{"ranges": {40*small - 1, 20}, "stream": {30*mib - 1, 2}} {
+	}{"ranges": {40*small - 1, 20}, "stream": {16*mib - 1, 2}} {
 		t.Run(name, func(t *testing.T) {
 			s := newS3(t)
 			c := newCopier(t, s)
@@ -254,33 +254,37 @@ func TestTwoWorkers(t *testing.T) {
 	data := origintest.Bytes(41, 20*small)
 	r := rand.New(rand.NewPCG(7, 8))
 	for i := range 30 {
-		s := newS3(t)
-		h := origintest.New(data, `"v1"`)
-		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(time.Millisecond)
-			h.ServeHTTP(w, r)
-		}))
-		gap := time.Duration(r.IntN(20)) * time.Millisecond
+		gap := time.Duration(r.IntN(25)) * time.Millisecond
 		if i%3 == 0 {
 			gap = 0
 		}
-		var wg sync.WaitGroup
-		errs := make([]error, 2)
-		results := make([]Outcome, 2)
-		for w := range 2 {
-			c := newCopier(t, s)
-			wg.Go(func() {
-				time.Sleep(gap * time.Duration(w))
-				results[w], errs[w] = job(c, src, "key").Start(t.Context())
-			})
-		}
-		wg.Wait()
-		for w := range 2 {
-			if errs[w] != nil {
-				t.Fatalf("trial %d, gap %s: worker %d got %v", i, gap, w, errs[w])
+		synctest.Test(t, func(t *testing.T) {
+			take := func() { time.Sleep(rand.N(4 * time.Millisecond)) }
+			s := newMemoryS3(t)
+			s.Fault = func(string, int, *http.Request) s3test.Fault { return s3test.Fault{Before: take, During: take} }
+			h := origintest.New(data, `"v1"`)
+			src := newMemorySource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				take()
+				h.ServeHTTP(w, r)
+			}))
+			var wg sync.WaitGroup
+			errs := make([]error, 2)
+			results := make([]Outcome, 2)
+			for w := range 2 {
+				c := newCopier(t, s)
+				wg.Go(func() {
+					time.Sleep(gap * time.Duration(w))
+					results[w], errs[w] = job(c, src, "key").Start(t.Context())
+				})
 			}
-			wantObject(t, s, "key", data, *results[w].Result)
-		}
+			wg.Wait()
+			for w := range 2 {
+				if errs[w] != nil {
+					t.Fatalf("trial %d, gap %s: worker %d got %v", i, gap, w, errs[w])
+				}
+				wantObject(t, s, "key", data, *results[w].Result)
+			}
+		})
 	}
 }
 
@@ -446,40 +450,42 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestAbortOutlastsALatePart(t *testing.T) {
-	s := newS3(t)
-	c := newCopier(t, s)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	release := make(chan struct{})
-	late := sync.OnceFunc(func() {
-		close(release)
-		for len(s.Parts("upload-1")) == 0 { // the abort took all others
-			time.Sleep(time.Millisecond)
+	synctest.Test(t, func(t *testing.T) {
+		s := newMemoryS3(t)
+		c := newCopier(t, s)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		release := make(chan struct{})
+		late := sync.OnceFunc(func() {
+			close(release)
+			for len(s.Parts("upload-1")) == 0 { // the abort took all others
+				time.Sleep(time.Millisecond)
+			}
+		})
+		s.Fault = func(op string, n int, r *http.Request) s3test.Fault {
+			switch {
+			case op == "UploadPart" && n == 5:
+				// It has arrived at S3 and will be stored, whatever its sender does.
+				return s3test.Fault{During: func() {
+					cancel(failure.New(failure.Cancelled, "stopped"))
+					<-release
+				}}
+			case op == "ListParts" && s.Calls("AbortMultipartUpload") == 1:
+				late()
+			}
+			return s3test.Fault{}
+		}
+		_, err := job(c, newMemorySource(t, origintest.New(origintest.Bytes(44, 10*small), `"v1"`)), "key").Start(ctx)
+		if failure.CodeOf(err) != failure.Cancelled {
+			t.Fatalf("got %v, want %s", err, failure.Cancelled)
+		}
+		if err := c.Abort(t.Context(), "key"); err != nil {
+			t.Fatal(err)
+		}
+		wantNoUpload(t, s)
+		if got := s.Calls("AbortMultipartUpload"); got != 2 {
+			t.Errorf("got %d aborts, want one more for the late part", got)
 		}
 	})
-	s.Fault = func(op string, n int, r *http.Request) s3test.Fault {
-		switch {
-		case op == "UploadPart" && n == 5:
-			// It has arrived at S3 and will be stored, whatever its sender does.
-			return s3test.Fault{During: func() {
-				cancel(failure.New(failure.Cancelled, "stopped"))
-				<-release
-			}}
-		case op == "ListParts" && s.Calls("AbortMultipartUpload") == 1:
-			late()
-		}
-		return s3test.Fault{}
-	}
-	_, err := job(c, newSource(t, origintest.New(origintest.Bytes(44, 10*small), `"v1"`)), "key").Start(ctx)
-	if failure.CodeOf(err) != failure.Cancelled {
-		t.Fatalf("got %v, want %s", err, failure.Cancelled)
-	}
-	if err := c.Abort(t.Context(), "key"); err != nil {
-		t.Fatal(err)
-	}
-	wantNoUpload(t, s)
-	if got := s.Calls("AbortMultipartUpload"); got != 2 {
-		t.Errorf("got %d aborts, want one more for the late part", got)
-	}
 }
 
 // An upload that somebody aborts while it is copied to is begun again, or gone on

@@ -15,6 +15,7 @@ import (
 	"hash/crc32"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -106,6 +107,7 @@ type upload struct {
 
 type stored struct {
 	data         []byte
+	md5          [md5.Size]byte
 	etag         string
 	crc64, crc32 string
 }
@@ -115,6 +117,11 @@ func New(t testing.TB) *Server { return start(t, httptest.NewUnstartedServer(nil
 
 // NewTLS starts one that speaks HTTPS.
 func NewTLS(t testing.TB) *Server { return start(t, httptest.NewUnstartedServer(nil), true) }
+
+// NewOn starts one that accepts its connections from l.
+func NewOn(t testing.TB, l net.Listener) *Server {
+	return start(t, &httptest.Server{Listener: l, Config: &http.Server{}}, false)
+}
 
 type reporter interface{ Errorf(format string, a ...any) }
 
@@ -382,11 +389,12 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, flip bool) (data [
 			return nil, false
 		}
 	} else {
-		var err error
-		if data, err = io.ReadAll(r.Body); err != nil {
+		in := bytes.NewBuffer(make([]byte, 0, max(r.ContentLength, 0)+bytes.MinRead))
+		if _, err := in.ReadFrom(r.Body); err != nil {
 			fail(w, 400, "IncompleteBody")
 			return nil, false
 		}
+		data = in.Bytes()
 	}
 	if flip && len(data) > 0 {
 		data[len(data)/2] ^= 1
@@ -428,14 +436,16 @@ func chunks(r io.Reader, trailer http.Header) ([]byte, error) {
 		if n == 0 {
 			break
 		}
-		chunk := make([]byte, n+2)
-		if _, err := io.ReadFull(in, chunk); err != nil {
+		before := len(data)
+		data = append(data, make([]byte, n+2)...)
+		if _, err := io.ReadFull(in, data[before:]); err != nil {
 			return nil, err
 		}
-		if string(chunk[n:]) != "\r\n" {
+		end := len(data) - 2
+		if string(data[end:]) != "\r\n" {
 			return nil, fmt.Errorf("no line end behind a chunk")
 		}
-		data = append(data, chunk[:n]...)
+		data = data[:end]
 	}
 	for {
 		line, err := in.ReadString('\n')
@@ -543,7 +553,8 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *http.Request, key string, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := &stored{data: data, etag: etag(data), crc64: crc64(data), crc32: crc(data)}
+	p := &stored{data: data, md5: md5.Sum(data), crc64: crc64(data), crc32: crc(data)}
+	p.etag = fmt.Sprintf("\"%x\"", p.md5)
 	u.parts[n] = p
 	// As S3's documentation warns, a part in flight during an abort may still be stored,
 	// and the upload then exists again.
@@ -677,7 +688,8 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, key string) {
 		fail(w, 412, "PreconditionFailed")
 		return
 	}
-	var whole, md5s, crc32s []byte
+	var parts [][]byte
+	var md5s, crc32s []byte
 	last := 0
 	for i, p := range in.Part {
 		have := u.parts[p.PartNumber]
@@ -698,11 +710,11 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, key string) {
 			return
 		}
 		last = p.PartNumber
-		whole = append(whole, have.data...)
-		sum := md5.Sum(have.data)
-		md5s = append(md5s, sum[:]...)
+		parts = append(parts, have.data)
+		md5s = append(md5s, have.md5[:]...)
 		crc32s = binary.BigEndian.AppendUint32(crc32s, crc32.ChecksumIEEE(have.data))
 	}
+	whole := bytes.Join(parts, nil)
 	o := &Object{Data: whole, Header: u.header, Parts: len(in.Part), ETag: strings.TrimSuffix(etag(md5s), `"`) + fmt.Sprintf(`-%d"`, len(in.Part))}
 	given, kind := r.Header.Get("X-Amz-Checksum-Crc64nvme"), r.Header.Get("X-Amz-Checksum-Type")
 	if u.composite {
