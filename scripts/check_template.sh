@@ -12,6 +12,7 @@ engine=.local/second_engine.log
 .local/venv/bin/python scripts/template_test.py
 .local/venv/bin/python scripts/openapi_test.py
 .local/venv/bin/python scripts/asyncapi_test.py
+.local/venv/bin/python scripts/docs_test.py
 .local/venv/bin/python scripts/reference.py --check
 .local/venv/bin/python scripts/cost.py --check
 for machine in download deliver; do # with the one substitution that the validator's schema minds

@@ -1,9 +1,7 @@
 """Writes the reference tables of docs/: parameters, rules, outputs, and alarms from template.yaml, states from asl/.
 
     .local/venv/bin/python scripts/reference.py            writes docs/parameters.md and docs/states.md
-    .local/venv/bin/python scripts/reference.py --check    exits 1 if one of them is not current, a document refers to a
-                                                           file, heading, or test that doesn't exist, or an error code
-                                                           or a metric is not documented
+    .local/venv/bin/python scripts/reference.py --check    exits 1 if one of them is not current
 """
 
 import json
@@ -198,43 +196,6 @@ def states():
     return out.rstrip("\n") + "\n"
 
 
-def broken_links():
-    """Relative links whose file or heading doesn't exist."""
-    documents = {file: re.sub(r"^```.*?^```", "", file.read_text(), flags=re.M | re.S) for file in [*TOP.glob("*.md"), *TOP.glob("docs/*.md")]}
-    anchors = {file: {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)} for file, text in documents.items()}
-    for file, text in documents.items():
-        for to in re.findall(r"\]\(([^)\s]+)\)", text):
-            name, _, anchor = to.partition("#")
-            target = (file.parent / name).resolve() if name else file
-            if "://" not in to and (not target.exists() or anchor and anchor not in anchors.get(target, ())):
-                yield f"{file.relative_to(TOP)}: {to}"
-
-
-def missing_tests():
-    """Tests that a document names and that don't exist."""
-    tests = {name for file in TOP.glob("**/*_test.go") for name in re.findall(r"^func ((?:Test|Fuzz)\w+)\(", file.read_text(), re.M)}
-    tests |= {name for file in TOP.glob("scripts/**/*_test.py") for name in re.findall(r"def (test_\w+)\(", file.read_text())}
-    for file in [*TOP.glob("*.md"), *TOP.glob("docs/*.md")]:
-        for name in re.findall(r"`((?:Test|Fuzz)[A-Z]\w+|test_\w+)`", file.read_text()):
-            if name not in tests:
-                yield f"{file.relative_to(TOP)}: {name}"
-
-
-def undocumented():
-    """Error codes and metrics that the document about them doesn't name."""
-    codes, metrics = (TOP / f"internal/{name}.go" for name in ("failure/failure", "metric/metric"))
-    of_downloads = re.search(r"^const \((.*?)^\)", codes.read_text(), re.M | re.S)[1]  # the first of two blocks
-    for source, pattern, document in (
-        (codes.read_text(), r'Code += "([A-Z_]+)"', "docs/api.md"),
-        (of_downloads, r'Code += "((?!CANCELLED|EXPIRED)[A-Z_]+)"', "docs/operations.md"),
-        (metrics.read_text(), r'Name += "(\w+)"', "docs/operations.md"),
-    ):
-        text = (TOP / document).read_text()
-        found = re.findall(pattern, source)
-        assert found, pattern
-        yield from (f"{document}: {name}" for name in found if f"`{name}`" not in text)
-
-
 def main():
     stale = []
     for name, text in (("parameters.md", parameters(expand_template.source())), ("states.md", states())):
@@ -245,10 +206,6 @@ def main():
             stale.append(f"docs/{name}")
     if stale:
         sys.exit(f"{' and '.join(stale)} not current: run make docs")
-    if "--check" in sys.argv and (wrong := [*broken_links(), *missing_tests()]):
-        sys.exit("no such file, heading, or test: " + "; ".join(wrong))
-    if "--check" in sys.argv and (missing := list(undocumented())):
-        sys.exit("not documented: " + "; ".join(missing))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""What the documents refer to exists, and codes and metrics are documented."""
+
+import pathlib
+import re
+import unittest
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+DOCUMENTS = {file: file.read_text() for file in [*TOP.glob("*.md"), *TOP.glob("docs/*.md")]}
+PROSE = {file: re.sub(r"^```.*?^```", "", text, flags=re.M | re.S) for file, text in DOCUMENTS.items()}
+
+
+def files(pattern):
+    return [file for folder in TOP.glob("[a-z]*/") for file in folder.glob(pattern)]
+
+
+class Documents(unittest.TestCase):
+    def check(self, pattern, exists, documents=PROSE):
+        """Fails for each match, in each document, that doesn't exist."""
+        seen = 0
+        for file, text in documents.items():
+            for found in re.findall(pattern, text):
+                seen += 1
+                with self.subTest(f"{file.relative_to(TOP)}: {found}"):
+                    self.assertTrue(exists(file, found))
+        self.assertGreater(seen, 20, pattern)
+
+    def test_links(self):
+        anchors = {file: {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.M)}
+                   for file, text in PROSE.items()}
+
+        def exists(file, link):
+            name, _, anchor = link.partition("#")
+            target = (file.parent / name).resolve() if name else file
+            return "://" in link or target.exists() and (not anchor or anchor in anchors.get(target, ()))
+
+        self.check(r"\]\(([^)\s]+)\)", exists)
+
+    def test_paths(self):
+        folders = "|".join(sorted(folder.name for folder in TOP.glob("[a-z]*/")) + [".github"])
+        self.check(rf"(?<![\w./-])((?:{folders})/[\w./*-]*\w)", lambda _, path: path.startswith("bin/") or any(TOP.glob(path)), DOCUMENTS)
+
+    def test_names_of_tests(self):
+        tests = {name for file in files("**/*_test.go") for name in re.findall(r"^func ((?:Test|Fuzz)\w+)\(", file.read_text(), re.M)}
+        tests |= {name for file in files("**/*_test.py") for name in re.findall(r"def (test_\w+)\(", file.read_text())}
+        self.check(r"`((?:Test|Fuzz)[A-Z]\w+|test_\w+)`", lambda _, name: name in tests)
+
+    def test_codes_and_metrics(self):
+        codes, metrics = ((TOP / f"internal/{name}.go").read_text() for name in ("failure/failure", "metric/metric"))
+        of_downloads = re.search(r"^const \((.*?)^\)", codes, re.M | re.S)[1]  # the first of two blocks
+        for source, pattern, document in (
+            (codes, r'Code += "([A-Z_]+)"', "docs/api.md"),
+            (of_downloads, r'Code += "((?!CANCELLED|EXPIRED)[A-Z_]+)"', "docs/operations.md"),
+            (metrics, r'Name += "(\w+)"', "docs/operations.md"),
+        ):
+            names = re.findall(pattern, source)
+            self.assertGreater(len(names), 5, pattern)
+            for name in names:
+                self.assertIn(f"`{name}`", DOCUMENTS[TOP / document], document)
+
+
+if __name__ == "__main__":
+    unittest.main()
