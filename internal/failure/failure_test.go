@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -71,8 +72,9 @@ func TestFromStepFunctions(t *testing.T) {
 	}
 }
 
-// A code that isn't known would turn into INTERNAL on its way through Step
-// Functions. The first block of constants has the codes of downloads.
+// A code that isn't known would turn into INTERNAL on its way through Step Functions. The
+// first block of constants has the codes of downloads. Clients find all codes in the API's
+// documentation, and operators those of downloads in the runbook.
 func TestEveryCodeIsKnown(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "failure.go", nil, 0)
 	if err != nil {
@@ -93,8 +95,21 @@ func TestEveryCodeIsKnown(t *testing.T) {
 	if len(blocks) != 2 {
 		t.Fatalf("got %d blocks of codes, want those of downloads and those of REST", len(blocks))
 	}
+	has := func(document, code string) bool {
+		text, err := os.ReadFile("../../docs/" + document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Contains(text, []byte("`"+code+"`"))
+	}
 	for i, block := range blocks {
 		for _, code := range block {
+			if !has("api.md", code) {
+				t.Errorf("%s isn't in docs/api.md", code)
+			}
+			if i == 0 && !has("operations.md", code) {
+				t.Errorf("%s isn't in docs/operations.md", code)
+			}
 			if got, want := slices.Contains(Codes(), Code(code)), i == 0; got != want {
 				t.Errorf("%s: got known %v, want %v", code, got, want)
 			}
