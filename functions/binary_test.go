@@ -161,6 +161,7 @@ func lambdaEnvironment(function string, env map[string]string) []string {
 // sets.
 func TestStartUp(t *testing.T) {
 	t.Parallel()
+	// An invalid value of each variable that can have one. Any other is set to x.
 	wrong := map[string]string{
 		"ORIGIN_URL": "ftp://user:hunter2@origin.example", "LINK_EXPIRY_SECONDS": "0", "MAX_FILE_BYTES": "1 TiB", "SEGMENT_BYTES": "4 GiB",
 		"ORIGIN_IS_PRIVATE": "yes", "REQUIRE_TICKET": "maybe", "CLIENT_TIMEOUT_SECONDS": "-1", "MAX_CONCURRENT_SEGMENTS": "1.5",
@@ -200,7 +201,7 @@ func TestStartUp(t *testing.T) {
 			out = refuses(t, function, env)
 			for name := range variables {
 				if want := wrong[name] != ""; strings.Contains(out, name) != want {
-					t.Errorf("%s=%s: got named %v, want %v: %s", name, env[name], !want, want, out)
+					t.Errorf("%s=%s: got it reported %v, want what wrong says, %v: %s", name, env[name], !want, want, out)
 				}
 			}
 			if strings.Contains(out, "hunter2") {
