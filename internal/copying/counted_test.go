@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"async-download/internal/failure"
@@ -159,22 +160,24 @@ func TestCancelledAtTheEnd(t *testing.T) {
 
 // A worker that is cancelled while the origin hangs stops by the next look at the item.
 func TestCancelledWhileItCopies(t *testing.T) {
-	reached := make(chan struct{})
-	s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", "300000")
-		_, _ = w.Write(bytes.Repeat([]byte("x"), 150_000))
-		w.(http.Flusher).Flush()
-		close(reached)
-		<-r.Context().Done()
-	}))
-	go func() {
-		<-reached
-		s.cancel()
-	}()
-	_, err := s.worker.Copy(t.Context(), arn)
-	if failure.CodeOf(err) != failure.Cancelled || s.s3.Object("downloads/"+name) != nil || len(s.s3.Open()) > 0 {
-		t.Errorf("got %v, want CANCELLED and nothing left", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		reached := make(chan struct{})
+		s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "300000")
+			_, _ = w.Write(bytes.Repeat([]byte("x"), 150_000))
+			w.(http.Flusher).Flush()
+			close(reached)
+			<-r.Context().Done()
+		}))
+		go func() {
+			<-reached
+			s.cancel()
+		}()
+		_, err := s.worker.Copy(t.Context(), arn)
+		if failure.CodeOf(err) != failure.Cancelled || s.s3.Object("downloads/"+name) != nil || len(s.s3.Open()) > 0 {
+			t.Errorf("got %v, want CANCELLED and nothing left", err)
+		}
+	})
 }
 
 // A worker doesn't post where another has just posted, or where the client doesn't get
@@ -185,33 +188,34 @@ func TestQuietWorker(t *testing.T) {
 		"client with plain text": {"format": {"S": ""}},
 	} {
 		t.Run(title, func(t *testing.T) {
-			t.Parallel()
-			reports := make(chan struct{}, 100)
-			s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Content-Length", "300000")
-				for range 2 { // by the second report, a post of the first would be here
+			synctest.Test(t, func(t *testing.T) {
+				reports := make(chan struct{}, 100)
+				s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					w.Header().Set("Content-Length", "300000")
+					for range 2 { // by the second report, a post of the first would be here
+						_, _ = w.Write(bytes.Repeat([]byte("x"), 100_000))
+						w.(http.Flusher).Flush()
+						select {
+						case <-reports:
+						case <-r.Context().Done():
+							return
+						}
+					}
 					_, _ = w.Write(bytes.Repeat([]byte("x"), 100_000))
-					w.(http.Flusher).Flush()
-					select {
-					case <-reports:
-					case <-r.Context().Done():
-						return
+				}))
+				s.item(more)
+				s.table.Changed = func(before, after dynamodbtest.Item) {
+					if !dynamodbtest.Equal(before["copied/0"], after["copied/0"]) {
+						reports <- struct{}{}
 					}
 				}
-				_, _ = w.Write(bytes.Repeat([]byte("x"), 100_000))
-			}))
-			s.item(more)
-			s.table.Changed = func(before, after dynamodbtest.Item) {
-				if !dynamodbtest.Equal(before["copied/0"], after["copied/0"]) {
-					reports <- struct{}{}
+				if _, err := s.worker.Copy(t.Context(), arn); err != nil {
+					t.Fatal(err)
 				}
-			}
-			if _, err := s.worker.Copy(t.Context(), arn); err != nil {
-				t.Fatal(err)
-			}
-			if len(s.posts) > 0 {
-				t.Errorf("got %+v, want no post", <-s.posts)
-			}
+				if len(s.posts) > 0 {
+					t.Errorf("got %+v, want no post", <-s.posts)
+				}
+			})
 		})
 	}
 }

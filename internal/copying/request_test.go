@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"async-download/internal/copying"
@@ -296,30 +297,32 @@ func TestKilledAroundAPost(t *testing.T) {
 // An origin that puts a POST off has not executed it, so it may be sent again: in this run
 // after a short wait, and by another run after a long one.
 func TestPostPutOff(t *testing.T) {
-	posts, after := 0, "1"
-	s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if posts++; posts%2 == 1 {
-			w.Header().Set("Retry-After", after)
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
+	synctest.Test(t, func(t *testing.T) {
+		posts, after := 0, "1"
+		s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if posts++; posts%2 == 1 {
+				w.Header().Set("Retry-After", after)
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = w.Write([]byte("report"))
+		}))
+		s.post()
+		if out, err := s.worker.Copy(t.Context(), arn); err != nil || out.WaitSeconds > 0 || posts != 2 {
+			t.Fatalf("a short wait: got %+v, %v after %d POSTs, want the file after two", out, err, posts)
 		}
-		_, _ = w.Write([]byte("report"))
-	}))
-	s.post()
-	if out, err := s.worker.Copy(t.Context(), arn); err != nil || out.WaitSeconds > 0 || posts != 2 {
-		t.Fatalf("a short wait: got %+v, %v after %d POSTs, want the file after two", out, err, posts)
-	}
-	if err := s.worker.Copier.Discard(t.Context(), "downloads/"+name); err != nil {
-		t.Fatal(err)
-	}
-	s.item(nil)
-	s.post()
-	after = "300"
-	out, err := s.worker.Copy(t.Context(), arn)
-	if err != nil || out.WaitSeconds < 300 || s.request()["sentBy"] != nil && s.request()["sentBy"]["S"] != "" {
-		t.Fatalf("a long wait: got %+v, %v and request %v, want to be run again, and nothing sent", out, err, s.request())
-	}
-	if out, err = s.worker.Copy(t.Context(), arn); err != nil || out.WaitSeconds > 0 || posts != 4 {
-		t.Errorf("another run: got %+v, %v after %d POSTs, want the file", out, err, posts)
-	}
+		if err := s.worker.Copier.Discard(t.Context(), "downloads/"+name); err != nil {
+			t.Fatal(err)
+		}
+		s.item(nil)
+		s.post()
+		after = "300"
+		out, err := s.worker.Copy(t.Context(), arn)
+		if err != nil || out.WaitSeconds < 300 || s.request()["sentBy"] != nil && s.request()["sentBy"]["S"] != "" {
+			t.Fatalf("a long wait: got %+v, %v and request %v, want to be run again, and nothing sent", out, err, s.request())
+		}
+		if out, err = s.worker.Copy(t.Context(), arn); err != nil || out.WaitSeconds > 0 || posts != 4 {
+			t.Errorf("another run: got %+v, %v after %d POSTs, want the file", out, err, posts)
+		}
+	})
 }

@@ -7,16 +7,17 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"async-download/internal/copying"
 	"async-download/internal/meeting"
@@ -56,15 +57,16 @@ type progress struct {
 }
 
 func newStack(t *testing.T, h http.Handler) *stack {
-	s := &stack{s3: s3test.New(t), posts: make(chan progress, 1000)}
+	s := &stack{s3: s3test.InProcess(t), posts: make(chan progress, 1000)}
 	s.item(nil)
-	files := httptest.NewServer(h)
-	t.Cleanup(files.Close)
-	base, err := url.Parse(files.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""), BaseEndpoint: &s.s3.URL}
+	dial, stop := origintest.InMemory(context.Background(), h)
+	files := &origin.Client{Base: &url.URL{Scheme: "http", Host: "files.example"}, Dial: dial}
+	t.Cleanup(stop)
+	t.Cleanup(files.CloseIdleConnections)
+	client := s3.New(s3.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String("http://s3.example"), UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""), HTTPClient: s.s3,
+	})
 	s.worker = &copying.Worker{
 		Table: &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
 			if s.before != nil {
@@ -80,8 +82,8 @@ func newStack(t *testing.T, h http.Handler) *stack {
 			status, answer := s.table.Do(operation, body)
 			return status, answer, nil
 		})},
-		Copier:  &transfer.Copier{S3: transfer.S3(cfg), Bucket: s3test.Bucket},
-		Origin:  &origin.Client{Base: base, AllowLoopback: true},
+		Copier:  &transfer.Copier{S3: client, Bucket: s3test.Bucket},
+		Origin:  files,
 		Socket:  s,
 		Metrics: &metric.Recorder{Stack: "stack", Out: &s.metrics},
 	}
@@ -110,52 +112,33 @@ func (s *stack) item(more dynamodbtest.Item) {
 // The client is notified while the first part is still on its way, and never
 // that less was copied than before.
 func TestProgressWithinAPart(t *testing.T) {
-	data := origintest.Bytes(1, 65*mib)
-	seen := make(chan struct{}) // closed when enough was posted
-	file := origintest.New(data, `"v1"`)
-	s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		origintest.Slow(file, w, r, 64<<10, func(int) bool {
-			select {
-			case <-seen:
-			case <-time.After(60 * time.Millisecond): // 1 MB/s
-			}
-			return r.Context().Err() == nil
-		})
-	}))
-	s.worker.Copier.PartSize = 64 * mib
-	began := time.Now()
-	failed := make(chan error, 1)
-	go func() {
-		_, err := s.worker.Copy(t.Context(), arn)
-		failed <- err
-	}()
-	var last int64
-	for i := range 3 {
-		select {
-		case p := <-s.posts:
-			if p.Type != "progress" || p.BytesCopied <= last || p.BytesCopied >= 64*mib || p.BytesTotal == nil || *p.BytesTotal != int64(len(data)) {
-				t.Errorf("event %d: got %+v, want more than %d bytes of %d", i, p, last, len(data))
-			}
-			last = p.BytesCopied
-		case err := <-failed:
-			t.Fatalf("got the end (%v) after %d events, want 3", err, i)
-		case <-time.After(time.Minute):
-			t.Fatalf("got %d events in a minute, want 3", i)
+	synctest.Test(t, func(t *testing.T) {
+		data := origintest.Bytes(1, 11*mib)
+		file := origintest.New(data, `"v1"`)
+		s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			origintest.Slow(file, w, r, 64<<10, func(int) bool { time.Sleep(60 * time.Millisecond); return true }) // 1 MB/s
+		}))
+		s.worker.Copier.PartSize = 10 * mib
+		if _, err := s.worker.Copy(t.Context(), arn); err != nil {
+			t.Fatal(err)
 		}
-	}
-	t.Logf("3 events in %s", time.Since(began))
-	close(seen)
-	if err := <-failed; err != nil {
-		t.Fatal(err)
-	}
-	if o := s.s3.Object("downloads/" + name); o == nil || string(o.Data) != string(data) {
-		t.Error("got another object")
-	}
-	for ; len(s.posts) > 0; last = (<-s.posts).BytesCopied {
-	}
-	if last > int64(len(data)) {
-		t.Errorf("got %d bytes copied, want at most %d", last, len(data))
-	}
+		if o := s.s3.Object("downloads/" + name); o == nil || !bytes.Equal(o.Data, data) {
+			t.Error("got another object")
+		}
+		within := 0 // the first part
+		for last := int64(0); len(s.posts) > 0; {
+			p := <-s.posts
+			if p.Type != "progress" || p.BytesCopied <= last || p.BytesTotal == nil || *p.BytesTotal != int64(len(data)) {
+				t.Errorf("got %+v after %d bytes of %d, want more", p, last, len(data))
+			}
+			if last = p.BytesCopied; last < 10*mib {
+				within++
+			}
+		}
+		if within < 8 {
+			t.Errorf("got %d events of a part that took 10 s, want at least 8", within)
+		}
+	})
 }
 
 // A worker that continues a segment reports what the one before it did, and the

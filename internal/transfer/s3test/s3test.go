@@ -219,7 +219,14 @@ func Operation(r *http.Request) string {
 }
 
 // Do answers one call, as the HTTPClient of an SDK's client.
-func (s *Server) Do(r *http.Request) (*http.Response, error) {
+func (s *Server) Do(r *http.Request) (reply *http.Response, err error) {
+	defer func() {
+		if v := recover(); v == http.ErrAbortHandler {
+			reply, err = nil, io.ErrUnexpectedEOF
+		} else if v != nil {
+			panic(v)
+		}
+	}()
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
