@@ -73,7 +73,8 @@ func TestDemo(t *testing.T) {
 // TestSmoke runs the first test of a deployed stack, which the emulator's X-Ray is
 // no part of. It throttles the stack's workers for some seconds.
 func TestSmoke(t *testing.T) {
-	out := command(t, []string{"STACK_NAME=e2e", "DEMO_ORIGIN=" + stack.originURL, "LARGE_PATH=file/20MB/large.bin", "SLOW_PATH=file/6MB/slow.bin?delay=15s"}, "bash", "scripts/smoke.sh", stack.env["API_URL"])
+	env := []string{"STACK_NAME=e2e", "DEMO_ORIGIN=" + stack.originURL, "LARGE_PATH=file/20MB/large.bin", "SLOW_PATH=file/6MB/slow.bin?delay=15s"}
+	out := command(t, env, "bash", "scripts/smoke.sh", stack.env["API_URL"])
 	if !regexp.MustCompile(`smoke: 1[34] ok, 0 FAILED, [01] left out\n`).MatchString(out) {
 		t.Error("a check failed, or was left out")
 	}

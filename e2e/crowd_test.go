@@ -115,7 +115,8 @@ func TestFiftyAtOnce(t *testing.T) {
 			if !known || i.TaskToken != "" {
 				t.Fatalf("item: got %+v, want the last connection and no token", i)
 			}
-			if _, err := stack.connections.PostToConnection(t.Context(), &apigatewaymanagementapi.PostToConnectionInput{ConnectionId: &i.ConnectionID, Data: []byte("it is you")}); err != nil {
+			marker := &apigatewaymanagementapi.PostToConnectionInput{ConnectionId: &i.ConnectionID, Data: []byte("it is you")}
+			if _, err := stack.connections.PostToConnection(t.Context(), marker); err != nil {
 				t.Fatal(err)
 			}
 			heard := make([]string, len(clients))

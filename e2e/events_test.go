@@ -31,7 +31,8 @@ type busEvent struct {
 // the workflow.
 func TestEvents(t *testing.T) {
 	const cli = ".local/venv/bin/aws"
-	command(t, nil, cli, "cloudformation", "deploy", "--stack-name", "download-events", "--template-file", "docs/events.yaml", "--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset")
+	command(t, nil, cli, "cloudformation", "deploy", "--stack-name", "download-events", "--template-file", "docs/events.yaml",
+		"--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset")
 	queue := strings.TrimSpace(command(t, nil, cli, "cloudformation", "describe-stacks", "--stack-name", "download-events",
 		"--query", "Stacks[0].Outputs[?OutputKey=='QueueUrl'].OutputValue", "--output", "text"))
 	sqs(t, "PurgeQueue", map[string]any{"QueueUrl": queue}, nil) // events of other tests

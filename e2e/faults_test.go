@@ -82,7 +82,8 @@ func newProxy(t *testing.T) *proxy {
 func (p *proxy) intercept(t *testing.T) {
 	t.Helper()
 	ctx := context.Background()
-	for _, id := range []string{"DownloadFunction", "ExecutionsFunction", "OnConnectFunction", "OnDisconnectFunction", "MessageFunction", "FetchFunction", "FinishFunction", "SendMessageFunction", "CleanUpFunction"} {
+	for _, id := range []string{"DownloadFunction", "ExecutionsFunction", "OnConnectFunction", "OnDisconnectFunction", "MessageFunction",
+		"FetchFunction", "FinishFunction", "SendMessageFunction", "CleanUpFunction"} {
 		name := function(t, id)
 		now, err := stack.lambda.GetFunctionConfiguration(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name})
 		if err != nil {
@@ -212,7 +213,9 @@ func (p *proxy) decide(c call, id string) fault {
 	// A post that was accepted is repeated if its reply is lost. So is the start of an
 	// Express execution, since it has no name that would make it idempotent:
 	// https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
-	if f == lost && (c.operation == "Connections.Post" && strings.Contains(c.body, "X-Amz-Signature") || c.operation == "StepFunctions.StartExecution" && strings.Contains(c.body, "executionArn")) {
+	repeated := c.operation == "Connections.Post" && strings.Contains(c.body, "X-Amz-Signature") ||
+		c.operation == "StepFunctions.StartExecution" && strings.Contains(c.body, "executionArn")
+	if f == lost && repeated {
 		p.doubled[c.execution]++
 	}
 	return f

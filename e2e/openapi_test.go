@@ -77,7 +77,8 @@ func TestOpenAPI(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	start := time.Now()
-	out, err := exec.CommandContext(ctx, ".local/contract/bin/schemathesis", "--no-color", "--config-file", config, "run", "docs/openapi.yaml", "--url", stack.env["API_URL"]).CombinedOutput()
+	out, err := exec.CommandContext(ctx, ".local/contract/bin/schemathesis", "--no-color", "--config-file", config,
+		"run", "docs/openapi.yaml", "--url", stack.env["API_URL"]).CombinedOutput()
 	out = regexp.MustCompile(`(?m)^(.{500}).*$`).ReplaceAll(out, []byte("$1…")) // a body may have 256 KiB
 	t.Logf("%s after %s", out, time.Since(start).Round(time.Second))
 	if err != nil {

@@ -98,8 +98,10 @@ func TestMain(m *testing.M) {
 // local starts this package's stack or stops it.
 func local(command string) error {
 	c := exec.Command("python3", "scripts/local", command)
-	c.Env = append(os.Environ(), "STATE="+state, "PORT="+port, "STACK_NAME=e2e",
-		fmt.Sprintf("PARAMETERS=ClientTimeoutSeconds=%d LinkExpirySeconds=%d MaxFileBytes=%d OriginAnswerSeconds=60 AllowedMethods=GET,POST ForwardedHeaders=Authorization EventBusName=downloads", int(clientTimeout.Seconds()), int(linkExpiry.Seconds()), maxFileBytes))
+	parameters := fmt.Sprintf("ClientTimeoutSeconds=%d LinkExpirySeconds=%d MaxFileBytes=%d OriginAnswerSeconds=60 "+
+		"AllowedMethods=GET,POST ForwardedHeaders=Authorization EventBusName=downloads",
+		int(clientTimeout.Seconds()), int(linkExpiry.Seconds()), maxFileBytes)
+	c.Env = append(os.Environ(), "STATE="+state, "PORT="+port, "STACK_NAME=e2e", "PARAMETERS="+parameters)
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
 	return c.Run()
 }

@@ -53,7 +53,8 @@ if [ -n "$began" ]; then
 fi
 
 code=0
-progress "${SCENARIO:-soak} against $API_URL${FILE_PATH:+, $FILE_PATH}" "$k6" run --quiet --no-usage-report -e API_URL="$API_URL" -e FILE_PATH="${FILE_PATH:-}" -e SHA256="${SHA256:-}" \
+progress "${SCENARIO:-soak} against $API_URL${FILE_PATH:+, $FILE_PATH}" "$k6" run --quiet --no-usage-report \
+  -e API_URL="$API_URL" -e FILE_PATH="${FILE_PATH:-}" -e SHA256="${SHA256:-}" \
   ${SCENARIO:+-e SCENARIO="$SCENARIO"} ${USERS:+-e USERS="$USERS"} ${DURATION:+-e DURATION="$DURATION"} \
   ${P95_MS:+-e P95_MS="$P95_MS"} scripts/load/load.js || code=$?
 

@@ -129,7 +129,8 @@ class Lambda:
             state, keys = "Finish the copy", {"executionArn", "work"}
         else:
             state, keys = "Copy the file", {"executionArn"}
-        assert set(task) == keys and function == {"Send the link": "send-message", "Copy the file": "fetch", "Copy the segment": "fetch"}.get(state, "finish"), f"{state}: {function} {task}"
+        functions = {"Send the link": "send-message", "Copy the file": "fetch", "Copy the segment": "fetch"}
+        assert set(task) == keys and function == functions.get(state, "finish"), f"{state}: {function} {task}"
         try:
             answer = Run.running.answer(state, task)
         except Fails as e:

@@ -419,7 +419,8 @@ DOCUMENTED = {
 def own_metrics():
     """The names that internal/metric declares and a function records."""
     declared = set(re.findall(r'^\s+(\w+)\s+Name = "\1"', (TOP / "internal/metric/metric.go").read_text(), re.M))
-    recorded = {name for file in [*TOP.glob("functions/*/main.go"), *TOP.glob("internal/copying/*.go"), *TOP.glob("internal/download/*.go"), TOP / "internal/metric/audit.go"]
+    files = [file for pattern in ("functions/*/main.go", "internal/copying/*.go", "internal/download/*.go", "internal/metric/audit.go") for file in TOP.glob(pattern)]
+    recorded = {name for file in files
                 for name in re.findall(r"\b(?:metric\.)?(\w+)\b", file.read_text())}
     assert len(declared) == 12, declared
     return declared & recorded

@@ -240,7 +240,8 @@ class Bucket(unittest.TestCase):
     def test_lifecycle(self):
         self.assertEqual(len(self.check(get_bucket_lifecycle_configuration=client_error("NoSuchLifecycleConfiguration"))), 2)
         other = {"Rules": [{"Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 1}, "AbortIncompleteMultipartUpload": {}},
-                           {"Status": "Disabled", "Prefix": "", "Expiration": {"Days": 1}, "AbortIncompleteMultipartUpload": {}}, {"Status": "Enabled", "Prefix": "down", "Expiration": {"Days": 9}}]}
+                           {"Status": "Disabled", "Prefix": "", "Expiration": {"Days": 1}, "AbortIncompleteMultipartUpload": {}},
+                           {"Status": "Enabled", "Prefix": "down", "Expiration": {"Days": 9}}]}
         self.assertEqual(self.check(get_bucket_lifecycle_configuration=other),
                          ["deploy: warning: BucketName: given: no lifecycle rule aborts unfinished uploads of downloads/ after a day"])
 

@@ -115,7 +115,8 @@ def check_bucket(s3, bucket, region, key):
     for rule in rules:
         by = rule.get("ApplyServerSideEncryptionByDefault", {})
         if by.get("SSEAlgorithm", "AES256") != "AES256" and (not key or by.get("KMSMasterKeyID", "").rpartition("/")[2] != key.rpartition("/")[2]):
-            wrong.append(f"it encrypts with {by['SSEAlgorithm']} and the key {by.get('KMSMasterKeyID', 'aws/s3')}; KmsKeyArn has to be that key, or the bucket use SSE-S3")
+            wrong.append(f"it encrypts with {by['SSEAlgorithm']} and the key {by.get('KMSMasterKeyID', 'aws/s3')}; "
+                         "set KmsKeyArn to that key, or let the bucket use SSE-S3")
     if wrong:
         raise Failed("\n".join(f"BucketName: {bucket}: {line}" for line in wrong))
     rules = [r for r in get("get_bucket_lifecycle_configuration", ("NoSuchLifecycleConfiguration",)).get("Rules", []) if r.get("Status") == "Enabled"]
