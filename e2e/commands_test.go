@@ -70,8 +70,8 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestSmoke runs the first test of a deployed stack, which the emulator's X-Ray is
-// no part of. It throttles the stack's workers for some seconds.
+// TestSmoke runs scripts/smoke.sh, which throttles the stack's workers for some seconds.
+// The emulator may have no traces to check.
 func TestSmoke(t *testing.T) {
 	env := []string{"STACK_NAME=e2e", "DEMO_ORIGIN=" + stack.originURL, "LARGE_PATH=file/20MB/large.bin", "SLOW_PATH=file/6MB/slow.bin?delay=15s"}
 	out := command(t, env, "bash", "scripts/smoke.sh", stack.env["API_URL"])

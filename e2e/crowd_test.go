@@ -142,9 +142,9 @@ func TestFiftyAtOnce(t *testing.T) {
 	nothingWaits(t)
 }
 
-// TestLateClients has 50 executions wait, ten at a time, since none waits for long.
-// Then their clients connect, one every 200 ms. Most get their links within a second of
-// connecting; on a busy machine, half of them within three.
+// TestLateClients starts 50 downloads, ten at a time, since none waits for long. When
+// they wait, their clients connect, one every 200 ms. Most get their links within a
+// second; on a busy machine, half of them must within three.
 func TestLateClients(t *testing.T) {
 	const n, group = 50, 10
 	took := make([]time.Duration, n)
@@ -173,7 +173,7 @@ func TestLateClients(t *testing.T) {
 	}
 }
 
-// TestAroundTheEnd has 200 clients connect at random moments around the end of the copy.
+// TestAroundTheEnd connects 200 clients at random moments around the end of the copy.
 func TestAroundTheEnd(t *testing.T) {
 	crowd(t, 200, 25, func(t *testing.T, i int) error {
 		arn := ask(t, fmt.Sprintf("/file/64KiB/around.bin?delay=%dms", 200+rand.IntN(800)))

@@ -39,8 +39,8 @@ func sum(t *testing.T, path string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// TestAcceptance is the original sample's user acceptance test, with curl and wscat. Not
-// parallel: on a busy machine, aws and wscat take longer to start than the workflow waits.
+// TestAcceptance runs the user acceptance test, with curl and wscat. It isn't parallel: on
+// a busy machine, aws and wscat take longer to start than the workflow waits.
 func TestAcceptance(t *testing.T) {
 	c := exec.Command("bash", "scripts/uat.sh", stack.env["API_URL"])
 	c.Env = append(os.Environ(), "ORIGIN_URL="+stack.originURL, "FILE_PATH=file/1MiB/a.bin", "SLOW_PATH=file/6MB/b.bin?delay=20s&times=1", "WAIT_SECONDS=180")
@@ -51,8 +51,8 @@ func TestAcceptance(t *testing.T) {
 	}
 }
 
-// TestAcceptanceFails has the user acceptance test report a failed download, which
-// it would otherwise wait for.
+// TestAcceptanceFails checks that the user acceptance test reports a failed download
+// instead of waiting for it.
 func TestAcceptanceFails(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -145,8 +145,8 @@ func TestGoneAndBack(t *testing.T) {
 	}
 }
 
-// TestClosedByTheServer has API Gateway close the socket during the copy, as it
-// does after 2 hours or 10 idle minutes. The next connection continues.
+// TestClosedByTheServer makes API Gateway close the socket during the copy, as it does
+// after 2 hours or 10 idle minutes. The next connection continues.
 func TestClosedByTheServer(t *testing.T) {
 	t.Parallel()
 	const path = "/file/64MiB/closed.bin?rate=256KiB"
@@ -326,7 +326,7 @@ func TestRefusedHandshake(t *testing.T) {
 	awaitToken(t, waiting)
 	before, rows := func() meeting.Item { i, _ := item(t, waiting); return i }(), items(t)
 	stateMachine := stack.stateMachine
-	var tries sync.WaitGroup // all at once, as the other doesn't wait for long
+	var tries sync.WaitGroup // at the same time, since the workflow doesn't wait for long
 	for name, arn := range map[string]string{
 		"none":            "",
 		"malformed":       "not-an-arn",

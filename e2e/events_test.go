@@ -26,9 +26,8 @@ type busEvent struct {
 	text       string
 }
 
-// TestEvents has a consumer behind the bus of EventBusName, a rule, and a queue: those
-// of docs/events.yaml. Its answer to Download ready, GET /executions/{name}, resumes
-// the workflow.
+// TestEvents consumes events from the bus and the queue of docs/events.yaml. After
+// Download ready, the consumer sends GET /executions/{name}, which resumes the workflow.
 func TestEvents(t *testing.T) {
 	const cli = ".local/venv/bin/aws"
 	command(t, nil, cli, "cloudformation", "deploy", "--stack-name", "download-events", "--template-file", "docs/events.yaml",

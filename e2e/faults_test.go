@@ -145,7 +145,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	c, id := take(r, body)
+	c, id := parseCall(r, body)
 	if c.operation == "" {
 		p.forward.ServeHTTP(w, r)
 		return
@@ -170,9 +170,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var executionName = regexp.MustCompile(`(?:downloads/|:)([0-9a-f]{32})\b`)
 
-// take returns the call that a request makes, and an id that all its tries share.
+// parseCall returns the call that a request makes, and an id that all its tries share.
 // A client that follows a link makes no call.
-func take(r *http.Request, body []byte) (call, string) {
+func parseCall(r *http.Request, body []byte) (call, string) {
 	c, id := call{body: string(body)}, r.Header.Get("amz-sdk-invocation-id")
 	_, target, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 	switch form, _ := url.ParseQuery(string(body)); {
@@ -356,8 +356,8 @@ func (p *proxy) runClient(t *testing.T, order, path string) (links int, err erro
 	return links, nil
 }
 
-// kinds are the functions' calls, as far as they differ in what a fault may break: an
-// operation, and a part of its body.
+// kinds are the functions' calls, grouped by what a fault may break: an operation, and a
+// part of its body.
 var kinds = []struct{ operation, about string }{
 	{"DynamoDB.PutItem", ""},
 	{"DynamoDB.GetItem", ""},

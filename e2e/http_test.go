@@ -49,8 +49,7 @@ func fileSum(t *testing.T, name string) string {
 }
 
 // TestCurl downloads by plain HTTP: one command, no socket. A file that takes longer
-// than two waits arrives as well; with the origin's usual 20 s and wait=20 that would
-// be a minute.
+// than two waits arrives as well; the waits are short, so that the test is.
 func TestCurl(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -87,7 +86,7 @@ func TestCurl(t *testing.T) {
 		exit                int
 		code                string
 	}{
-		// The very command of the documentation. 413 is not repeated.
+		// The documentation's command, unchanged. 413 is not repeated.
 		{"too large", `curl -fL --retry 999 -H "Idempotency-Key: $(uuidgen)" -H 'Prefer: wait=20' -o "$FILE" "$URL"`, "/file/3GiB/curl.bin", 22, ""},
 		{"too large, with the error", strings.Replace(curl, "-sSfL", "-sSL --fail-with-body", 1), "/file/3GiB/curl.bin", 22, "TOO_LARGE"},
 		{"no such file", strings.Replace(curl, "-sSfL --retry 999", "-sSL --fail-with-body --retry 1", 1), "/status/404", 22, "ORIGIN_STATUS"},
@@ -186,9 +185,9 @@ func TestPrefer(t *testing.T) {
 	}
 }
 
-// TestManyWait has more clients than the local stack serves at the same time, and than
-// may wait with MANY_WAIT=200: those that are answered at once ask again, none is
-// lost, each key is copied once, and sockets are served meanwhile.
+// TestManyWait runs more waiting clients than the local stack serves at the same time,
+// and with MANY_WAIT=200 more than the app lets wait. Clients that are answered at once
+// ask again; none is lost, each key is copied once, and sockets are served meanwhile.
 func TestManyWait(t *testing.T) {
 	clients := 40
 	if n := os.Getenv("MANY_WAIT"); n != "" {

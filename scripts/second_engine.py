@@ -1,9 +1,8 @@
 """Runs the paths of the state machines in asl/ on a second Step Functions engine, moto's.
 
-The local stack's engine ignores time-outs that are read from a path, missing paths, and more that AWS
-checks; this one doesn't. Every call that a state makes is answered from a list: a scenario is a path,
-each state with the answer to its call. What the functions do with the item is tested in Go, where
-internal/meeting runs the same machines with the real code.
+Unlike the local stack's engine, this one evaluates time-outs that are read from a path, missing paths, and
+more. A scenario is a path through the states, each with the canned reply to its call. What the functions do
+with the item is tested in Go, where internal/meeting runs the same machines with the real code.
 
 One line per scenario; the exit code is 0 only if all passed. `--self-check` removes one safeguard at a
 time from the machine, and the scenario that needs it must fail.
@@ -56,7 +55,7 @@ def definition(name):
 
 
 class Fails(Exception):
-    """An answer: the call fails under this name."""
+    """A reply: the call fails with this name."""
 
     def __init__(self, name, message="a reason"):
         super().__init__(name)
@@ -64,19 +63,19 @@ class Fails(Exception):
 
 
 class Resume:
-    """An answer to the wait: the token was written, and then this happens."""
+    """A reply to the wait: the token was written, and then the wait is resumed, or fails with error."""
 
     def __init__(self, error=None):
         self.error = error
 
 
 class Run:
-    """One execution. answers has, per state that calls something, what its calls are answered in turn."""
+    """One execution. answers has, for each state that calls something, the replies to its calls, in order."""
 
     running = None
 
     def __init__(self, name, edit, answers, timeout=60):
-        self.answers = {state: list(given) for state, given in answers.items()}
+        self.answers = {state: list(replies) for state, replies in answers.items()}
         self.calls, self.lock = [], threading.Lock()
         self.sfn = boto3.client("stepfunctions", REGION)
         machine = definition(name)
@@ -88,20 +87,20 @@ class Run:
         self.arn = self.sfn.start_execution(stateMachineArn=arn, name=uuid.uuid4().hex, input=json.dumps(values))["executionArn"]
 
     def answer(self, state, call):
-        """What comes next for this state; the calls are kept to be looked at."""
+        """Returns the next reply for this state, and records the call."""
         with self.lock:  # the Map's children call at the same time
             self.calls.append((state, call))
-            given = self.answers[state].pop(0)
-        if isinstance(given, Fails):
-            raise given
-        if isinstance(given, Resume):
+            reply = self.answers[state].pop(0)
+        if isinstance(reply, Fails):
+            raise reply
+        if isinstance(reply, Resume):
             token = call["ExpressionAttributeValues"][":taskToken"]["S"]
-            if given.error:
-                self.sfn.send_task_failure(taskToken=token, error=given.error, cause="by the test")
+            if reply.error:
+                self.sfn.send_task_failure(taskToken=token, error=reply.error, cause="by the test")
             else:
                 self.sfn.send_task_success(taskToken=token, output="{}")
             return {}
-        return given
+        return reply
 
     def end(self, patience):
         """Status, error, and the states entered, once it has ended."""
@@ -183,7 +182,7 @@ def patch():
     StringFormat._eval_body = string_format  # pylint: disable=protected-access
 
 
-# ---- the scenarios: a path, each state with what its call is answered
+# ---- the scenarios: a path, each state with the reply to its call
 
 
 def outcome(missing=0, wait=0, *segments):
@@ -243,23 +242,23 @@ SCENARIOS = {
     "deliver: client is gone": ([("Send the link", GONE)], "FAILED", "ConnectionGone"),
     "deliver: fails for a moment": ([("Send the link", Fails("INTERNAL"), {})], "SUCCEEDED", None),
 }
-IN_A_CHILD = {"Copy the segment", "Did the origin ask for a delay?", "Segment copied"}  # which have histories of their own
+IN_A_CHILD = {"Copy the segment", "Did the origin ask for a delay?", "Segment copied"}  # whose executions have their own histories
 
 
 def attempt(name, edit=None, patience=PATIENCE):
-    """What is wrong with the scenario of this name, None if nothing is."""
+    """Runs the scenario of this name. Returns what is wrong, or None."""
     path, status, error = SCENARIOS[name]
     answers = {}
-    for state, *given in path:
+    for state, *replies in path:
         # Both states start the deliver machine.
-        answers.setdefault("Send the link" if state == "Report the failure" else state, []).extend(given)
+        answers.setdefault("Send the link" if state == "Report the failure" else state, []).extend(replies)
     begun = time.monotonic()
     try:
         run = Run("deliver" if name.startswith("deliver:") else "download", edit, answers, timeout=2 if "no client" == name or "time runs out" in name else 60)
         got = run.end(patience)
         outside = [state for state, *_ in path if state not in IN_A_CHILD]
         assert got == (status, error, outside), f"got {got}, want {(status, error, outside)}"
-        left = {state: given for state, given in run.answers.items() if given}
+        left = {state: replies for state, replies in run.answers.items() if replies}
         assert not left, f"calls that weren't made: {left}"
         segments = sorted(call["segment"]["first"] for state, call in run.calls if state == "Copy the segment")
         assert name != "segments in two rounds" or segments == [1, 11, 11], f"segments: {segments}"
