@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages the tests use, where they are missing: nginx as an origin, Chromium for
+# Installs the Debian packages that tests use, where they are missing: nginx as an origin, Chromium for
 # the page, spin and gcc for the protocol's model, wget as a client.
 set -euo pipefail
 missing=()
@@ -7,7 +7,6 @@ missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v spin >/dev/null || missing+=(spin)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
-command -v jq >/dev/null || missing+=(jq)
 command -v wget >/dev/null || missing+=(wget)
 [ ${#missing[@]} = 0 ] && exit
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
