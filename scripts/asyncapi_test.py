@@ -1,24 +1,17 @@
-#!/usr/bin/env python3
 """docs/asyncapi.yaml is AsyncAPI, and describes what internal/socket sends: the events that its test compares with."""
+
 import json
-import os
+import pathlib
 import re
 import unittest
 
 import jsonschema
 import yaml
 
-ROOT = os.path.join(os.path.dirname(__file__), "..")
-
-
-def read(name, load):
-    with open(os.path.join(ROOT, name), encoding="utf-8") as file:
-        return load(file)
-
-
-DOCUMENT = read("docs/asyncapi.yaml", yaml.safe_load)
-REST = read("docs/openapi.yaml", yaml.safe_load)
-SENT = read("internal/socket/testdata/events.json", json.load)
+TOP = pathlib.Path(__file__).resolve().parent.parent
+DOCUMENT = yaml.safe_load((TOP / "docs/asyncapi.yaml").read_text())
+REST = yaml.safe_load((TOP / "docs/openapi.yaml").read_text())
+SENT = json.loads((TOP / "internal/socket/testdata/events.json").read_text())
 MESSAGES = DOCUMENT["components"]["messages"]
 
 
@@ -30,7 +23,7 @@ def validator(message):
 
 class AsyncApi(unittest.TestCase):
     def test_document(self):
-        schema = read(".local/npm/node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json", json.load)
+        schema = json.loads((TOP / ".local/npm/node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json").read_text())
         check = jsonschema.Draft7Validator(schema)
         check.validate(DOCUMENT)
         self.assertFalse(check.is_valid(DOCUMENT | {"channels": {"socket": {"messages": []}}}))

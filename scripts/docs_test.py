@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """What the documents refer to exists, and codes and metrics are documented."""
 
 import pathlib

@@ -1,6 +1,6 @@
-#!/usr/bin/env python3
 """docs/openapi.yaml describes the REST API that the template deploys, and its examples fit its schemas."""
-import os
+
+import pathlib
 import unittest
 
 import jsonschema
@@ -8,9 +8,8 @@ import yaml
 
 import expand_template
 
-ROOT = os.path.join(os.path.dirname(__file__), "..")
-with open(os.path.join(ROOT, "docs/openapi.yaml")) as file:
-    DOCUMENT = yaml.safe_load(file)
+TOP = pathlib.Path(__file__).resolve().parent.parent
+DOCUMENT = yaml.safe_load((TOP / "docs/openapi.yaml").read_text())
 PARAMETERS = {"ApiAuth": "JWT", "JwtIssuer": "https://issuer.example", "JwtAudience": "files"}
 DEPLOYED = expand_template.decide(expand_template.expand(PARAMETERS), PARAMETERS)["Resources"]["DownloadApi"]["Properties"]["Body"]
 METHODS = ("get", "post", "put", "patch", "delete", "head")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that tests use, where they are missing: nginx as an origin, Chromium for
-# the page, spin and gcc for the protocol's model, wget as a client.
+# the page, spin and gcc for the protocol's model, wget and curl as clients.
 set -euo pipefail
 missing=()
 [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || missing+=(nginx-light)
@@ -8,6 +8,7 @@ command -v chromium >/dev/null || missing+=(chromium)
 command -v spin >/dev/null || missing+=(spin)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 command -v wget >/dev/null || missing+=(wget)
+command -v curl >/dev/null || missing+=(curl)
 [ ${#missing[@]} = 0 ] && exit
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   echo "packages: the tests need ${missing[*]}; as root on Debian: apt-get install ${missing[*]}" >&2
