@@ -7,36 +7,26 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"async-download/internal/failure"
 	"async-download/internal/origin/origintest"
-	"async-download/internal/programtest"
 	"async-download/internal/progress"
-	"async-download/internal/progress/terminaltest"
 	"async-download/internal/transfer/s3test"
 )
 
 const mib = 1 << 20
-
-func TestMain(m *testing.M) { programtest.Main(m, main) }
 
 func newS3(t *testing.T) *s3test.Server {
 	s := s3test.New(t)
@@ -189,51 +179,6 @@ func TestMistake(t *testing.T) {
 	}
 }
 
-func TestUsage(t *testing.T) {
-	for _, args := range [][]string{
-		{}, {"http://o.example/"}, {"http://o.example/", "bucket/key"}, {"http://o.example/", "s3://bucket"}, {"-checksum", "sha-256=bad", "http://o.example/", "s3://b/k"}, {"-checksum", "crc=00", "http://o.example/", "s3://b/k"},
-		{"http://o.example/", "s3:///key"}, {"ftp://o.example/", "s3://b/k"}, {"http://u:p@o.example/", "s3://b/k"},
-		{"-part-size", "1MiB", "http://o.example/", "s3://b/k"}, {"-part-size", "6GiB", "http://o.example/", "s3://b/k"}, {"-part-size", "x", "http://o.example/", "s3://b/k"},
-		{"-concurrency", "0", "http://o.example/", "s3://b/k"}, {"-concurrency", "65", "http://o.example/", "s3://b/k"}, {"-H", "planted", "http://o.example/", "s3://b/k"}, {"-X", "PUT", "http://o.example/", "s3://b/k"},
-		{"-unknown", "http://o.example/", "s3://b/k"}, {"http://o.example/", "s3://b/k", "more"},
-	} {
-		code, _, stderr := program(t, args...)
-		if code != 2 || strings.Count(stderr, "\n") != 1 || !strings.HasSuffix(stderr, "; see copyurl -h\n") {
-			t.Errorf("%q: got code %d, %q, want 2 and a reason in one line", args, code, stderr)
-		}
-		if strings.Contains(stderr, "planted") {
-			t.Errorf("%q: got %q, want no header in it", args, stderr)
-		}
-	}
-	var shown bytes.Buffer
-	if code := run(t.Context(), []string{"-version"}, &shown, io.Discard); code != 0 || !strings.HasPrefix(shown.String(), "copyurl ") || !strings.Contains(shown.String(), runtime.Version()) {
-		t.Errorf("-version: got code %d and %q", code, &shown)
-	}
-	var help, complaint bytes.Buffer
-	if code := run(t.Context(), []string{"-h"}, &help, &complaint); code != 0 || complaint.Len() > 0 {
-		t.Errorf("-h: got code %d and %q on stderr, want 0 and nothing", code, &complaint)
-	}
-	for _, want := range []string{"copyurl [flags] URL s3://BUCKET/KEY", "-part-size", "8MiB", "-concurrency", "-H", "-public-only", "-checksum", "HTTP_PROXY", "AWS_ENDPOINT_URL_S3", "\n  pinned ", "\nExamples:\n"} {
-		if !strings.Contains(help.String(), want) {
-			t.Errorf("-h doesn't mention %q", want)
-		}
-	}
-}
-
-// Flags may stand anywhere.
-func TestFlagsBehind(t *testing.T) {
-	s := newS3(t)
-	url := serve(t, origintest.New(origintest.Bytes(1, 12*mib), `"v1"`))
-	for _, args := range [][]string{{url, "-part-size", "5MiB", target("a")}, {url, target("b"), "-part-size", "5MiB"}} {
-		if code, out, stderr := program(t, args...); code != 0 || out.Parts != 3 {
-			t.Errorf("got code %d, %d parts, %q, want 3 parts", code, out.Parts, stderr)
-		}
-	}
-	if s.Object("a") == nil || s.Object("b") == nil {
-		t.Error("an object is missing")
-	}
-}
-
 // Problems with the bucket are reported before the first request to the origin.
 func TestBucket(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -329,7 +274,7 @@ func TestChecksum(t *testing.T) {
 			h.NoRanges = !ranges
 			url := serve(t, h)
 			for _, good := range []string{"sha-256=" + hex.EncodeToString(sum[:]), "SHA-256=" + base64.StdEncoding.EncodeToString(sum[:])} {
-				if code, out, stderr := program(t, "-checksum", good, url, target("key")); code != 0 || out.Digest != "sha-256" {
+				if code, out, stderr := program(t, url, target("key"), "-checksum", good); code != 0 || out.Digest != "sha-256" {
 					t.Errorf("%d bytes: got code %d, digest %q, %q", size, code, out.Digest, stderr)
 				}
 			}
@@ -372,234 +317,6 @@ func TestPublicOnly(t *testing.T) {
 	code, out, _ := program(t, "-public-only", url, target("key"))
 	if code != 1 || out.Error == nil || out.Error.Code != failure.BlockedAddress || seen.Load() > 0 {
 		t.Errorf("got code %d, %+v and %d requests, want %s and none", code, out.Error, seen.Load(), failure.BlockedAddress)
-	}
-}
-
-// slow serves h in pieces until some bytes are sent, and from there on only when
-// goOn is closed.
-type slow struct {
-	h       http.Handler
-	after   int64
-	reached chan struct{} // closed when these bytes are sent
-	goOn    chan struct{}
-
-	sent  atomic.Int64
-	whole atomic.Int64 // ranges of which the last piece is sent, or about to be
-	held  atomic.Int64 // replies that wait for goOn
-	once  sync.Once
-}
-
-func newSlow(h http.Handler, after int64) *slow {
-	return &slow{h: h, after: after, reached: make(chan struct{}), goOn: make(chan struct{})}
-}
-
-func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	const piece = 256 << 10
-	var start, end int
-	_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end)
-	origintest.Slow(s.h, w, r, piece, func(sent int) bool {
-		wait := s.goOn
-		if s.sent.Add(piece) > s.after {
-			s.once.Do(func() { close(s.reached) })
-			s.held.Add(1)
-			defer s.held.Add(-1)
-		} else {
-			wait = make(chan struct{})
-			time.AfterFunc(time.Millisecond, func() { close(wait) })
-		}
-		select {
-		case <-wait:
-		case <-r.Context().Done():
-			return false
-		}
-		if sent+piece >= end+1-start {
-			s.whole.Add(1)
-		}
-		return true
-	})
-}
-
-// Interrupted, it ends at once and leaves nothing.
-func TestInterrupted(t *testing.T) {
-	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-		for _, ranges := range []bool{true, false} {
-			t.Run(fmt.Sprint(signal, " ranges=", ranges), func(t *testing.T) {
-				s := newS3(t)
-				f := origintest.New(origintest.Bytes(3, 64*mib), `"v1"`)
-				f.NoRanges = !ranges
-				h := newSlow(f, 28*mib)
-				cmd := programtest.Command(t, "-part-size", "5MiB", serve(t, h), target("key"))
-				var stdout, stderr bytes.Buffer
-				cmd.Stdout, cmd.Stderr = &stdout, &stderr
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				<-h.reached
-				// What has been read to its end is stored; a part that arrives later
-				// than the abort is what no client can see.
-				for {
-					still := h.held.Load() == 8     // each connection's reply
-					want := int(h.whole.Load()) + 1 // the marker
-					if !ranges {
-						still, want = h.held.Load() == 1, 1 // of 16 MiB
-					}
-					if still && len(s.Parts("upload-1")) == want {
-						break
-					}
-					time.Sleep(5 * time.Millisecond)
-				}
-				_ = cmd.Process.Signal(signal)
-				began := time.Now()
-				err := cmd.Wait()
-				var exit *exec.ExitError
-				if !errors.As(err, &exit) || exit.ExitCode() != 130 {
-					t.Errorf("got %v, want exit code 130", err)
-				}
-				if d := time.Since(began); d > 20*time.Second {
-					t.Errorf("it ended after %s", d)
-				}
-				if out := parseLine(t, stdout.String()); out.Error == nil || out.Error.Code != failure.Cancelled {
-					t.Errorf("got %q, %q, want %s", &stdout, &stderr, failure.Cancelled)
-				}
-				wantNothing(t, s, "key")
-			})
-		}
-	}
-}
-
-// After a kill, the next run continues with what is in S3.
-func TestKilledAndRunAgain(t *testing.T) {
-	const parts = 8
-	data := origintest.Bytes(4, parts*5*mib-3)
-	for _, killed := range []int64{1, parts, 2*parts - 1} { // after so many halves of a part
-		s := newS3(t)
-		f := origintest.New(data, `"v1"`)
-		h := newSlow(f, killed*5*mib/2)
-		url := serve(t, h)
-		args := []string{"-part-size", "5MiB", "-concurrency", "2", url, target("key")}
-		cmd := programtest.Command(t, args...)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		<-h.reached
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		close(h.goOn)
-		code, out, stderr := program(t, args...)
-		if code != 0 || !bytes.Equal(s.Object("key").Data, data) {
-			t.Fatalf("got code %d, %q", code, stderr)
-		}
-		// The file once, the parts that were under way, and a probe.
-		if got := len(f.Requests()); got > parts+3*2+1 {
-			t.Errorf("got %d ranges in all and %d in the second run, want at most %d", got, out.Ranges, parts+3*2+1)
-		}
-		if open := s.Open(); len(open) > 0 {
-			t.Errorf("got open uploads %v, want none", open)
-		}
-	}
-}
-
-// drip sends a file of 20 MiB at 512 KiB/s until fast is called: a slow machine has
-// time to see a rate.
-func drip(t *testing.T) (url string, fast func()) {
-	hurry := make(chan struct{})
-	fast = sync.OnceFunc(func() { close(hurry) })
-	t.Cleanup(fast)
-	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", fmt.Sprint(20*mib))
-		chunk := make([]byte, mib/32)
-		for range 20 * 32 {
-			if _, err := w.Write(chunk); err != nil {
-				return
-			}
-			select {
-			case <-hurry:
-			case <-time.After(time.Second / 16):
-			}
-		}
-	})), fast
-}
-
-// On a terminal, however narrow, there is a line with rate and time left, beside
-// the one line on stdout; it is still there at the end, also after Ctrl-C.
-func TestProgressOnATerminal(t *testing.T) {
-	var tests sync.WaitGroup
-	defer tests.Wait()
-	for _, test := range []struct {
-		columns    int
-		interrupt  bool
-		rate, last string
-	}{
-		{80, false, `copying     \S+ [KM]iB of 20 MiB +\[=*> *\]  ?\d+ %  [0-9.]+ [KM]iB/s, (\d+m)?\d+s left`, `^copying     20 MiB of 20 MiB     \[=+\]  100 %.*$`},
-		{40, false, `copying  ?\d+ %  [0-9.]+ [KM]iB/s, (\d+m)?\d+s left`, `^copying  .*100 %.*$`},
-		{80, true, `copying     \S+ [KM]iB of 20 MiB .* left`, `^copying     [^\^]*\ncopyurl: CANCELLED: interrupted$`},
-		{40, true, `copying .* left`, `^copying [^\^]*\ncopyurl: CANCELLED: interrupted$`},
-	} {
-		// All at once, whatever -parallel allows: each waits some seconds for its rate.
-		tests.Go(func() {
-			t.Run(fmt.Sprint(test.columns, " ", test.interrupt), func(t *testing.T) {
-				s := s3test.New(t)
-				url, fast := drip(t)
-				cmd := programtest.Command(t, url, target("key"))
-				var stdout bytes.Buffer
-				cmd.Stdout = &stdout
-				for name, value := range environment(s) {
-					cmd.Env = append(cmd.Env, name+"="+value)
-				}
-				term := terminaltest.Start(t, cmd, test.columns)
-				term.WaitForMatch(test.rate)
-				want := 0
-				if test.interrupt {
-					want = 130
-					term.Type("\x03")
-				} else {
-					fast()
-				}
-				if got := term.End(want).String(); !regexp.MustCompile(test.last).MatchString(got) {
-					t.Errorf("got screen:\n%s\nwant it to match:\n%s", got, test.last)
-				}
-				if out := parseLine(t, stdout.String()); !test.interrupt && out.Bytes != 20*mib {
-					t.Errorf("got %+v", out)
-				}
-				if strings.Contains(term.String(), "planted") {
-					t.Errorf("got %q, want no query in it", term)
-				}
-				if test.interrupt {
-					wantNothing(t, s, "key")
-				}
-			})
-		})
-	}
-}
-
-// Parts are not held in memory, however large.
-func TestMemory(t *testing.T) {
-	programtest.SkipMemory(t)
-	for name, tt := range map[string]struct {
-		args     []string
-		noRanges bool
-		most     int64
-	}{
-		"ranges":      {[]string{"-part-size", "8MiB"}, false, 96 * mib},
-		"large parts": {[]string{"-part-size", "64MiB"}, false, 96 * mib},
-		"stream":      {nil, true, 128 * mib},
-	} {
-		t.Run(name, func(t *testing.T) {
-			newS3(t)
-			f := origintest.New(origintest.Bytes(6, 192*mib), `"v1"`)
-			f.NoRanges = tt.noRanges
-			cmd := programtest.Command(t, append(tt.args, serve(t, f), target("key"))...)
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
-			peak, err := programtest.PeakMemory(cmd)
-			if err != nil {
-				t.Fatalf("got %v: %s", err, &stderr)
-			}
-			t.Logf("%d MiB", peak/mib)
-			if peak == 0 || peak > tt.most {
-				t.Errorf("got a peak of %d MiB, want at most %d", peak/mib, tt.most/mib)
-			}
-		})
 	}
 }
 
