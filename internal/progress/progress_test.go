@@ -1,9 +1,12 @@
 package progress
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
+
+	"async-download/internal/progress/terminaltest"
 )
 
 func TestLayout(t *testing.T) {
@@ -38,5 +41,28 @@ func TestLayout(t *testing.T) {
 	}
 	if got, want := (Progress{Phase: Copying, Done: 3, Total: 6, Rate: 1, Left: 3 * time.Second}).line(), "copying: 3 B of 6 B (50 %), 1 B/s, 3s left"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What a terminal echoes for Ctrl-C isn't left beside the last lines.
+func TestBarAfterCtrlC(t *testing.T) {
+	half := Progress{Phase: Downloading, Done: 1 << 20, Total: 2 << 20}
+	line := strings.TrimSpace(layout(half, 80))
+	for _, test := range []struct {
+		before func(*Bar)
+		want   string
+	}{
+		{func(b *Bar) {}, "Stopped."},
+		{func(b *Bar) { b.Show(half) }, line + "\nStopped."},
+		{func(b *Bar) { b.Show(half); b.Prompt("Cancel? ") }, "Cancel? ^C\nStopped."}, // there it is the answer
+	} {
+		screen := &terminaltest.Screen{}
+		b := &Bar{W: screen, Width: func() int { return 80 }}
+		test.before(b)
+		io.WriteString(screen, "^C")
+		b.Last("Stopped.")
+		if got := screen.String(); got != test.want {
+			t.Errorf("got screen:\n%s\nwant:\n%s", got, test.want)
+		}
 	}
 }

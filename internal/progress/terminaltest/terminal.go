@@ -96,7 +96,7 @@ func (term *Terminal) WaitForMatch(pattern string) {
 func (term *Terminal) Screen() *Screen {
 	term.t.Helper()
 	s := &Screen{}
-	if err := s.write(term.String()); err != nil {
+	if _, err := io.WriteString(s, term.String()); err != nil {
 		term.t.Error(err)
 	}
 	if s.overwritten > term.columns {
@@ -130,8 +130,9 @@ type Screen struct {
 
 var controlSequence = regexp.MustCompile(`^\x1b\[([0-9]*)([A-Za-z])`)
 
-func (s *Screen) write(text string) error {
-	for len(text) > 0 {
+// Write shows what a program writes, or the terminal echoes.
+func (s *Screen) Write(p []byte) (int, error) {
+	for text := string(p); len(text) > 0; {
 		for len(s.rows) <= s.row {
 			s.rows = append(s.rows, nil)
 		}
@@ -148,7 +149,7 @@ func (s *Screen) write(text string) error {
 			case "K":
 				s.rows[s.row] = s.rows[s.row][:min(s.col, len(s.rows[s.row]))]
 			default:
-				return fmt.Errorf("unexpected %q", m[0])
+				return 0, fmt.Errorf("unexpected %q", m[0])
 			}
 			text = text[len(m[0]):]
 			continue
@@ -164,7 +165,7 @@ func (s *Screen) write(text string) error {
 		case '\n':
 			s.row++
 		case '\a', '\x1b':
-			return fmt.Errorf("unexpected %q", r)
+			return 0, fmt.Errorf("unexpected %q", r)
 		default:
 			for len(s.rows[s.row]) <= s.col {
 				s.rows[s.row] = append(s.rows[s.row], ' ')
@@ -173,7 +174,7 @@ func (s *Screen) write(text string) error {
 			s.col++
 		}
 	}
-	return nil
+	return len(p), nil
 }
 
 // String returns the rows, without spaces at their ends and empty rows at the end.
