@@ -34,15 +34,6 @@ func TestSocketRefused(t *testing.T) {
 	})
 }
 
-func TestNoSocket(t *testing.T) {
-	t.Parallel()
-	s, c := setUp(t, 1000)
-	c.runExpecting(exitOK, "-wait", "-o", c.path("x"), s.url())
-	if len(s.sockets) != 0 || len(s.statuses) != 1 {
-		t.Errorf("got %d sockets, %d statuses, want 0, 1", len(s.sockets), len(s.statuses))
-	}
-}
-
 func TestServerClosesTheSocket(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)

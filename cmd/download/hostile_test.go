@@ -251,17 +251,6 @@ func TestSafeNameOfCompanions(t *testing.T) {
 	}
 }
 
-// An option of rm is no name.
-func TestNameThatIsAnOption(t *testing.T) {
-	t.Parallel()
-	for name, want := range map[string]string{"-rf": "_rf", "--help": "_-help", "-": "_"} {
-		s, c := setUp(t, 10)
-		s.fileName = name
-		c.runExpecting(exitOK, "-o", c.dir, s.url())
-		c.wantFiles(want)
-	}
-}
-
 const playsWithTerminal = "a\x1b[2J\x1b]0;owned\x07\u009b2J\u202e\rb"
 
 // hostileCertificate has a DNS name that plays with a terminal.

@@ -132,6 +132,9 @@ func TestSafeName(t *testing.T) {
 		"con":                    "_con",
 		"LPT1.txt":               "_LPT1.txt",
 		"console":                "console",
+		"-rf":                    "_rf", // no option of a command
+		"--help":                 "_-help",
+		"-":                      "_",
 	}
 	for name, want := range tests {
 		if got := safeName(name); got != want {

@@ -474,6 +474,9 @@ func TestNoFolder(t *testing.T) {
 	s, c := setUp(t, 1000)
 	c.runExpecting(exitLocal, "-o", c.path("nodir/x"), s.url())
 	c.wantStderr("there is no folder " + c.path("nodir"))
+	if len(s.keys) != 0 {
+		t.Error("a copy was started for a file that can't be written")
+	}
 }
 
 func TestOverwrite(t *testing.T) {
@@ -542,13 +545,4 @@ func TestTwoAtOnce(t *testing.T) {
 	c.endExpecting(exitOK)
 	c.wantContent("x", s.content)
 	c.wantFiles("x")
-}
-
-func TestNowhereToWrite(t *testing.T) {
-	t.Parallel()
-	s, c := setUp(t, 1000)
-	c.runExpecting(exitLocal, "-o", c.path("no/such/folder/x"), s.url())
-	if len(s.keys) != 0 {
-		t.Error("a copy was started for a file that can't be written")
-	}
 }
