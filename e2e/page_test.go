@@ -21,13 +21,13 @@ func TestPageWithASlowFile(t *testing.T) {
 	const path = "/file/48MiB/page%20one.bin?noranges&rate=2MiB"
 	p := browser.Open(t, browser.Start(t), stack.env["API_URL"]) // below the stage, without a slash
 	p.Enter(path[1:])
-	p.Until(60*time.Second, "progress", `0 < page.progress.value && page.progress.value < 1`)
+	p.Until("progress", `0 < page.progress.value && page.progress.value < 1`)
 	began := time.Now()
-	p.Until(60*time.Second, "15 seconds of it", `view.copied > 32 << 20`)
+	p.Until("15 seconds of it", `view.copied > 32 << 20`)
 	at, copied, left := time.Now(), browser.Eval[float64](p, `view.copied`), p.Text("pace")
 	p.Do(chromedp.Reload())
-	p.Until(60*time.Second, "progress after the reload", fmt.Sprintf(`typeof page !== "undefined" && page.progress.value > 0 && view.copied >= %v`, copied))
-	p.Until(120*time.Second, "all bytes", `page.title.textContent === "Ready: page one.bin" || view.copied === view.total`)
+	p.Until("progress after the reload", fmt.Sprintf(`typeof page !== "undefined" && page.progress.value > 0 && view.copied >= %v`, copied))
+	p.Until("all bytes", `page.title.textContent === "Ready: page one.bin" || view.copied === view.total`)
 	var said float64
 	_, estimate, _ := strings.Cut(left, "· ")
 	if _, err := fmt.Sscanf(estimate, "%f s left", &said); err != nil {
@@ -38,7 +38,7 @@ func TestPageWithASlowFile(t *testing.T) {
 	if got := time.Since(at).Seconds(); said > 3*got+5 || said < got/3-10 {
 		t.Errorf("after %s: got %q, but it took %.1f s", at.Sub(began), left, got)
 	}
-	p.Until(120*time.Second, "the link", `page.title.textContent === "Ready: page one.bin"`)
+	p.Until("the link", `page.title.textContent === "Ready: page one.bin"`)
 	p.Saved("page one.bin", sum(t, path))
 	p.Quiet()
 }
@@ -65,10 +65,10 @@ func TestPage(t *testing.T) {
 				continue
 			}
 			p.Enter("file/64MiB/cancel.bin?noranges&rate=4MiB")
-			p.Until(30*time.Second, "progress", `view.phase === "copying" && kept.path.includes("cancel.bin") && page.progress.value > 0`)
+			p.Until("progress", `view.phase === "copying" && kept.path.includes("cancel.bin") && page.progress.value > 0`)
 			arn := browser.Eval[string](p, `kept.job.executionArn`)
 			p.Click("cancel")
-			p.Until(30*time.Second, "the end", `page.title.textContent === "The download was cancelled"`)
+			p.Until("the end", `page.title.textContent === "The download was cancelled"`)
 			if out := ended(t, arn); *out.Error != "CANCELLED" {
 				t.Errorf("execution: got %s, want CANCELLED", *out.Error)
 			}

@@ -30,6 +30,10 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
+// Patience is how long a test waits before it fails: far longer than anything takes, on
+// a busy machine.
+const Patience = 2 * time.Minute
+
 // Start runs the browser, without a window, until the test ends.
 func Start(t *testing.T) context.Context {
 	t.Helper()
@@ -38,7 +42,7 @@ func Start(t *testing.T) context.Context {
 		t.Fatal("Chromium is needed for the page: apt-get install chromium")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(program), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.WSURLReadTimeout(2*time.Minute),
+		chromedp.ExecPath(program), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.WSURLReadTimeout(Patience),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
@@ -185,10 +189,10 @@ func (p *Tab) Quiet(allowed ...string) {
 	}
 }
 
-// Do runs actions, for up to two minutes.
+// Do runs actions.
 func (p *Tab) Do(actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(p.ctx, Patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		p.t.Fatal(err)
@@ -208,11 +212,10 @@ func Eval[T any](p *Tab, expression string) T {
 	return v
 }
 
-// Until waits for a condition in JavaScript, for d or two minutes.
-func (p *Tab) Until(d time.Duration, what, condition string) {
+// Until waits for a condition in JavaScript.
+func (p *Tab) Until(what, condition string) {
 	p.t.Helper()
-	d = max(d, 2*time.Minute)
-	within(p.t, d, what, func() bool {
+	Within(p.t, what, func() bool {
 		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](condition))
 		return err == nil && ok // an error: the page is between two documents
 	})
@@ -262,7 +265,7 @@ func (p *Tab) Files() []string {
 func (p *Tab) Saved(name, want string) {
 	p.t.Helper()
 	file := filepath.Join(p.downloads, name)
-	within(p.t, 120*time.Second, name+" with SHA-256 "+want, func() bool {
+	Within(p.t, name+" with SHA-256 "+want, func() bool {
 		f, err := os.Open(file)
 		if err != nil {
 			return false
@@ -354,12 +357,12 @@ func (p *Tab) Screenshot() image.Image {
 	return i
 }
 
-// within waits until f is true.
-func within(t *testing.T, d time.Duration, what string, f func() bool) {
+// Within waits until f is true.
+func Within(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(d); !f(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(Patience); !f(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited %s in vain for %s", d, what)
+			t.Fatalf("waited %s for %s", Patience, what)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"async-download/e2e/browser"
 	"async-download/internal/page"
 	"async-download/internal/rest"
 )
@@ -176,7 +177,7 @@ func (a *fakeAPI) socket(w http.ResponseWriter, r *http.Request) {
 // send posts to one socket. a.mu is held.
 func (a *fakeAPI) send(conn *websocket.Conn, e event) {
 	if b, err := json.Marshal(e); err == nil && !a.mute && !a.frozen {
-		ctx, cancel := context.WithTimeout(context.Background(), soon)
+		ctx, cancel := context.WithTimeout(context.Background(), browser.Patience)
 		defer cancel()
 		conn.Write(ctx, websocket.MessageText, b)
 	}

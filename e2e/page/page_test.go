@@ -24,9 +24,6 @@ import (
 	"async-download/e2e/browser"
 )
 
-// soon is far longer than anything here takes, on a machine that is busy.
-const soon = 2 * time.Minute
-
 // fast makes a page's time pass ten times as fast.
 const fast = `{
 	const [now, later, every, limit, start] = [Date.now, setTimeout, setInterval, AbortSignal.timeout, Date.now()]
@@ -50,7 +47,7 @@ func TestPage(t *testing.T) {
 		t.Helper()
 		a.say(progress(3e6, 10e6))
 		p.Enter("reports/2026.pdf")
-		p.Until(soon, "progress", `view.phase === "copying" && page.progress.value === 0.3`)
+		p.Until("progress", `view.phase === "copying" && page.progress.value === 0.3`)
 	}
 	title := func(text string) string { return fmt.Sprintf(`page.title.textContent === %q`, text) }
 
@@ -59,16 +56,16 @@ func TestPage(t *testing.T) {
 		p := browser.Open(t, chromium, a.url) // without a slash
 		a.say(event{"type": "progress", "bytesCopied": 0, "bytesTotal": nil})
 		p.Enter("reports/2026.pdf")
-		p.Until(soon, "the wait", title("Waiting for the file server…")+` && !page.progress.hasAttribute("value") && page.bytes.textContent === "" && getComputedStyle(page.progress).animationName === "along"`)
+		p.Until("the wait", title("Waiting for the file server…")+` && !page.progress.hasAttribute("value") && page.bytes.textContent === "" && getComputedStyle(page.progress).animationName === "along"`)
 		p.Emulate("prefers-reduced-motion", "reduce")
 		if got := browser.Eval[string](p, `getComputedStyle(page.progress).animationName`); got != "none" {
 			t.Errorf("with reduced motion: got animation %q, want none", got)
 		}
 		a.say(progress(3e6, 10e6))
-		p.Until(soon, "progress", title("Copying 2026.pdf…")+` && page.live.textContent === "Copying 2026.pdf…" && document.title === "30 % – 2026.pdf" && page.bytes.textContent === "2.9 MiB of 9.5 MiB"`)
+		p.Until("progress", title("Copying 2026.pdf…")+` && page.live.textContent === "Copying 2026.pdf…" && document.title === "30 % – 2026.pdf" && page.bytes.textContent === "2.9 MiB of 9.5 MiB"`)
 		a.ready("the report.pdf")
 		p.Saved("the report.pdf", contentSum())
-		p.Until(soon, "the end", title("Ready: the report.pdf")+` && page.live.textContent === "Ready: the report.pdf" && document.title === "Ready – the report.pdf"`)
+		p.Until("the end", title("Ready: the report.pdf")+` && page.live.textContent === "Ready: the report.pdf" && document.title === "Ready – the report.pdf"`)
 		p.Quiet()
 	})
 
@@ -102,11 +99,11 @@ func TestPage(t *testing.T) {
 
 		a.say(progress(0, 10e6))
 		p.Enter("slow.bin")
-		p.Until(soon, "the socket", `view.line === "live" && view.total === 10e6`)
+		p.Until("the socket", `view.line === "live" && view.total === 10e6`)
 		for second := 1; second <= 15; second++ {
 			p.JS(`time += 1000`)
 			a.say(progress(second*300e3, 10e6))
-			p.Until(soon, "progress", fmt.Sprintf(`view.copied === %d`, second*300_000))
+			p.Until("progress", fmt.Sprintf(`view.copied === %d`, second*300_000))
 			if got := p.Text("pace"); (got != "") != (second >= 4) {
 				t.Errorf("after %d s: got %q", second, got)
 			}
@@ -121,7 +118,7 @@ func TestPage(t *testing.T) {
 			t.Error("after 9 s without news there is no rate")
 		}
 		p.JS(`time += 2000`)
-		p.Until(soon, "no rate", `page.pace.textContent === "" && busy()`)
+		p.Until("no rate", `page.pace.textContent === "" && busy()`)
 	})
 
 	t.Run("offline", func(t *testing.T) {
@@ -130,17 +127,17 @@ func TestPage(t *testing.T) {
 		p.Offline(true)
 		a.set(func() { a.answer = func(*http.Request) (int, any) { return -1, nil } })
 		p.Enter("reports/2026.pdf")
-		p.Until(soon, "the reason", `page.line.textContent === "You’re offline. The download starts when you’re back online." && page.live.textContent === page.line.textContent`)
+		p.Until("the reason", `page.line.textContent === "You’re offline. The download starts when you’re back online." && page.live.textContent === page.line.textContent`)
 		a.set(func() { a.answer = nil })
 		a.say(progress(3e6, 10e6))
 		p.Offline(false)
-		p.Until(soon, "progress", `page.line.hidden && page.progress.value === 0.3`)
+		p.Until("progress", `page.line.hidden && page.progress.value === 0.3`)
 		p.Offline(true)
 		a.set(func() { a.noSockets = true })
-		p.Until(soon, "the reason", `page.line.textContent.startsWith("You’re offline. The copy continues") && page.pace.textContent === ""`)
+		p.Until("the reason", `page.line.textContent.startsWith("You’re offline. The copy continues") && page.pace.textContent === ""`)
 		a.set(func() { a.noSockets = false })
 		p.Offline(false)
-		p.Until(soon, "the connection", `view.line === "live" && page.line.hidden && page.live.textContent === "The connection is back."`)
+		p.Until("the connection", `view.line === "live" && page.line.hidden && page.live.textContent === "The connection is back."`)
 		a.ready("2026.pdf")
 		p.Saved("2026.pdf", contentSum())
 		if keys := a.header("/download/", "Idempotency-Key"); len(slices.Compact(keys)) != 1 {
@@ -154,9 +151,9 @@ func TestPage(t *testing.T) {
 		p := open(t, a, fast)
 		copying(t, a, p)
 		a.set(func() { a.frozen = true })
-		p.Until(soon, "the reason", `page.line.textContent === "Connection lost, trying again. The copy continues." && page.live.textContent === page.line.textContent && page.pace.textContent === ""`)
+		p.Until("the reason", `page.line.textContent === "Connection lost, trying again. The copy continues." && page.live.textContent === page.line.textContent && page.pace.textContent === ""`)
 		a.set(func() { a.frozen = false })
-		p.Until(soon, "the connection", `page.line.hidden && view.line === "live"`)
+		p.Until("the connection", `page.line.hidden && view.line === "live"`)
 		if got := a.count("SOCKET"); got < 2 {
 			t.Errorf("got %d sockets, want another one", got)
 		}
@@ -174,9 +171,9 @@ func TestPage(t *testing.T) {
 		copying(t, a, p)
 		a.set(func() { a.mute = true })
 		a.say(progress(5e6, 10e6))
-		p.Until(soon, "progress by HTTP", `page.progress.value === 0.5`)
+		p.Until("progress by HTTP", `page.progress.value === 0.5`)
 		a.set(func() { a.mute = false })
-		p.Until(soon, "another socket", `view.line === "live"`)
+		p.Until("another socket", `view.line === "live"`)
 		a.ready("2026.pdf")
 		p.Saved("2026.pdf", contentSum())
 		if got := a.count("SOCKET"); got < 2 {
@@ -206,13 +203,13 @@ func TestPage(t *testing.T) {
 		copying(t, a, p)
 		for n := range 20 { // each second, as the page sees it; on a busy machine it may see less often
 			a.say(progress(3e6+n, 10e6))
-			p.Until(soon, "progress", fmt.Sprintf(`view.copied === %d`, 3_000_000+n))
+			p.Until("progress", fmt.Sprintf(`view.copied === %d`, 3_000_000+n))
 			time.Sleep(100 * time.Millisecond)
 		}
 		if got := browser.Eval[float64](p, `Math.min(1e9, ...silences)`); got < 10_000 {
 			t.Errorf("polled after a silence of %v ms, want 10 s", got)
 		}
-		p.Until(soon, "a ping", `sent[0] === '{"action":"ping"}'`)
+		p.Until("a ping", `sent[0] === '{"action":"ping"}'`)
 	})
 
 	t.Run("sockets blocked", func(t *testing.T) {
@@ -220,7 +217,7 @@ func TestPage(t *testing.T) {
 		p := open(t, a, fast)
 		a.set(func() { a.noSockets = true })
 		copying(t, a, p)
-		p.Until(soon, "the reason", `page.line.textContent.startsWith("No live connection")`)
+		p.Until("the reason", `page.line.textContent.startsWith("No live connection")`)
 		a.ready("2026.pdf")
 		p.Saved("2026.pdf", contentSum())
 		if got := a.header("/executions/", "X-Download-Ticket"); got[0] != "a-ticket" {
@@ -234,10 +231,10 @@ func TestPage(t *testing.T) {
 		p := open(t, a, fast)
 		a.set(func() { a.answer = func(*http.Request) (int, any) { return -1, nil } })
 		p.Enter("reports/2026.pdf")
-		p.Until(soon, "the reason", `page.line.textContent === "Connection lost, trying again."`)
-		p.Until(soon, "the failure", title("The download failed")+` && page.advice.textContent === "Check your connection and try again."`)
+		p.Until("the reason", `page.line.textContent === "Connection lost, trying again."`)
+		p.Until("the failure", title("The download failed")+` && page.advice.textContent === "Check your connection and try again."`)
 		p.Click("again") // may have been started: the same attempt
-		p.Until(soon, "another try", `busy()`)
+		p.Until("another try", `busy()`)
 		p.Do(chromedp.Reload()) // so may this
 		a.set(func() {
 			a.answer = func(r *http.Request) (int, any) {
@@ -278,7 +275,7 @@ func TestPage(t *testing.T) {
 		} {
 			before := a.count("GET /download")
 			p.Enter(typed)
-			p.Until(soon, "the request", title("The download failed"))
+			p.Until("the request", title("The download failed"))
 			if all := a.asked(); a.count("GET /download") != before+1 || all[len(all)-1] != "GET "+want {
 				t.Errorf("%q: got %s, want GET %s", typed, all[len(all)-1], want)
 			}
@@ -287,7 +284,7 @@ func TestPage(t *testing.T) {
 		for _, refused := range []string{"..", ".", "../x", "a/../b", "a/..", "./a", `a\..\b`, "%2e%2E/x", "a/.%2e?b", "/..", "a%5c../b"} {
 			p.JS(`show({phase: "idle"})`)
 			p.Enter(refused)
-			p.Until(soon, refused, title("The download failed")+` && page.message.textContent.includes("“..”")`)
+			p.Until(refused, title("The download failed")+` && page.message.textContent.includes("“..”")`)
 		}
 		if got := a.count(""); got != before {
 			t.Errorf("a path that is refused was asked for: %q", a.asked()[before:])
@@ -312,7 +309,7 @@ func TestPage(t *testing.T) {
 		} {
 			a.say(failed(test.code, test.message))
 			p.Enter("reports/2026.pdf")
-			p.Until(soon, test.message, fmt.Sprintf(`%s && page.message.textContent === %q && page.advice.checkVisibility()`, title("The download failed"), test.code+" "+test.message))
+			p.Until(test.message, fmt.Sprintf(`%s && page.message.textContent === %q && page.advice.checkVisibility()`, title("The download failed"), test.code+" "+test.message))
 			if got := p.Text("advice"); !strings.Contains(got, test.want) {
 				t.Errorf("%s: got advice %q", test.message, got)
 			}
@@ -325,7 +322,7 @@ func TestPage(t *testing.T) {
 			a.answer = func(*http.Request) (int, any) { return http.StatusForbidden, event{"message": "Forbidden"} }
 		})
 		p.Enter("x")
-		p.Until(soon, "the refusal", `page.message.textContent === "UNAUTHORIZED the API answered 403 Forbidden" && page.advice.textContent.includes("doesn’t let this page in")`)
+		p.Until("the refusal", `page.message.textContent === "UNAUTHORIZED the API answered 403 Forbidden" && page.advice.textContent.includes("doesn’t let this page in")`)
 	})
 
 	t.Run("cancel", func(t *testing.T) {
@@ -339,12 +336,12 @@ func TestPage(t *testing.T) {
 			}
 		}
 		p.Do(chromedp.KeyEvent(kb.Enter))
-		p.Until(soon, "the end", title("The download was cancelled"))
+		p.Until("the end", title("The download was cancelled"))
 		if got := browser.Eval[string](p, `document.activeElement.id`); got != "title" {
 			t.Errorf("the focus went to %q, want the heading", got)
 		}
 		p.Do(chromedp.Reload())
-		p.Until(soon, "the page", `typeof page !== "undefined" && view.phase === "idle" && page.path.value === "reports/2026.pdf"`)
+		p.Until("the page", `typeof page !== "undefined" && view.phase === "idle" && page.path.value === "reports/2026.pdf"`)
 
 		copying(t, a, p) // while the file, of which the page hasn't heard, is ready: it is deleted
 		a.set(func() {
@@ -356,9 +353,9 @@ func TestPage(t *testing.T) {
 			}
 		})
 		p.Click("cancel")
-		within(t, "the request", func() bool { return a.count("DELETE ") == 2 })
+		browser.Within(t, "the request", func() bool { return a.count("DELETE ") == 2 })
 		a.say(failed("EXPIRED", "the file is no longer kept"))
-		p.Until(soon, "the end", title("The download was cancelled"))
+		p.Until("the end", title("The download was cancelled"))
 
 		copying(t, a, p)
 		a.set(func() {
@@ -370,9 +367,9 @@ func TestPage(t *testing.T) {
 			}
 		})
 		p.Click("cancel")
-		p.Until(soon, "the refusal", `view.phase === "copying" && page.note.checkVisibility() && page.note.textContent === "Not cancelled: the download has ended" && page.live.textContent.includes("Not cancelled")`)
+		p.Until("the refusal", `view.phase === "copying" && page.note.checkVisibility() && page.note.textContent === "Not cancelled: the download has ended" && page.live.textContent.includes("Not cancelled")`)
 		a.ready("2026.pdf")
-		p.Until(soon, "the link", title("Ready: 2026.pdf")+` && page.note.textContent.includes("Nothing was saved")`)
+		p.Until("the link", title("Ready: 2026.pdf")+` && page.note.textContent.includes("Nothing was saved")`)
 		time.Sleep(time.Second)
 		if got := p.Files(); len(got) != 0 {
 			t.Errorf("saved after Cancel: %q", got)
@@ -387,11 +384,11 @@ func TestPage(t *testing.T) {
 		p := open(t, a)
 		copying(t, a, p)
 		p.Do(chromedp.Reload())
-		p.Until(soon, "progress after the reload", `typeof page !== "undefined" && page.progress.value === 0.3 && page.path.value === "reports/2026.pdf"`)
+		p.Until("progress after the reload", `typeof page !== "undefined" && page.progress.value === 0.3 && page.path.value === "reports/2026.pdf"`)
 		a.ready("2026.pdf")
 		p.Saved("2026.pdf", contentSum())
 		p.Do(chromedp.Reload()) // after the end: no second download, but a link
-		p.Until(soon, "the link", `typeof page !== "undefined" && page.title.textContent === "Ready: 2026.pdf"`)
+		p.Until("the link", `typeof page !== "undefined" && page.title.textContent === "Ready: 2026.pdf"`)
 		time.Sleep(1100 * time.Millisecond) // which may be all that was left of it
 		if got := p.Files(); len(got) != 0 {
 			t.Errorf("saved again: %q", got)
@@ -420,9 +417,9 @@ func TestPage(t *testing.T) {
 	t.Run("links", func(t *testing.T) {
 		a := newAPI(t, "NONE")
 		p := browser.Open(t, chromium, a.url+"/#reports/2026.pdf")
-		p.Until(soon, "the path", `page.path.value === "reports/2026.pdf" && view.phase === "idle"`)
+		p.Until("the path", `page.path.value === "reports/2026.pdf" && view.phase === "idle"`)
 		p.Go(a.url + "/#reports/2027.pdf?lang=en")
-		p.Until(soon, "the other path", `page.path.value === "reports/2027.pdf?lang=en"`)
+		p.Until("the other path", `page.path.value === "reports/2027.pdf?lang=en"`)
 		a.ready("2027.pdf")
 		p.Click("start")
 		p.Saved("2027.pdf", contentSum())
@@ -433,13 +430,13 @@ func TestPage(t *testing.T) {
 		a.ready("2027.pdf")
 		time.Sleep(1100 * time.Millisecond)
 		p.Click("copy")
-		p.Until(soon, "the note", `page.note.checkVisibility() && page.note.textContent === "Link copied." && page.live.textContent.includes("Link copied.")`)
+		p.Until("the note", `page.note.checkVisibility() && page.note.textContent === "Link copied." && page.live.textContent.includes("Link copied.")`)
 		if got := p.Copied(); !strings.HasSuffix(got, "/s3/2027.pdf?X-Amz-Signature=2") {
 			t.Errorf("copied: got %q, want the fresh link", got)
 		}
 		p.Go("about:blank")
 		p.Go(a.url + "/#reports/2028.pdf") // another visit in the same tab
-		p.Until(soon, "the path", `page.path.value === "reports/2028.pdf" && view.phase === "idle"`)
+		p.Until("the path", `page.path.value === "reports/2028.pdf" && view.phase === "idle"`)
 	})
 
 	t.Run("credentials", func(t *testing.T) {
@@ -471,15 +468,15 @@ func TestPage(t *testing.T) {
 			}
 			secret("wrong")
 			p.Enter("reports/2026.pdf")
-			p.Until(soon, "the refusal", `page.advice.textContent.includes("valid for this service") && page.message.textContent.startsWith("UNAUTHORIZED")`)
+			p.Until("the refusal", `page.advice.textContent.includes("valid for this service") && page.message.textContent.startsWith("UNAUTHORIZED")`)
 			secret(test.want) // as people paste it, with or without the scheme
 			p.Click("again")
-			p.Until(soon, "progress", `view.phase === "copying" && view.line === "polling"`)
+			p.Until("progress", `view.phase === "copying" && view.line === "polling"`)
 			if kept := browser.Eval[string](p, `JSON.stringify([sessionStorage, localStorage, location.href, document.cookie])`); strings.Contains(kept, "secret") {
 				t.Errorf("%s: kept: %s", test.auth, kept)
 			}
 			p.Do(chromedp.Reload())
-			p.Until(soon, "the page", `typeof page !== "undefined" && view.phase === "locked" && page.path.value === "reports/2026.pdf" && page.secret.value === ""`)
+			p.Until("the page", `typeof page !== "undefined" && view.phase === "locked" && page.path.value === "reports/2026.pdf" && page.secret.value === ""`)
 			secret("secret")
 			a.ready("2026.pdf")
 			p.Click("start")
@@ -517,11 +514,11 @@ func TestPage(t *testing.T) {
 		p.Accessible("idle")
 		a.say(event{"type": "progress", "bytesCopied": 0, "bytesTotal": nil})
 		p.Enter("reports/" + strings.Repeat("without-a-place-to-break", 6))
-		p.Until(soon, "the wait", title("Waiting for the file server…"))
+		p.Until("the wait", title("Waiting for the file server…"))
 		onScreen("waiting")
 		p.Accessible("waiting")
 		a.say(progress(3e6, 10e6))
-		p.Until(soon, "progress", `page.progress.value === 0.3`)
+		p.Until("progress", `page.progress.value === 0.3`)
 		onScreen("copying")
 		p.Accessible("copying")
 		controls("copying", "button: Cancel", "progressbar: Copied")
@@ -543,13 +540,13 @@ func TestPage(t *testing.T) {
 		p.JS(`show({phase: "copying"})`)
 		a.ready("2026.pdf")
 		p.Saved("2026.pdf", contentSum())
-		p.Until(soon, "the link", title("Ready: 2026.pdf"))
+		p.Until("the link", title("Ready: 2026.pdf"))
 		onScreen("ready")
 		p.Accessible("ready")
 		controls("ready", "button: Copy link", "link: Save the file")
 		a.say(failed("ORIGIN_STATUS", "the origin answered 404 Not Found"))
 		p.Enter("missing.pdf")
-		p.Until(soon, "the failure", title("The download failed"))
+		p.Until("the failure", title("The download failed"))
 		onScreen("failed")
 		p.Accessible("failed")
 		controls("failed", "button: Try again")
@@ -575,7 +572,7 @@ func TestPage(t *testing.T) {
 		}
 		other := newAPI(t, "NONE")
 		p.JS(`fetch("` + other.url + `/download/x", {mode: "no-cors"}).catch(() => window.refused = true)`)
-		p.Until(soon, "the refusal", `window.refused === true`)
+		p.Until("the refusal", `window.refused === true`)
 		if got := other.asked(); len(got) != 0 {
 			t.Errorf("the page reached another host: %q", got)
 		}
@@ -601,19 +598,19 @@ func TestPage(t *testing.T) {
 		defer app.Close()
 		a.origins = "https://elsewhere.example," + app.URL
 		p := browser.Open(t, chromium, app.URL)
-		p.Until(soon, "the module", `"start" in window`)
+		p.Until("the module", `"start" in window`)
 		a.say(progress(3e6, 10e6))
 		p.JS(`start("reports/2026.pdf", {idempotencyKey: "0123456789abcdef"}), null`)
-		p.Until(soon, "progress", `seen.length >= 2 && !!window.job`)
+		p.Until("progress", `seen.length >= 2 && !!window.job`)
 		if got := browser.Eval[string](p, `JSON.stringify(seen)`); got != `["live",{"bytesCopied":3000000,"bytesTotal":10000000}]` {
 			t.Errorf("seen: got %s", got)
 		}
 		a.ready("2026.pdf")
-		p.Until(soon, "the link", `!!window.file && file.fileName === "2026.pdf" && file.verified === true && file.size === `+fmt.Sprint(len(content)))
+		p.Until("the link", `!!window.file && file.fileName === "2026.pdf" && file.verified === true && file.size === `+fmt.Sprint(len(content)))
 		p.JS(`location.assign(file.url)`)
 		p.Saved("2026.pdf", contentSum())
 		p.JS(`again().then((name) => window.name = name), null`)
-		p.Until(soon, "a fresh link", `window.name === "2026.pdf"`)
+		p.Until("a fresh link", `window.name === "2026.pdf"`)
 		for header, want := range map[string]string{"Authorization": "Bearer secret", "Idempotency-Key": "0123456789abcdef", "Origin": app.URL} {
 			if got := a.header("/download/", header); len(got) != 1 || got[0] != want {
 				t.Errorf("%s: got %q, want %q", header, got, want)
@@ -621,22 +618,22 @@ func TestPage(t *testing.T) {
 		}
 		a.say(progress(4e6, 10e6))
 		p.JS(`delete window.job, start("other.bin"), null`)
-		p.Until(soon, "the job", `!!window.job`)
+		p.Until("the job", `!!window.job`)
 		p.JS(`cancel(), null`)
-		p.Until(soon, "the end", `window.error === "true,DownloadError,CANCELLED,the download was cancelled,false"`)
+		p.Until("the end", `window.error === "true,DownloadError,CANCELLED,the download was cancelled,false"`)
 		if got := a.header("/executions/", "Authorization"); got[len(got)-1] != "Bearer secret" {
 			t.Errorf("cancel: Authorization: got %q", got)
 		}
 		a.say(progress(4e6, 10e6))
 		p.JS(`{ const c = new AbortController(); window.stop = () => c.abort(new Error("enough")); delete window.job; start("other.bin", {signal: c.signal}) }`)
-		p.Until(soon, "the job", `!!window.job`)
+		p.Until("the job", `!!window.job`)
 		p.JS(`stop()`)
-		p.Until(soon, "the signal's reason", `window.error === "false,Error,,enough,"`)
+		p.Until("the signal's reason", `window.error === "false,Error,,enough,"`)
 		p.Quiet("network") // a socket that the signal closed early
 
 		a.set(func() { a.origins = "https://elsewhere.example" })
 		p = browser.Open(t, chromium, app.URL)
-		p.Until(soon, "the refusal", `document.readyState === "complete"`)
+		p.Until("the refusal", `document.readyState === "complete"`)
 		if browser.Eval[bool](p, `"start" in window`) || !strings.Contains(strings.Join(p.Console(), "\n"), "CORS") {
 			t.Errorf("a page that isn't allowed: got %q", p.Console())
 		}
@@ -663,11 +660,11 @@ func screenshots(t *testing.T, chromium context.Context) {
 		p.JS(`{ window.time = Date.now(); Date.now = () => time }`)
 		a.say(progress(0, 67108864))
 		p.Enter("reports/report-2026.pdf?lang=en")
-		p.Until(soon, "the socket", `view.total !== null`)
+		p.Until("the socket", `view.total !== null`)
 		for second := 1; second <= 7; second++ {
 			p.JS(`time += 1000`)
 			a.say(progress(second*5_400_000, 67108864))
-			p.Until(soon, "progress", fmt.Sprintf(`view.copied === %d`, second*5_400_000))
+			p.Until("progress", fmt.Sprintf(`view.copied === %d`, second*5_400_000))
 		}
 	})
 	narrow := shoot("dark", 360, func(a *fakeAPI, p *browser.Tab) {
@@ -687,15 +684,5 @@ func screenshots(t *testing.T, chromium context.Context) {
 	defer out.Close()
 	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(out, picture); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// within waits until f is true.
-func within(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(soon); !f(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
-		}
 	}
 }
