@@ -258,7 +258,7 @@ func TestCleanUp(t *testing.T) {
 	again := func(t *testing.T, got invocation, c *cloud) {
 		t.Helper()
 		if got.ErrorType == "" {
-			t.Errorf("got %s, want an error, for EventBridge to try again", got.Body)
+			t.Errorf("got %s, want an error, for Lambda to try again", got.Body)
 		}
 		counted("NotDiscarded")(t, got, c)
 	}

@@ -1,5 +1,5 @@
-// Command clean-up is called by EventBridge when an execution of the download
-// machine has not succeeded.
+// Command clean-up removes what an execution of the download machine left that has not
+// succeeded. EventBridge calls it.
 package main
 
 import (
@@ -35,7 +35,7 @@ func (f *function) handle(ctx context.Context, e events.CloudWatchEvent) error {
 	item, err := f.download.CleanUp(ctx, b)
 	if err != nil {
 		log.ErrorContext(ctx, "not cleaned up", "error", failure.As(err))
-		return err // Lambda repeats it, twice
+		return err // Lambda tries again, twice
 	}
 	log.InfoContext(ctx, "cleaned up", "item", item.Status)
 	return nil

@@ -1,6 +1,6 @@
-// Command executions answers GET /executions/{name}, the status of a download and
-// the link once there is one, GET /executions/{name}/file, the file, and DELETE,
-// which cancels the download or deletes its file.
+// Command executions answers GET /executions/{name} with the status of a download and its
+// link, GET /executions/{name}/file with a redirect to the file, and DELETE, which cancels
+// the download or deletes its file.
 package main
 
 import (
@@ -76,7 +76,7 @@ func (f *function) answer(ctx context.Context, r events.APIGatewayProxyRequest) 
 		log.WarnContext(ctx, "request failed", "error", failure.As(err))
 		return f.rest.Error(from, err)
 	}
-	log.InfoContext(ctx, "answered", "status", s.Status)
+	log.InfoContext(ctx, "request answered", "status", s.Status)
 	switch {
 	case s.Status == meeting.Deleted:
 		return f.rest.OK(from, http.StatusOK, map[string]meeting.Status{"status": s.Status}, nil)

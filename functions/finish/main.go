@@ -1,5 +1,5 @@
-// Command finish is two states of the download machine: it completes an object that was
-// copied in segments, or ends a download of which a state has failed.
+// Command finish runs two states of the download machine: it completes an object that was
+// copied in segments, or ends a download after a state has failed.
 package main
 
 import (

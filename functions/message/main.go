@@ -1,4 +1,4 @@
-// Command message answers what a client sends on its socket.
+// Command message handles what a client sends on its socket.
 package main
 
 import (
@@ -27,7 +27,7 @@ func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxy
 	log := slog.With("connectionId", r.RequestContext.ConnectionID, "execution", execution.NameFromARN(arn))
 	switch {
 	case err != nil:
-		log.ErrorContext(ctx, "not answered", "error", failure.As(err))
+		log.ErrorContext(ctx, "message failed", "error", failure.As(err))
 		return events.APIGatewayProxyResponse{StatusCode: http.StatusInternalServerError}, nil
 	case refused != nil:
 		log.InfoContext(ctx, "message refused", "reason", refused)

@@ -38,8 +38,8 @@ func main() {
 	env.Run(f.handle)
 }
 
-// handle returns the status of the handshake: 403 for a client that is refused,
-// whatever the reason, and 503 where AWS was too busy to tell.
+// handle returns the status of the handshake: 403 for a client that is refused, whatever
+// the reason, and 503 if AWS could not be asked, after which the client tries again.
 func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
 	asked := func(header, query string) string { // browsers can't set headers
 		return cmp.Or(rest.Header(r.Headers, header), r.QueryStringParameters[query])

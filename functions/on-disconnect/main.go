@@ -1,5 +1,5 @@
-// Command on-disconnect answers $disconnect: it takes the closed connection out
-// of its item, and the item out of the table if its link was delivered.
+// Command on-disconnect answers $disconnect: it removes the closed connection from its
+// item, and the item from the table if its link was delivered.
 package main
 
 import (
@@ -27,7 +27,7 @@ func main() {
 func (f *function) handle(ctx context.Context, r events.APIGatewayWebsocketProxyRequest) (events.APIGatewayProxyResponse, error) {
 	log := slog.With("connectionId", r.RequestContext.ConnectionID)
 	if err := f.meeting.Disconnect(ctx, r.RequestContext.ConnectionID); err != nil {
-		// Nobody hears the answer; the next delivery meets the connection as gone.
+		// No client gets this answer. The next delivery finds the connection gone.
 		log.ErrorContext(ctx, "not disconnected", "error", failure.As(err))
 		return events.APIGatewayProxyResponse{StatusCode: http.StatusInternalServerError}, nil
 	}

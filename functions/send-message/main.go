@@ -1,5 +1,5 @@
-// Command send-message is the one state of the deliver machine: it answers the
-// client of an execution.
+// Command send-message is the one state of the deliver machine: it posts the link, or the
+// reason why there is none, to the client of an execution.
 package main
 
 import (
@@ -27,11 +27,11 @@ func (f *function) handle(ctx context.Context, d meeting.Delivery) (struct{}, er
 	err := f.download.Deliver(ctx, d)
 	switch {
 	case err == nil:
-		log.InfoContext(ctx, "answered")
+		log.InfoContext(ctx, "client notified")
 	case errors.Is(err, meeting.ErrOpening), errors.Is(err, meeting.ErrGone), errors.Is(err, failure.ErrCancelled):
-		log.InfoContext(ctx, "not answered", "reason", err)
+		log.InfoContext(ctx, "client not notified", "reason", err)
 	default:
-		log.ErrorContext(ctx, "not answered", "error", failure.As(err))
+		log.ErrorContext(ctx, "client not notified", "error", failure.As(err))
 	}
 	return struct{}{}, download.ToStepFunctions(err)
 }

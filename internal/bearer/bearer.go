@@ -17,16 +17,16 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// ErrRefused is what is wrong with a token, whatever it is. The text that wraps
-// it names the check and quotes nothing of the token.
+// ErrRefused: the token is not valid. The text that wraps it names the failed check and
+// quotes nothing of the token.
 var ErrRefused = errors.New("token refused")
 
 const (
 	// keysPause is the least time between two readings of the issuer's keys. A
 	// token that names an unknown key starts one, and anyone can forge such a token.
 	keysPause = time.Minute
-	// retryPause replaces keysPause after a reading that failed: until the next
-	// one, a new instance can let nobody in.
+	// retryPause replaces keysPause after a reading that failed: until the next one, a new
+	// instance can authorize nobody.
 	retryPause = 5 * time.Second
 	// keysMaxAge is the time after which the keys are read again although all
 	// tokens match, so that a key the issuer has withdrawn stops working.

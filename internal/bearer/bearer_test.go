@@ -69,7 +69,7 @@ func public(id string, key any) jose.JSONWebKey {
 
 type tokenClaims = map[string]any
 
-// sign returns a token that is right in everything but the changes; a claim changed to nil is left out.
+// sign returns a token that is valid except for the changes; a claim changed to nil is omitted.
 func sign(alg jose.SignatureAlgorithm, id string, key any, changes tokenClaims) string {
 	c := tokenClaims{"iss": issuer, "aud": audience, "sub": "somebody", "exp": time.Now().Add(time.Hour).Unix()}
 	for name, value := range changes {
@@ -84,7 +84,7 @@ func sign(alg jose.SignatureAlgorithm, id string, key any, changes tokenClaims) 
 
 func newVerifier() (*Verifier, *provider) {
 	p := &provider{names: issuer, keys: []any{
-		map[string]any{"kty": "of a kind to come", "kid": "0"},
+		map[string]any{"kty": "of an unknown kind", "kid": "0"},
 		public("1", &rsaKey.PublicKey), public("2", &ecKey.PublicKey),
 	}}
 	return &Verifier{Issuer: issuer, Audience: audience, Client: &http.Client{Transport: p}}, p
@@ -145,7 +145,7 @@ func TestVerify(t *testing.T) {
 	readsKeys(false, "Cognito, another client", cognito(tokenClaims{"client_id": "mail"}), "audience")
 	readsKeys(false, "Cognito, ID token", cognito(tokenClaims{"token_use": "id"}), "audience")
 	readsKeys(false, "Cognito, no token_use", cognito(tokenClaims{"token_use": nil}), "audience")
-	readsKeys(false, "another audience beside the client", cognito(tokenClaims{"aud": "mail"}), "audience")
+	readsKeys(false, "another audience in addition to the client", cognito(tokenClaims{"aud": "mail"}), "audience")
 	readsKeys(false, "no subject", with("sub", nil), "no subject")
 	readsKeys(false, "empty subject", with("sub", ""), "no subject")
 	readsKeys(false, "expired", with("exp", now.Add(-time.Second).Unix()), "expired")

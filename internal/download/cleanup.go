@@ -29,9 +29,9 @@ type Broken struct {
 
 // CleanUp removes what a broken execution left. Most have ended their download
 // themselves; one that was stopped, timed out or broke runs no Catch, and stops no Lambda
-// that still copies. It needs Table, Discard, Executions,
-// DeliverMachine, Metrics and Events, and returns the item as it leaves it, empty if there
-// is none. After an error it should be called again.
+// that still copies. It needs Table, Discard, Executions, DeliverMachine, Metrics and
+// Events, and returns the item as it is then, empty if there is none. After an error, call
+// CleanUp again.
 func (p *Protocol) CleanUp(ctx context.Context, b Broken) (meeting.Item, error) {
 	item, err := p.cleanUp(ctx, b)
 	if err != nil {
@@ -56,9 +56,9 @@ func (p *Protocol) cleanUp(ctx context.Context, b Broken) (meeting.Item, error) 
 	if err != nil && !ended {
 		return item, err
 	}
-	// A workflow that failed on its own has notified the client. One that was stopped
-	// or timed out may have been between the note and the delivery, and an earlier try
-	// of this call may have ended the item and no more: twice is better than never.
+	// A workflow that failed on its own has notified the client. One that was stopped or
+	// timed out may have been between the note and the delivery, and an earlier try of this
+	// call may have done no more than end the item. Two messages are better than none.
 	own := item.Status == meeting.Expired && item.Failure != nil
 	if _, here := item.Connection(); here && (!ended || b.Status != "FAILED" || own) {
 		if err := p.startDelivery(ctx, meeting.Delivery{ExecutionARN: item.ExecutionARN}); err != nil {

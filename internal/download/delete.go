@@ -15,7 +15,7 @@ import (
 // Discard, StateMachine and RequireTicket.
 //
 // The error is [failure.NotFound] as for Status, and [failure.Conflict] where
-// nothing is left to delete. After any other error Delete should be called again.
+// nothing is left to delete. After any other error, call Delete again.
 func (p *Protocol) Delete(ctx context.Context, name, secret string) (State, error) {
 	item, known, err := p.find(ctx, name, secret)
 	for {
@@ -40,7 +40,7 @@ func (p *Protocol) Delete(ctx context.Context, name, secret string) (State, erro
 				return p.discarded(ctx, name)
 			}
 		default:
-			// An earlier call may have revoked the item and no more.
+			// An earlier call may have done no more than revoke the item.
 			if _, err = p.Objects.Record(ctx, name); err == nil {
 				return p.discarded(ctx, name)
 			}

@@ -56,8 +56,7 @@ func (p *Protocol) NoteFailure(ctx context.Context, arn string, why *failure.Err
 	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
 	defer cancel()
 	if err := p.Discard(ctx, object.Key(execution.NameFromARN(arn))); err != nil {
-		// The client is notified all the same; clean-up tries again when the execution
-		// has ended.
+		// The client is still notified; clean-up tries again when the execution has ended.
 		slog.ErrorContext(ctx, "not discarded", "execution", execution.NameFromARN(arn), "error", failure.As(err))
 		p.count(arn, map[metric.Name]float64{metric.NotDiscarded: 1})
 	}

@@ -28,7 +28,7 @@ func (p *Protocol) Message(ctx context.Context, connectionID, body string) (arn 
 	// No item has the client of an execution whose item was deleted.
 	c := meeting.Connection{ID: connectionID}
 	find := p.Table.Find
-	if message.Action == "cancel" { // the one message that may not be lost to an index that lags
+	if message.Action == "cancel" { // the one message that a lagging index must not lose
 		find = p.Table.FindRecent
 	}
 	arn, err = find(ctx, connectionID)

@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// A waiting answer reads the item again after firstLook, then ever less often up
-	// to every lookEvery: some 25 reads in 20 s. The client of a small file gets its
-	// answer as soon as the file is copied.
+	// A wait reads the item again after firstLook, then at growing intervals up to
+	// lookEvery: some 25 reads in 20 s. The client of a small file gets its answer as soon
+	// as the file is copied.
 	firstLook = 200 * time.Millisecond
 	lookEvery = time.Second
 )
 
 // Wait returns the status of the download called name as soon as the copy has
 // ended, or as it is after at most limit. The waits of all clients of a stack are
-// limited in number (see [meeting.Table.AdmitWait]): where there are too many,
-// or limit is 0, Wait returns at once. waited reports that it didn't have to.
+// limited in number (see [meeting.Table.AdmitWait]): if there are too many, Wait returns
+// at once, and waited is false.
 //
 // It needs what [Protocol.Status] needs, and returns its errors.
 func (p *Protocol) Wait(ctx context.Context, name, secret string, limit time.Duration) (state State, waited bool, err error) {

@@ -58,7 +58,7 @@ func New(cfg aws.Config, name string) *Bus {
 	return &Bus{eventbridge.NewFromConfig(cfg), name}
 }
 
-// download is what each event says.
+// download has the members of every event.
 type download struct {
 	ExecutionARN string `json:"executionArn"`
 	Name         string `json:"name"`
@@ -95,7 +95,7 @@ func (b *Bus) Ended(ctx context.Context, item meeting.Item, why *failure.Error) 
 	}{about(item), why.Code, why.Message})
 }
 
-// put logs an event that could not be put: a download is not lost with it.
+// put logs an event that could not be put; the download doesn't fail.
 func (b *Bus) put(ctx context.Context, item meeting.Item, kind string, detail any) {
 	if b == nil {
 		return

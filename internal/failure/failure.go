@@ -2,10 +2,10 @@
 //
 // The codes are a contract: the same word is used in the state machine's
 // Retry and Catch, in the item, in the client's message and in the REST answer.
-// Everything else about an error stays inside the package that met it; what
+// Everything else about an error stays in the package where it occurred; what
 // crosses a boundary is one [Error], and its Message is written for the client:
-// it says what happened or what to change, and never holds a signed URL, a
-// query string, a task token or a credential.
+// it says what happened or what to change, and never has a signed URL, a
+// query string, a task token or a credential in it.
 package failure
 
 import (
@@ -24,7 +24,7 @@ type Code string
 
 // A download ends with one of these; [known] has a message for each.
 const (
-	// OriginStatus: the origin answered with a status that is no file.
+	// OriginStatus: the origin answered with a status other than that of a file.
 	OriginStatus Code = "ORIGIN_STATUS"
 	// OriginUnreachable: no usable answer came (DNS, refused, TLS, time-outs).
 	OriginUnreachable Code = "ORIGIN_UNREACHABLE"
@@ -32,11 +32,11 @@ const (
 	OriginChanged Code = "ORIGIN_CHANGED"
 	// OriginTruncated: the origin sent fewer bytes than it promised.
 	OriginTruncated Code = "ORIGIN_TRUNCATED"
-	// OriginTooSlow: the file can't be carried in the time a copy has.
+	// OriginTooSlow: the file can't be copied in the time that a copy has.
 	OriginTooSlow Code = "ORIGIN_TOO_SLOW"
 	// TooLarge: the file exceeds MaxFileBytes or what S3 can hold.
 	TooLarge Code = "TOO_LARGE"
-	// BlockedAddress: the origin's name leads to an address that must not be called.
+	// BlockedAddress: the origin, or a redirect of it, leads to an address that is not allowed.
 	BlockedAddress Code = "BLOCKED_ADDRESS"
 	// DigestMismatch: the bytes don't have the digest the origin gave.
 	DigestMismatch Code = "DIGEST_MISMATCH"
@@ -163,8 +163,8 @@ func FromStepFunctions(name, cause string) *Error {
 	return &Error{Code: code, Message: message}
 }
 
-// known has every code a download can end with, and what to say when nothing
-// better is known.
+// known has every code that a download can end with, and its message when nothing better
+// is known.
 var known = map[Code]string{
 	OriginStatus:      "the origin didn't answer with a file",
 	OriginUnreachable: "the origin can't be reached",

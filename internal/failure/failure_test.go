@@ -117,7 +117,7 @@ func TestEveryCodeIsKnown(t *testing.T) {
 	}
 }
 
-// TestLog has the cause in the log, which is where it is for.
+// The log has the cause, which the message doesn't.
 func TestLog(t *testing.T) {
 	var b bytes.Buffer
 	slog.New(slog.NewJSONHandler(&b, nil)).Error("not copied", "error", Wrap(io.ErrUnexpectedEOF, OriginTruncated, "cut"))
@@ -125,6 +125,6 @@ func TestLog(t *testing.T) {
 		t.Errorf("got %s, want code, message and cause", got)
 	}
 	if !errors.Is(Wrap(io.EOF, Storage, "x"), io.EOF) || CodeOf(nil) != "" || As(nil) != nil {
-		t.Error("the chain is broken, or nothing is something")
+		t.Error("got a broken chain, or a failure for nil")
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"async-download/internal/meeting"
 )
 
-// Audit is the one line about a download that has ended: who asked for what, how
-// many bytes there were, what came of it. until is when its client came, or when
-// it was clear that none would; code is the failure's, "" without one.
+// Audit is the one line about a download that has ended: who asked for what, its size, and
+// the outcome. until is when its client connected, or when it was clear that none would;
+// code is the failure's, "" without one.
 func Audit(outcome Name, item meeting.Item, code string, until time.Time) Line {
 	l := Line{
 		Message: "audit", Execution: execution.NameFromARN(item.ExecutionARN), Code: code,

@@ -19,8 +19,8 @@ import (
 	"async-download/internal/escape"
 )
 
-// Namespace is the same for all stacks, so that one dashboard can show several.
-const Namespace = "AsyncDownload"
+// namespace is the same for all stacks, so that one dashboard can show several.
+const namespace = "AsyncDownload"
 
 // Name is one of the metrics below.
 type Name string
@@ -102,8 +102,8 @@ func (r *Recorder) Record(l Line) {
 		Dimensions [][]string
 		Metrics    []definition
 	}
-	plain := directive{Namespace: Namespace, Dimensions: [][]string{{"Stack"}}}
-	coded := directive{Namespace: Namespace, Dimensions: [][]string{{"Stack"}, {"Stack", "Code"}}}
+	plain := directive{Namespace: namespace, Dimensions: [][]string{{"Stack"}}}
+	coded := directive{Namespace: namespace, Dimensions: [][]string{{"Stack"}, {"Stack", "Code"}}}
 	for _, name := range slices.Sorted(maps.Keys(l.Values)) {
 		value := l.Values[name]
 		if math.IsNaN(value) || math.IsInf(value, 0) {

@@ -44,11 +44,11 @@ func TestShape(t *testing.T) {
 				`{"Namespace":"AsyncDownload","Dimensions":[["Stack"]],"Metrics":[{"Name":"Retries","Unit":"Count"}]},` +
 				`{"Namespace":"AsyncDownload","Dimensions":[["Stack"],["Stack","Code"]],"Metrics":[{"Name":"Failed","Unit":"Count"}]}],"Timestamp":1764165906123},` +
 				`"execution":"5f0c","level":"INFO","message":"audit","timestamp":"2025-11-26T14:05:06.123Z"}` + "\n"},
-		{"what is no number is left out", Line{Message: "copied", Execution: "5f0c", Values: map[Name]float64{Bytes: 0, MegabytesPerSecond: math.NaN(), CopySeconds: math.Inf(1)}},
+		{"a value that isn't a number is omitted", Line{Message: "copied", Execution: "5f0c", Values: map[Name]float64{Bytes: 0, MegabytesPerSecond: math.NaN(), CopySeconds: math.Inf(1)}},
 			`{"Bytes":0,"Stack":"download","_aws":{"CloudWatchMetrics":[{"Namespace":"AsyncDownload","Dimensions":[["Stack"]],"Metrics":[{"Name":"Bytes","Unit":"Bytes"}]}],"Timestamp":1764165906123},` +
 				`"execution":"5f0c","level":"INFO","message":"copied","timestamp":"2025-11-26T14:05:06.123Z"}` + "\n"},
 		{"nothing to count", Line{Message: "copied", Values: map[Name]float64{MegabytesPerSecond: math.NaN()}}, ""},
-		{"nothing about a download takes the place of what a line needs", Line{Message: "audit", Execution: "5f0c", Values: map[Name]float64{Delivered: 1},
+		{"About doesn't replace what a line needs", Line{Message: "audit", Execution: "5f0c", Values: map[Name]float64{Delivered: 1},
 			About: map[string]any{"message": "x", "execution": "x", "Stack": "x", "_aws": "x", "Delivered": "x"}},
 			`{"Delivered":1,"Stack":"download","_aws":{"CloudWatchMetrics":[{"Namespace":"AsyncDownload","Dimensions":[["Stack"]],"Metrics":[{"Name":"Delivered","Unit":"Count"}]}],"Timestamp":1764165906123},` +
 				`"execution":"5f0c","level":"INFO","message":"audit","timestamp":"2025-11-26T14:05:06.123Z"}` + "\n"},

@@ -114,11 +114,11 @@ func (f Forwarding) isCaller(name string) bool {
 	return strings.EqualFold(hyphens.Replace(name), hyphens.Replace(f.Caller))
 }
 
-// Body returns the body of a request, as it was sent. The error is [failure.TooLarge] for
+// requestBody returns the body of a request, as it was sent. The error is [failure.TooLarge] for
 // more than [MaxBody] bytes, and [failure.InvalidPath] for a body that API Gateway has
 // changed: it passes text on, and replaces what isn't UTF-8.
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-payload-encodings.html
-func Body(r events.APIGatewayProxyRequest) ([]byte, error) {
+func requestBody(r events.APIGatewayProxyRequest) ([]byte, error) {
 	body := []byte(r.Body)
 	if r.IsBase64Encoded {
 		var err error
@@ -136,11 +136,11 @@ func Body(r events.APIGatewayProxyRequest) ([]byte, error) {
 }
 
 // DownloadRequest returns what a request for a download asks for. Its errors are those of
-// [Forwarding.Of] and [Body].
+// [Forwarding.Of] and [requestBody].
 func DownloadRequest(r events.APIGatewayProxyRequest, f Forwarding) (download.Request, error) {
 	d := download.Request{
-		Method: r.HTTPMethod, Path: DownloadPath(r), Query: r.MultiValueQueryStringParameters,
-		AskedBy: AskedBy(r.RequestContext), Caller: Principal(r.RequestContext), Key: Header(r.Headers, "Idempotency-Key"),
+		Method: r.HTTPMethod, Path: downloadPath(r), Query: r.MultiValueQueryStringParameters,
+		AskedBy: askedBy(r.RequestContext), Caller: principal(r.RequestContext), Key: Header(r.Headers, "Idempotency-Key"),
 	}
 	for name, values := range r.MultiValueHeaders {
 		// A key that was lost on the way, or two: whether the request is repeated can't be known.
@@ -153,7 +153,7 @@ func DownloadRequest(r events.APIGatewayProxyRequest, f Forwarding) (download.Re
 		return d, err
 	}
 	d.ContentType = Header(r.Headers, "Content-Type")
-	d.Body, err = Body(r)
+	d.Body, err = requestBody(r)
 	return d, err
 }
 

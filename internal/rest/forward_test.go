@@ -124,7 +124,7 @@ func TestBody(t *testing.T) {
 		"large only when base64": {base64.StdEncoding.EncodeToString(make([]byte, MaxBody)), true, string(make([]byte, MaxBody)), ""},
 	}
 	for title, test := range tests {
-		got, err := Body(events.APIGatewayProxyRequest{Body: test.body, IsBase64Encoded: test.is64})
+		got, err := requestBody(events.APIGatewayProxyRequest{Body: test.body, IsBase64Encoded: test.is64})
 		if failure.CodeOf(err) != test.code || err == nil && string(got) != test.want || err != nil && strings.Contains(err.Error(), "planted") {
 			t.Errorf("%s: got %d bytes, %v, want %d bytes, %q", title, len(got), err, len(test.want), test.code)
 		}

@@ -10,7 +10,7 @@ import (
 	"async-download/internal/wire"
 )
 
-// errNotReady is what a client that waited is answered while the copy is going on.
+// errNotReady is the answer to a client that waited, while the file is still being copied.
 var errNotReady = failure.New(failure.NotReady, "the file is not ready yet; send the same request again")
 
 // Outcome answers a client that wants the file itself: 303 with the link once there

@@ -1,4 +1,4 @@
-// Package rest shapes the answers of the REST API.
+// Package rest reads the requests of the REST API and shapes its answers.
 package rest
 
 import (
@@ -83,8 +83,8 @@ func (a API) headers(origin string) map[string]string {
 	return h
 }
 
-// Header returns a header of an event; API Gateway keeps the spelling the
-// client used, others lower it.
+// Header returns a header of an event, whose name may be in any case: API Gateway keeps
+// the client's spelling.
 func Header(headers map[string]string, name string) string {
 	for k, v := range headers {
 		if strings.EqualFold(k, name) {
@@ -95,8 +95,8 @@ func Header(headers map[string]string, name string) string {
 }
 
 // Allow returns the value of Access-Control-Allow-Origin for a request's Origin
-// header, "" for none. Origins are compared whole: a pattern or a suffix could
-// be met by a host of somebody else's.
+// header, "" for none. Origins are compared whole: a pattern or a suffix could match
+// somebody else's host.
 func (a API) Allow(origin string) string {
 	allowed := strings.Split(a.AllowedOrigins, ",")
 	switch {
@@ -115,8 +115,8 @@ func (a API) Allow(origin string) string {
 // A browser names the page in Origin where its script wants to read the answer, and
 // for any method except GET and HEAD. What it sends without Origin (an image, a link,
 // a script in the mode no-cors) it marks in Sec-Fetch-Site, which no script can set.
-// same-site is another host of one's own domain: another page all the same. Clients
-// that aren't browsers send neither.
+// same-site means another host of the same domain, so another page. Clients that aren't
+// browsers send neither.
 // https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
 func (a API) Foreign(headers map[string]string, ownURL string) error {
 	if a.Allow("") == "*" {

@@ -8,22 +8,22 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// AskedBy returns the address that API Gateway saw and, after a space, the principal
+// askedBy returns the address that API Gateway saw and, after a space, the principal
 // that it authorized: of IAM, of a token, or of an API key by its id.
-func AskedBy(c events.APIGatewayProxyRequestContext) string {
-	return strings.TrimSpace(c.Identity.SourceIP + " " + Principal(c))
+func askedBy(c events.APIGatewayProxyRequestContext) string {
+	return strings.TrimSpace(c.Identity.SourceIP + " " + principal(c))
 }
 
-// Principal returns the caller that API Gateway authorized: the ARN of IAM, the
+// principal returns the caller that API Gateway authorized: the ARN of IAM, the
 // subject of a token, or the id of an API key; "" without authorization.
-func Principal(c events.APIGatewayProxyRequestContext) string {
-	principal, _ := c.Authorizer["principalId"].(string)
-	return cmp.Or(c.Identity.UserArn, principal, c.Identity.APIKeyID)
+func principal(c events.APIGatewayProxyRequestContext) string {
+	authorized, _ := c.Authorizer["principalId"].(string)
+	return cmp.Or(c.Identity.UserArn, authorized, c.Identity.APIKeyID)
 }
 
-// DownloadPath returns what follows /download/ in a request's path,
+// downloadPath returns what follows /download/ in a request's path,
 // percent-encoded as the client sent it.
-func DownloadPath(r events.APIGatewayProxyRequest) string {
+func downloadPath(r events.APIGatewayProxyRequest) string {
 	_, path := cutDownload(r, r.Path)
 	return path
 }

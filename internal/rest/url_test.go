@@ -35,7 +35,7 @@ func TestURLs(t *testing.T) {
 		if got := BaseURL(r, test.local); got != test.wantBase {
 			t.Errorf("%s: got base %s, want %s", title, got, test.wantBase)
 		}
-		if got := DownloadPath(r); got != test.wantPath {
+		if got := downloadPath(r); got != test.wantPath {
 			t.Errorf("%s: got path %q, want %q", title, got, test.wantPath)
 		}
 	}
@@ -50,7 +50,7 @@ func TestAskedBy(t *testing.T) {
 		"203.0.113.25 k3y1d":  {Identity: events.APIGatewayRequestIdentity{APIKeyID: "k3y1d", APIKey: "secret"}},
 	} {
 		c.Identity.SourceIP = "203.0.113.25"
-		if got := AskedBy(c); got != want {
+		if got := askedBy(c); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

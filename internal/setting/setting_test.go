@@ -10,7 +10,7 @@ func TestReader(t *testing.T) {
 	env := map[string]string{"S": "x", "N": "42", "B": "true", "F": "false", "EMPTY": "", "ZERO": "0", "MINUS": "-1", "WORD": "yes"}
 	r := Reader{Lookup: func(name string) (string, bool) { v, ok := env[name]; return v, ok }}
 	if r.String("S") != "x" || r.Number("N") != 42 || !r.Bool("B") || r.Bool("F") || r.Seconds("N") != 42*time.Second || r.Optional("NONE") != "" {
-		t.Error("a value was read wrong")
+		t.Errorf("got %v, want each value of %v", []any{r.String("S"), r.Number("N"), r.Bool("B"), r.Bool("F"), r.Seconds("N"), r.Optional("NONE")}, env)
 	}
 	r.Add("FINE", nil)
 	if err := r.Err(); err != nil {

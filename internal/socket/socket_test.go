@@ -84,7 +84,7 @@ func TestPost(t *testing.T) {
 	}
 	body = ""
 	if err := s.Post(context.Background(), c, Progress(1, nil)); err != nil || body != "" {
-		t.Errorf("progress in plain text: got %v, body %q, want nothing said", err, body)
+		t.Errorf("progress in plain text: got %v, body %q, want nothing sent", err, body)
 	}
 	status = 410
 	if err := s.Post(context.Background(), c, event); !errors.Is(err, meeting.ErrGone) {

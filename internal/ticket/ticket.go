@@ -18,34 +18,33 @@ const (
 )
 
 // New returns a ticket, 128 random bits in hexadecimal, and its hash.
-func New() (secret, hash string) {
+func New() (secret, hashed string) {
 	var b [16]byte
 	rand.Read(b[:]) // never fails: see crypto/rand
 	secret = hex.EncodeToString(b[:])
-	return secret, Hash(secret)
+	return secret, hash(secret)
 }
 
 // For returns the ticket, and its hash, of the download that a caller asked for with
 // an idempotency key, so that a repeated request gets the ticket of the first one.
-func For(caller, key string) (secret, hash string) {
+func For(caller, key string) (secret, hashed string) {
 	sum := sha256.Sum256([]byte("ticket\x00" + caller + "\x00" + key))
 	secret = hex.EncodeToString(sum[:16])
-	return secret, Hash(secret)
+	return secret, hash(secret)
 }
 
-// Hash returns the SHA-256 of a ticket in hexadecimal. 128 random bits need neither
+// hash returns the SHA-256 of a ticket in hexadecimal. 128 random bits need neither
 // salt nor stretching.
-func Hash(secret string) string {
+func hash(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
 }
 
-// Opens reports, in constant time, whether secret is the ticket with this hash. If
-// the download has no ticket, hash is "", and any secret opens it unless a ticket
-// is required.
-func Opens(secret, hash string, required bool) bool {
-	if hash == "" {
+// Opens reports, in constant time, whether secret is the ticket with this hash. hashed is
+// "" for a download without a ticket, which any secret opens unless a ticket is required.
+func Opens(secret, hashed string, required bool) bool {
+	if hashed == "" {
 		return !required
 	}
-	return subtle.ConstantTimeCompare([]byte(Hash(secret)), []byte(hash)) == 1
+	return subtle.ConstantTimeCompare([]byte(hash(secret)), []byte(hashed)) == 1
 }

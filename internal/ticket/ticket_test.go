@@ -21,7 +21,7 @@ func TestOpens(t *testing.T) {
 		{"wrong", other, hash, true, false},
 		{"wrong where none is required", other, hash, false, false},
 		{"none", "", hash, true, false},
-		{"none shown, one given out", "", hash, false, false},
+		{"none presented, one given out", "", hash, false, false},
 		{"the hash itself", hash, hash, true, false},
 		{"none given out, one required", "", "", true, false},
 		{"none given out, none required", "", "", false, true},
