@@ -119,27 +119,32 @@ func TestFetch(t *testing.T) {
 		w.Header().Set("Retry-After", "120")
 		http.Error(w, "later", http.StatusServiceUnavailable)
 	})
-	add(run{title: "origin asks to retry later", env: from(busy), checks: []check{nothing, counted("Retries"), func(t *testing.T, got invocation, _ *cloud) {
-		var out struct{ WaitSeconds int }
-		if err := json.Unmarshal(got.Body, &out); err != nil || out.WaitSeconds < 120 || out.WaitSeconds > 150 || got.ErrorType != "" {
-			t.Errorf("got %s, want a wait of 120 s and a little", got.Body)
-		}
-	}}})
+	add(run{title: "origin asks to retry later", env: from(busy),
+		checks: []check{nothing, counted("Retries"), func(t *testing.T, got invocation, _ *cloud) {
+			var out struct{ WaitSeconds int }
+			if err := json.Unmarshal(got.Body, &out); err != nil || out.WaitSeconds < 120 || out.WaitSeconds > 150 || got.ErrorType != "" {
+				t.Errorf("got %s, want a wait of 120 s and a little", got.Body)
+			}
+		}}})
 	other := strings.Replace(good.URL, "127.0.0.1", "localhost", 1) // another host by name
 	away := source(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, other+r.URL.RequestURI(), http.StatusFound)
 	})
 	add(run{title: "redirect to another host", env: from(away), checks: failed("BLOCKED_ADDRESS", "OriginRedirectHosts")})
-	add(run{title: "redirect to a host that is allowed", env: from(away, "ORIGIN_REDIRECT_HOSTS", "cdn.example,"+strings.TrimPrefix(other, "http://")), checks: []check{copied(data)}})
+	add(run{title: "redirect to a host that is allowed", env: from(away, "ORIGIN_REDIRECT_HOSTS", "cdn.example,"+strings.TrimPrefix(other, "http://")),
+		checks: []check{copied(data)}})
 	inside := source(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/files/private?"+r.URL.RawQuery, http.StatusFound)
 	})
-	add(run{title: "redirect to a path that is not allowed", env: from(inside, "ALLOWED_PATHS", "reports/"), checks: failed("BLOCKED_ADDRESS", "AllowedPaths")})
+	add(run{title: "redirect to a path that is not allowed", env: from(inside, "ALLOWED_PATHS", "reports/"),
+		checks: failed("BLOCKED_ADDRESS", "AllowedPaths")})
 	add(run{title: "too large", env: from(good, "MAX_FILE_BYTES", "299999"), checks: failed("TOO_LARGE", "299999")})
 	add(run{title: "loopback on AWS", env: from(good, "LOCAL_ENDPOINT", ""), checks: failed("BLOCKED_ADDRESS", "")})
-	add(run{title: "loopback on AWS, private origin", env: from(good, "LOCAL_ENDPOINT", "", "ORIGIN_IS_PRIVATE", "true"), checks: failed("BLOCKED_ADDRESS", "")})
+	add(run{title: "loopback on AWS, private origin", env: from(good, "LOCAL_ENDPOINT", "", "ORIGIN_IS_PRIVATE", "true"),
+		checks: failed("BLOCKED_ADDRESS", "")})
 	add(run{title: "cancelled before", given: given(having(map[string]any{"cancelled": true})), checks: failed("CANCELLED", "", counted())})
-	add(run{title: "table not readable", given: given(failing("DynamoDB.GetItem", 9, refused("AccessDeniedException"))), checks: failed("INTERNAL", "unexpected", logged("AccessDeniedException"))})
+	add(run{title: "table not readable", given: given(failing("DynamoDB.GetItem", 9, refused("AccessDeniedException"))),
+		checks: failed("INTERNAL", "unexpected", logged("AccessDeniedException"))})
 
 	runs = append(runs, run{title: "segment, cancelled before", sample: "fetch-segment", given: given(having(map[string]any{"cancelled": true})), checks: failed("CANCELLED", "")})
 
@@ -240,10 +245,12 @@ func TestFinish(t *testing.T) {
 		return func(e map[string]any) { e["failure"] = map[string]any{"Error": name, "Cause": cause} }
 	}
 	runAll(t, "finish", []run{
-		{title: "cancelled", sample: "finish", given: []func(*cloud){having(map[string]any{"cancelled": true})}, checks: []check{taskError("CANCELLED", "")}},
+		{title: "cancelled", sample: "finish", given: []func(*cloud){having(map[string]any{"cancelled": true})},
+			checks: []check{taskError("CANCELLED", "")}},
 		{title: "failure, client here", sample: "finish-failure", env: map[string]string{"EVENT_BUS": "bus"}, given: []func(*cloud){connected(nil), half},
 			checks: []check{noted("ORIGIN_STATUS", cause, true), nothing, keeps("status", "FAILED"), logged("ORIGIN_STATUS"), counted(), calls("EventBridge.PutEvents", nil)}},
-		{title: "failure, nobody here", sample: "finish-failure", given: []func(*cloud){having(nil)}, checks: []check{noted("ORIGIN_STATUS", cause, false), keeps("status", "FAILED")}},
+		{title: "failure, nobody here", sample: "finish-failure", given: []func(*cloud){having(nil)},
+			checks: []check{noted("ORIGIN_STATUS", cause, false), keeps("status", "FAILED")}},
 		{title: "failure of the engine", sample: "finish-failure", change: caught("States.Timeout", "arn:aws:lambda and more that is nobody's business"), given: []func(*cloud){having(nil)},
 			checks: []check{noted("INTERNAL", "unexpected", false), hidden("nobody's business")}},
 		{title: "failure, bucket closed", sample: "finish-failure", given: []func(*cloud){connected(nil), half, failing("S3.ListMultipartUploads", 9, answer{status: http.StatusForbidden})},
@@ -273,7 +280,8 @@ func TestCleanUp(t *testing.T) {
 	runAll(t, "clean-up", []run{
 		{title: "failed, file not deleted", sample: "clean-up", env: map[string]string{"EVENT_BUS": "bus"}, given: []func(*cloud){connected(nil), half, closed},
 			checks: discards("FAILED", calls("EventBridge.PutEvents", nil))},
-		{title: "stopped, file not deleted", sample: "clean-up-aborted", given: []func(*cloud){connected(nil), half, closed}, checks: discards("CANCELLED")},
+		{title: "stopped, file not deleted", sample: "clean-up-aborted", given: []func(*cloud){connected(nil), half, closed},
+			checks: discards("CANCELLED")},
 		{title: "timed out while it waited", sample: "clean-up-timed-out", given: []func(*cloud){waiting, stored()},
 			checks: []check{taskResult("null"), logged(name), logged("cleaned up"), keeps("status", "EXPIRED"), counted("Expired", "WaitSeconds"), func(t *testing.T, _ invocation, c *cloud) {
 				if c.s3.Object(key) == nil {

@@ -35,24 +35,33 @@ func TestOnConnect(t *testing.T) {
 	}
 	runAll(t, "on-connect", []run{
 		{title: "header", sample: "on-connect", given: given(having(nil)), checks: here("")},
-		{title: "header in lower case", sample: "on-connect", change: func(e map[string]any) { header(e, "x-statemachine-executionarn", execution) }, given: given(having(nil)), checks: here("")},
+		{title: "header in lower case", sample: "on-connect", change: func(e map[string]any) { header(e, "x-statemachine-executionarn", execution) }, given: given(having(nil)),
+			checks: here("")},
 		{title: "query", sample: "on-connect-query", given: given(having(nil)), checks: here("json")},
-		{title: "query from a page that is allowed", sample: "on-connect-query", env: map[string]string{"ALLOWED_WEB_ORIGINS": "https://app.example.com"}, given: given(having(nil)), checks: here("json")},
+		{title: "query from a page that is allowed", sample: "on-connect-query", env: map[string]string{"ALLOWED_WEB_ORIGINS": "https://app.example.com"}, given: given(having(nil)),
+			checks: here("json")},
 		{title: "query from a page that is not", sample: "on-connect-query", env: unlisted, given: given(having(nil)), checks: refused403},
-		{title: "format in the header", sample: "on-connect", change: show("headers", "x-download-FORMAT", "json"), given: given(having(nil)), checks: here("json")},
-		{title: "unknown format", sample: "on-connect-query", change: show("queryStringParameters", "format", "xml"), given: given(having(nil)), checks: here("")},
-		{title: "waiting", sample: "on-connect", given: given(waiting), checks: append(here(""), keeps("taskToken", ""), calls("StepFunctions.SendTaskSuccess", map[string]string{"taskToken": taskToken, "output": "{}"}))},
+		{title: "format in the header", sample: "on-connect", change: show("headers", "x-download-FORMAT", "json"), given: given(having(nil)),
+			checks: here("json")},
+		{title: "unknown format", sample: "on-connect-query", change: show("queryStringParameters", "format", "xml"), given: given(having(nil)),
+			checks: here("")},
+		{title: "waiting", sample: "on-connect", given: given(waiting),
+			checks: append(here(""), keeps("taskToken", ""), calls("StepFunctions.SendTaskSuccess", map[string]string{"taskToken": taskToken, "output": "{}"}))},
 		{title: "delivered", sample: "on-connect", given: given(ended), checks: append(here(""), delivery(`"Format":""`))},
-		{title: "item gone, object kept", sample: "on-connect-query", given: given(stored()), checks: []check{status(http.StatusOK), delivery(`"Format":"json","At":"`)}},
+		{title: "item gone, object kept", sample: "on-connect-query", given: given(stored()),
+			checks: []check{status(http.StatusOK), delivery(`"Format":"json","At":"`)}},
 		{title: "ticket in the header", sample: "on-connect", change: show("headers", "x-Download-TICKET", ticket), given: given(locked), checks: here("")},
-		{title: "ticket in the query", sample: "on-connect-query", change: show("queryStringParameters", "ticket", ticket), given: given(locked), checks: here("json")},
+		{title: "ticket in the query", sample: "on-connect-query", change: show("queryStringParameters", "ticket", ticket), given: given(locked),
+			checks: here("json")},
 		{title: "no ticket", sample: "on-connect", given: given(locked), checks: refused403},
-		{title: "no ticket given out, one required", sample: "on-connect", env: map[string]string{"REQUIRE_TICKET": "true"}, given: given(having(nil)), checks: refused403},
+		{title: "no ticket given out, one required", sample: "on-connect", env: map[string]string{"REQUIRE_TICKET": "true"}, given: given(having(nil)),
+			checks: refused403},
 		{title: "no ARN", sample: "on-connect", change: func(e map[string]any) { header(e, "", nil) }, given: given(having(nil)), checks: refused403},
 		{title: "ticket behind the ARN", sample: "on-connect", change: func(e map[string]any) {
 			header(e, "X-StateMachine-ExecutionArn", execution+"&ticket="+ticket)
 		}, given: given(locked), checks: append(refused403, logged("no such execution"))},
-		{title: "table not readable", sample: "on-connect", given: given(failing("DynamoDB.GetItem", 9, refused("AccessDeniedException"))), checks: []check{status(http.StatusServiceUnavailable), logged("AccessDeniedException")}},
+		{title: "table not readable", sample: "on-connect", given: given(failing("DynamoDB.GetItem", 9, refused("AccessDeniedException"))),
+			checks: []check{status(http.StatusServiceUnavailable), logged("AccessDeniedException")}},
 	})
 }
 
@@ -61,7 +70,8 @@ func TestOnDisconnect(t *testing.T) {
 	runAll(t, "on-disconnect", []run{
 		{title: "before the end", sample: "on-disconnect", given: []func(*cloud){connected(map[string]any{"taskToken": taskToken})},
 			checks: []check{status(http.StatusOK), logged("disconnected"), keeps("connectionId", ""), keeps("taskToken", taskToken)}},
-		{title: "after delivery", sample: "on-disconnect", given: []func(*cloud){connected(map[string]any{"status": "DELIVERED"})}, checks: []check{status(http.StatusOK), keeps("executionArn", "")}},
+		{title: "after delivery", sample: "on-disconnect", given: []func(*cloud){connected(map[string]any{"status": "DELIVERED"})},
+			checks: []check{status(http.StatusOK), keeps("executionArn", "")}},
 		{title: "table not readable", sample: "on-disconnect", given: []func(*cloud){failing("DynamoDB.Query", 9, refused("AccessDeniedException"))},
 			checks: []check{status(http.StatusInternalServerError), logged("AccessDeniedException")}},
 	})
@@ -72,8 +82,10 @@ func TestMessage(t *testing.T) {
 	ok := status(http.StatusOK)
 	runAll(t, "message", []run{
 		{title: "ping", sample: "message-ping", given: []func(*cloud){connected(nil)}, checks: []check{ok, posted(), calls("DynamoDB.Query")}},
-		{title: "cancel", sample: "message", given: []func(*cloud){connected(nil)}, checks: []check{ok, logged(name), keeps("cancelled", "true"), posted()}},
-		{title: "malformed, client with JSON", sample: "message-malformed", given: []func(*cloud){connected(map[string]any{"format": "json"})}, checks: []check{ok, posted(connection + ` {"type":"error","code":"NOT_FOUND","message":"`)}},
+		{title: "cancel", sample: "message", given: []func(*cloud){connected(nil)},
+			checks: []check{ok, logged(name), keeps("cancelled", "true"), posted()}},
+		{title: "malformed, client with JSON", sample: "message-malformed", given: []func(*cloud){connected(map[string]any{"format": "json"})},
+			checks: []check{ok, posted(connection + ` {"type":"error","code":"NOT_FOUND","message":"`)}},
 		{title: "table not readable", sample: "message", given: []func(*cloud){connected(nil), failing("DynamoDB.UpdateItem", 9, refused("AccessDeniedException"))},
 			checks: []check{status(http.StatusInternalServerError), logged("AccessDeniedException")}},
 	})
@@ -94,18 +106,23 @@ func TestSendMessage(t *testing.T) {
 	notFound := map[string]any{"code": "ORIGIN_STATUS", "message": "the origin answered 404 Not Found"}
 	forbidden := answer{status: http.StatusForbidden, header: map[string]string{"X-Amzn-Errortype": "ForbiddenException"}, body: "{}"}
 	runAll(t, "send-message", []run{
-		{title: "ready", sample: "send-message", given: given(ready(), stored()), checks: delivered(counted("Delivered", "WaitSeconds"), func(t *testing.T, _ invocation, c *cloud) {
-			text, _ := strings.CutPrefix(strings.Join(c.posts(), "\n"), connection+" ")
-			link(t, text, nil)
-		})},
+		{title: "ready", sample: "send-message", given: given(ready(), stored()),
+			checks: delivered(counted("Delivered", "WaitSeconds"), func(t *testing.T, _ invocation, c *cloud) {
+				text, _ := strings.CutPrefix(strings.Join(c.posts(), "\n"), connection+" ")
+				link(t, text, nil)
+			})},
 		{title: "ready, client with JSON", sample: "send-message", given: given(ready("format", "json", "bytesCopied", 1048576, "bytesTotal", 1048576), stored()),
 			checks: delivered(posted(connection+` {"type":"progress","bytesCopied":1048576,"bytesTotal":1048576}`, connection+` {"type":"ready","url":"http`))},
-		{title: "ready, client gone", sample: "send-message", given: given(ready(), stored(), gone), checks: []check{taskError("ConnectionGone", ""), keeps("connectionId", ""), keeps("status", "READY"), counted("Gone")}},
-		{title: "ready, handshake open", sample: "send-message", given: given(ready("connectedAt", time.Now().Add(time.Hour).UnixMilli()), stored(), gone), checks: []check{taskError("ConnectionOpening", "")}},
+		{title: "ready, client gone", sample: "send-message", given: given(ready(), stored(), gone),
+			checks: []check{taskError("ConnectionGone", ""), keeps("connectionId", ""), keeps("status", "READY"), counted("Gone")}},
+		{title: "ready, handshake open", sample: "send-message", given: given(ready("connectedAt", time.Now().Add(time.Hour).UnixMilli()), stored(), gone),
+			checks: []check{taskError("ConnectionOpening", "")}},
 		{title: "failed", sample: "send-message", given: given(connected(map[string]any{"status": "FAILED", "failure": notFound})),
 			checks: append(ok, posted(connection+" error: ORIGIN_STATUS the origin answered 404 Not Found"), counted())},
-		{title: "cancelled, not yet ended", sample: "send-message", given: given(ready("cancelled", true)), checks: []check{taskError("CANCELLED", "the download was cancelled"), posted()}},
-		{title: "item gone, client known", sample: "send-message-connection", given: given(stored()), checks: append(ok, posted(connection+` {"type":"ready","url":"`), counted())},
+		{title: "cancelled, not yet ended", sample: "send-message", given: given(ready("cancelled", true)),
+			checks: []check{taskError("CANCELLED", "the download was cancelled"), posted()}},
+		{title: "item gone, client known", sample: "send-message-connection", given: given(stored()),
+			checks: append(ok, posted(connection+` {"type":"ready","url":"`), counted())},
 		{title: "table not readable", sample: "send-message", given: given(failing("DynamoDB.GetItem", 9, refused("AccessDeniedException"))),
 			checks: []check{taskError("INTERNAL", "unexpected"), logged("AccessDeniedException"), hidden("AccessDenied")}},
 		{title: "bucket closed", sample: "send-message", given: given(ready(), stored(), failing("S3.HeadObject", 9, answer{status: http.StatusForbidden})),
@@ -114,6 +131,7 @@ func TestSendMessage(t *testing.T) {
 			status: http.StatusForbidden, header: map[string]string{"Content-Type": "text/xml"},
 			body: `<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>`,
 		})), checks: []check{taskError("INTERNAL", ""), logged("assume signing role"), posted()}},
-		{title: "post refused", sample: "send-message", given: given(ready(), stored(), failing("Connections.Post", 9, forbidden)), checks: []check{taskError("INTERNAL", ""), logged("ForbiddenException")}},
+		{title: "post refused", sample: "send-message", given: given(ready(), stored(), failing("Connections.Post", 9, forbidden)),
+			checks: []check{taskError("INTERNAL", ""), logged("ForbiddenException")}},
 	})
 }

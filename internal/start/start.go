@@ -54,8 +54,8 @@ func (env *Environment) Run(handler any) {
 	lambda.Start(handler)
 }
 
-// AWS returns the configuration, from the variables that Lambda itself sets.
-func (env *Environment) AWS() aws.Config {
+// config returns the AWS configuration, from the variables that Lambda itself sets.
+func (env *Environment) config() aws.Config {
 	if !env.loaded {
 		var err error
 		env.aws, err = config.LoadDefaultConfig(context.Background())
@@ -66,36 +66,38 @@ func (env *Environment) AWS() aws.Config {
 }
 
 // StepFunctions returns a client of Step Functions.
-func (env *Environment) StepFunctions() *sfn.Client { return sfn.NewFromConfig(env.AWS()) }
+func (env *Environment) StepFunctions() *sfn.Client { return sfn.NewFromConfig(env.config()) }
 
 // Table reads CONNECTIONS_TABLE.
 func (env *Environment) Table() *meeting.Table {
-	return &meeting.Table{DynamoDB: dynamodb.NewFromConfig(env.AWS()), Tokens: env.StepFunctions(), Name: env.String("CONNECTIONS_TABLE")}
+	return &meeting.Table{DynamoDB: dynamodb.NewFromConfig(env.config()), Tokens: env.StepFunctions(), Name: env.String("CONNECTIONS_TABLE")}
 }
 
 // Objects reads BUCKET, for a function that describes objects and signs no links.
 func (env *Environment) Objects() *link.Signer {
-	return link.NewSigner(env.AWS(), env.String("BUCKET"), "", 0)
+	return link.NewSigner(env.config(), env.String("BUCKET"), "", 0)
 }
 
 // Links reads BUCKET, SIGNER_ROLE_ARN and LINK_EXPIRY_SECONDS.
 func (env *Environment) Links() *link.Signer {
-	return link.NewSigner(env.AWS(), env.String("BUCKET"), env.String("SIGNER_ROLE_ARN"), env.Seconds("LINK_EXPIRY_SECONDS"))
+	return link.NewSigner(env.config(), env.String("BUCKET"), env.String("SIGNER_ROLE_ARN"), env.Seconds("LINK_EXPIRY_SECONDS"))
 }
 
 // Discard reads BUCKET and returns the function that removes an object and its open uploads.
 func (env *Environment) Discard() func(ctx context.Context, key string) error {
-	return (&transfer.Copier{S3: transfer.S3(env.AWS()), Bucket: env.String("BUCKET")}).Discard
+	return (&transfer.Copier{S3: transfer.S3(env.config()), Bucket: env.String("BUCKET")}).Discard
 }
 
 // Socket reads WEBSOCKET_API.
 func (env *Environment) Socket() *socket.Socket {
 	endpoint := env.String("WEBSOCKET_API")
-	return &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(env.AWS(), func(o *apigatewaymanagementapi.Options) { o.BaseEndpoint = &endpoint })}
+	return &socket.Socket{API: apigatewaymanagementapi.NewFromConfig(env.config(), func(o *apigatewaymanagementapi.Options) { o.BaseEndpoint = &endpoint })}
 }
 
 // Events reads EVENT_BUS, which may be empty.
-func (env *Environment) Events() *event.Bus { return event.New(env.AWS(), env.Optional("EVENT_BUS")) }
+func (env *Environment) Events() *event.Bus {
+	return event.New(env.config(), env.Optional("EVENT_BUS"))
+}
 
 // Metrics reads STACK_NAME.
 func (env *Environment) Metrics() *metric.Recorder {
@@ -126,7 +128,7 @@ func (env *Environment) Worker() copying.Worker {
 	w := copying.Worker{
 		Table: env.Table(), Objects: env.Objects(), Metrics: env.Metrics(), Events: env.Events(),
 		Copier: &transfer.Copier{
-			S3: transfer.S3(env.AWS()), Bucket: env.String("BUCKET"), Concurrency: connections,
+			S3: transfer.S3(env.config()), Bucket: env.String("BUCKET"), Concurrency: connections,
 			MaxBytes: env.Number("MAX_FILE_BYTES"), SegmentBytes: env.Number("SEGMENT_BYTES"),
 		},
 		Origin: &origin.Client{
@@ -137,7 +139,7 @@ func (env *Environment) Worker() copying.Worker {
 	}
 	if secret := env.Optional("ORIGIN_SECRET_ARN"); secret != "" && env.Err() == nil {
 		var err error
-		w.Origin.Header, err = originHeader(context.Background(), secretsmanager.NewFromConfig(env.AWS()), secret)
+		w.Origin.Header, err = originHeader(context.Background(), secretsmanager.NewFromConfig(env.config()), secret)
 		env.Add("ORIGIN_SECRET_ARN", err)
 	}
 	return w

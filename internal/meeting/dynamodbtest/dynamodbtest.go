@@ -164,8 +164,10 @@ func (t *Table) carryOut(operation string, r Request) (map[string]any, error) {
 			err = t.apply(write{key, before, after})
 		}
 		return out, err
-	case "GetItem", "Query":
-		return t.find(operation, r)
+	case "GetItem":
+		return t.getItem(r)
+	case "Query":
+		return t.query(r)
 	}
 	return nil, fmt.Errorf("%s is not known here", operation)
 }
@@ -194,7 +196,7 @@ func (t *Table) change(operation string, r Request) (key string, before, after I
 	if r.TableName != TableName {
 		return "", nil, nil, nil, errNoTable
 	}
-	e := expressions{names: r.ExpressionAttributeNames, values: r.ExpressionAttributeValues, used: map[string]bool{}}
+	e := newExpressions(r)
 	if key, err = r.key(operation); err != nil {
 		return key, nil, nil, nil, err
 	}
@@ -240,38 +242,41 @@ func (t *Table) change(operation string, r Request) (key string, before, after I
 	return key, before, after, answer, nil
 }
 
-// find answers the two reads.
-func (t *Table) find(operation string, r Request) (map[string]any, error) {
+func (t *Table) getItem(r Request) (map[string]any, error) {
 	if r.TableName != TableName {
 		return nil, errNoTable
 	}
-	e := expressions{names: r.ExpressionAttributeNames, values: r.ExpressionAttributeValues, used: map[string]bool{}}
-	if operation == "GetItem" {
-		key, err := r.key(operation)
-		if err != nil {
-			return nil, err
-		}
-		only, err := e.projection(r.ProjectionExpression)
-		if err != nil {
-			return nil, err
-		}
-		if err := e.finish(); err != nil {
-			return nil, err
-		}
-		if !r.ConsistentRead {
-			return nil, fmt.Errorf("a read of the item that isn't consistent decides nothing")
-		}
-		if t.Items[key] == nil {
-			return map[string]any{}, nil
-		}
-		return map[string]any{"Item": only(t.Items[key])}, nil
+	key, err := r.key("GetItem")
+	if err != nil {
+		return nil, err
 	}
-	if r.IndexName != IndexName {
+	e := newExpressions(r)
+	only, err := e.projection(r.ProjectionExpression)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.finish(); err != nil {
+		return nil, err
+	}
+	if !r.ConsistentRead {
+		return nil, fmt.Errorf("a read of the item that isn't consistent decides nothing")
+	}
+	if t.Items[key] == nil {
+		return map[string]any{}, nil
+	}
+	return map[string]any{"Item": only(t.Items[key])}, nil
+}
+
+func (t *Table) query(r Request) (map[string]any, error) {
+	switch {
+	case r.TableName != TableName:
+		return nil, errNoTable
+	case r.IndexName != IndexName:
 		return nil, invalid("The table does not have the specified index: %s", r.IndexName)
-	}
-	if r.ConsistentRead {
+	case r.ConsistentRead:
 		return nil, invalid("Consistent reads are not supported on global secondary indexes")
 	}
+	e := newExpressions(r)
 	asked, err := e.condition(r.KeyConditionExpression)
 	if err != nil {
 		return nil, err

@@ -19,6 +19,10 @@ type expressions struct {
 	tokens []string
 }
 
+func newExpressions(r Request) *expressions {
+	return &expressions{names: r.ExpressionAttributeNames, values: r.ExpressionAttributeValues, used: map[string]bool{}}
+}
+
 // operand returns a value, or nil if it is missing.
 type operand func(Item) Value
 
