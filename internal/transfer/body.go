@@ -72,7 +72,7 @@ var errEnded = errors.New("the request is over")
 
 // newBody returns a body with a CRC-64 as trailer, or a CRC-32 for a composite upload.
 func newBody(size int64, plan Plan) *body {
-	b := &body{size: size, plain: plan.Plain, sums: sums{both: plan.Composite}}
+	b := &body{size: size, plain: plan.Plain, sums: sums{with32: plan.Composite}}
 	if !b.plain {
 		b.frame = []byte(strconv.FormatInt(size, 16) + "\r\n")
 	}
@@ -135,14 +135,14 @@ func (b *body) decide(f int32) bool {
 }
 
 func (b *body) trailer() string {
-	if b.sums.both {
+	if b.sums.with32 {
 		return "x-amz-checksum-crc32"
 	}
 	return "x-amz-checksum-crc64nvme"
 }
 
 func (b *body) sum() string {
-	if b.sums.both {
+	if b.sums.with32 {
 		return b.sums.base64CRC32()
 	}
 	return b.sums.base64CRC64()

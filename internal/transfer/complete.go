@@ -98,7 +98,7 @@ func (c *Copier) settle(ctx context.Context, o description, size int64, want Che
 	}
 	// An object of another version of the file: another worker of this download has
 	// completed it.
-	return FromHead(head), nil
+	return fromHead(head), nil
 }
 
 // head returns the object's head, nil if there is no object. Without permission to list
@@ -151,14 +151,15 @@ func (c *Copier) readBack(ctx context.Context, o description, size int64, want C
 	return o.result(head, want), nil
 }
 
-// remove deletes an object that must not be delivered and returns why.
-func (c *Copier) remove(ctx context.Context, key string, why *failure.Error) error {
+// remove deletes an object that must not be delivered, and returns the reason. Its cause
+// is then the error of the deletion, if there was one.
+func (c *Copier) remove(ctx context.Context, key string, reason *failure.Error) error {
 	ctx, cancel := detached(ctx)
 	defer cancel()
 	if _, err := c.S3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.Bucket, Key: &key}); err != nil {
-		why.Err = err
+		reason.Err = err
 	}
-	return why
+	return reason
 }
 
 // sweep aborts the uploads of a key whose object is complete: those of a worker that was

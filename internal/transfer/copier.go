@@ -103,9 +103,8 @@ type Work struct {
 	Idle    int `json:"idle,omitempty"`
 }
 
-// FromHead reads back what is known of a finished copy from a HeadObject with
-// ChecksumMode ENABLED.
-func FromHead(head *s3.HeadObjectOutput) Result {
+// fromHead returns what a HeadObject with ChecksumMode ENABLED has about a finished copy.
+func fromHead(head *s3.HeadObjectOutput) Result {
 	f := object.Describe(head)
 	r := Result{Bytes: f.Size, Checksum: checksums(head), Verified: f.Verified, Pinned: f.Pinned, ContentType: f.ContentType}
 	for algorithm := range f.Digest {

@@ -114,7 +114,7 @@ func TestChecksumOnEveryPath(t *testing.T) {
 					if r.Checksum.CRC64NVME != whole.base64CRC64() {
 						t.Errorf("got checksum %q, want %q", r.Checksum.CRC64NVME, whole.base64CRC64())
 					}
-					if got := FromHead(head).Checksum; composite && (got.CRC32 == "" || got.CRC32 != r.Checksum.CRC32) || !composite && got.CRC64NVME != r.Checksum.CRC64NVME {
+					if got := fromHead(head).Checksum; composite && (got.CRC32 == "" || got.CRC32 != r.Checksum.CRC32) || !composite && got.CRC64NVME != r.Checksum.CRC64NVME {
 						t.Errorf("S3 reports %+v, the copy %+v", got, r.Checksum)
 					}
 					if r.Parts != parts {

@@ -4,30 +4,23 @@
 //
 // # Use
 //
-// [Copier.Start] does all of a copy that one run can do. Its [Outcome] is either
-// the [Result] or the [Work] that is left: a plan, and segments of whole parts
-// for [Copier.CopySegment], which any number of workers run at once, as often as
-// needed. [Copier.Finish] reads back what is there and completes the object, or
-// returns the segments that have gaps. [Copier.Abort] ends whatever is open for
-// a key; the owner of a download calls it to give up.
+// [Job.Start] does all of a copy that one run can do. Its [Outcome] is either the
+// [Result] or the [Work] that is left: a plan, and segments of whole parts for
+// [Job.CopySegment], which any number of workers run at once, as often as needed.
+// [Job.Finish] lists the parts that are stored and completes the object, or returns the
+// segments that have gaps. [Copier.Abort] gives a download up: it ends whatever is open
+// for its key. The example of [Job] puts these together.
 //
-//	outcome, err := copier.Start(ctx, src, key, meta)
-//	for err == nil && outcome.Work != nil {
-//		for _, segment := range outcome.Work.Segments {
-//			copier.CopySegment(ctx, src, outcome.Work.Plan, segment) // in parallel; errors may be ignored
-//		}
-//		outcome, err = copier.Finish(ctx, src, *outcome.Work)
-//	}
+// Errors are a [failure.Error] or wrap one. After three of them (errors.As), make the same
+// call with a new Job, which continues with what is stored. [origin.Later] and
+// [origin.Accepted] have the time that the origin asked for: wait for that first, without
+// a running Lambda. [OutOfTime] is a deadline that came while S3 was working and no part
+// was left to be copied.
 //
-// Errors are [failure.Error] or wrap one. When the origin asks for a long wait
-// the error is an [origin.Later] (errors.As): wait for its After, without a
-// running Lambda, and call the same function again with the same arguments;
-// everything that was copied is found again. A context that ends with a cause
-// that is a failure.Error (a cancel) ends the call with that cause. At a
-// deadline Start returns the work that is left and CopySegment returns nil, as
-// what they did isn't lost; a deadline that leaves no part to be copied, only the
-// completion, is an origin.Later too. Give them a context that ends some seconds
-// before the process does.
+// A context that ends with a cause that is a failure.Error (a cancel) ends the call with
+// that cause. At a deadline Start returns the work that is left, where the file has ranges
+// and SegmentBytes is set, and CopySegment returns nil: what they copied is stored. Give
+// them a context that ends some seconds before the process does.
 //
 // # The object
 //
@@ -41,7 +34,5 @@
 //   - the checksum: CRC-64/NVME of the whole object (ChecksumType FULL_OBJECT).
 //     It isn't known when an upload is created, which is the only time when S3 accepts
 //     metadata, so it is stored only as S3's checksum;
-//   - metadata [object.MetaVerified], "true" if the end of the file was proven, and
-//     [object.MetaValidator], the origin's ETag, if it had one; beside these the
-//     metadata given to Start. [FromHead] reads all of it.
+//   - the metadata that package object names, and that of [Job.Metadata].
 package transfer

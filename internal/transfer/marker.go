@@ -13,18 +13,17 @@ import (
 	"async-download/internal/origin"
 )
 
-// The upload is its own state: whoever has the key finds it by
-// ListMultipartUploads and its parts by ListParts. What S3 doesn't keep, or
-// gives to nobody before the upload is completed, is of which version of which
-// file the parts are. So the first thing stored in an upload is a marker: a tiny
-// part under the last number, whose checksum can be listed and compared. It is
-// never named at completion, so it isn't in the object, and its number is left
-// free by the plan. (Without it, at 10,000 parts, an upload is continued by
-// workers that have it in their [Work], and not found by others.)
+// The upload is the state of a copy: ListMultipartUploads finds it by its key, and
+// ListParts lists its parts. S3 returns no metadata of an upload that isn't complete, so
+// nothing would show which version of which file the parts are of. The first thing stored
+// in an upload is therefore a marker: a tiny part with the last number, whose checksum can
+// be listed and compared. A completion doesn't name it, so it isn't in the object, and
+// the plan leaves its number free. (An upload of 10,000 parts has none: workers that have
+// it in their [Work] continue it, and no others find it.)
 const markerPart = MaxParts
 
 func marker(u *url.URL, p Plan) []byte {
-	p.Pin.Unsent = false // how parts are asked for makes them no others
+	p.Pin.Unsent = false // the parts are the same, however they are asked for
 	at := sha256.Sum256([]byte(u.String()))
 	b, err := json.Marshal(struct {
 		Version  int
@@ -40,12 +39,11 @@ func marker(u *url.URL, p Plan) []byte {
 	return b
 }
 
-// errOvertaken says that the object came after it had been looked for: another
-// worker's completion was on its way.
+// errOvertaken: the object appeared after it had been looked for, since another worker's
+// completion was on its way.
 var errOvertaken = failure.New(failure.Storage, "another worker's object came, and went")
 
-// resume finds an upload of key that was made for this plan, and its parts. Where
-// there is none, it looks for the object again: an upload that was completed since the
+// resume finds an upload that was made for this plan, and its parts. If there is none, it looks for the object again: an upload that was completed since the
 // first look is not listed, and its parts need not be copied again.
 func (j *Job) resume(ctx context.Context, plan Plan) (Plan, map[int32]part, bool, error) {
 	if plan.Parts() >= markerPart {
@@ -56,7 +54,7 @@ func (j *Job) resume(ctx context.Context, plan Plan) (Plan, map[int32]part, bool
 		return plan, nil, false, err
 	}
 	want := marker(j.Source.Current(), plan)
-	s := sums{both: true}
+	s := sums{with32: true}
 	_, _ = s.Write(want)
 	digest := md5.Sum(want)
 	for _, id := range ids {
@@ -103,7 +101,7 @@ func (c *Copier) overtaken(ctx context.Context, plan Plan) error {
 	return err
 }
 
-// begin makes the upload for plan and stores its marker.
+// begin creates the upload for plan and stores its marker.
 func (j *Job) begin(ctx context.Context, plan Plan, o description) (Plan, error) {
 	var err error
 	if plan.UploadID, plan.Composite, err = j.create(ctx, o); err != nil {

@@ -13,7 +13,7 @@ import (
 	"async-download/internal/origin"
 )
 
-// description is what the finished object says of itself beside its bytes.
+// description is what the finished object has besides its bytes.
 type description struct {
 	key         string
 	contentType string
@@ -59,7 +59,7 @@ func contentType(s string) string {
 
 var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$") // RFC 9110, section 5.6.2
 
-// contentEncoding drops "identity", which says nothing, and "aws-chunked", which
+// contentEncoding drops "identity", which means none, and "aws-chunked", which
 // is how S3-like origins frame a body and no encoding of the file.
 func contentEncoding(s string) string {
 	if len(s) > 256 || header(s) != s {
@@ -95,13 +95,13 @@ func optional(s string) *string {
 	return &s
 }
 
-// result is what S3 says of the object, filled up with what is known here: a
-// store may keep no metadata, and none of the whole object's checksum.
+// result returns what S3 returned about the object, and what else is known here: other
+// stores may keep no metadata, and no checksum of the whole object.
 func (o description) result(head *s3.HeadObjectOutput, want Checksum) Result {
 	if len(head.Metadata) == 0 {
 		head.Metadata = o.metadata
 	}
-	r := FromHead(head)
+	r := fromHead(head)
 	r.Checksum.CRC64NVME = cmp.Or(r.Checksum.CRC64NVME, want.CRC64NVME)
 	return r
 }

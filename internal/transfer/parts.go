@@ -118,7 +118,7 @@ func (c *rangeCopy) copyPart(ctx context.Context, n int32) error {
 // tryPart reads one range and sends it to S3 while it comes. furthest is how far
 // the tries of this part have come.
 func (c *rangeCopy) tryPart(ctx context.Context, n int32, furthest *int64) (part, error) {
-	start, end := c.plan.Span(n)
+	start, end := c.plan.span(n)
 	b := newBody(end-start, c.plan)
 	call, cancel := b.context(ctx)
 	defer cancel(errEnded)

@@ -19,8 +19,8 @@ const (
 // 256 KiB that Step Functions takes.
 const maxSegments = 400
 
-// Plan says which part holds which bytes. It is fixed when the upload is made:
-// part n (from 1) is the bytes from (n-1)*PartSize, whoever copies it, whenever.
+// Plan defines which part has which bytes. It is fixed when the upload is created: part
+// n (from 1) is the bytes from (n-1)*PartSize, in every run.
 type Plan struct {
 	Key      string `json:"key"`
 	UploadID string `json:"uploadId"`
@@ -52,7 +52,7 @@ const partsPerFile = 32
 // of more than least have whole MiB.
 //
 // The last part number is left free where that is possible: the upload's marker
-// is kept there (see upload.go).
+// is kept there (see marker.go).
 func NewPlan(size, least, most int64) (Plan, error) {
 	if size > MaxBytes {
 		return Plan{}, failure.New(failure.TooLarge, "the file has %d bytes; S3 takes %d", size, int64(MaxBytes))
@@ -81,16 +81,16 @@ func (p Plan) Parts() int32 {
 	return int32((p.Size + p.PartSize - 1) / p.PartSize)
 }
 
-// Span returns the bytes of part n: start inclusive, end exclusive.
-func (p Plan) Span(n int32) (start, end int64) {
+// span returns the bytes of part n: start inclusive, end exclusive.
+func (p Plan) span(n int32) (start, end int64) {
 	start = int64(n-1) * p.PartSize
 	return start, min(start+p.PartSize, p.Size)
 }
 
 // bytes is how many bytes the parts of s have.
 func (p Plan) bytes(s Segment) int64 {
-	start, _ := p.Span(s.First)
-	_, end := p.Span(s.Last)
+	start, _ := p.span(s.First)
+	_, end := p.span(s.Last)
 	return end - start
 }
 
@@ -106,8 +106,8 @@ func (p Plan) Segments(segmentBytes int64) []Segment {
 	return out
 }
 
-// SlowestOrigin is the speed in bytes per second and connection below which a
+// slowestOrigin is the speed in bytes per second and connection below which a
 // worker that runs for run can't move a single part.
-func (p Plan) SlowestOrigin(run time.Duration) int64 {
+func (p Plan) slowestOrigin(run time.Duration) int64 {
 	return int64(float64(min(p.PartSize, p.Size)) / run.Seconds())
 }

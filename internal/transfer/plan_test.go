@@ -82,7 +82,7 @@ func TestPlansCover(t *testing.T) {
 		}
 		var at int64
 		for n := int32(1); n <= parts; n++ {
-			start, end := p.Span(n)
+			start, end := p.span(n)
 			if start != at || end <= start || end-start > MaxPartSize || n < parts && end-start < MinPartSize {
 				t.Fatalf("part %d is %d to %d, want it from %d", n, start, end, at)
 			}
@@ -164,11 +164,11 @@ func TestStateOfTheLargestFile(t *testing.T) {
 		t.Errorf("got a state of %d bytes, want at most 32 KiB", len(state))
 	}
 	// A part of 5 GiB in a run of 13 minutes, on each connection.
-	if got, want := p.SlowestOrigin(13*time.Minute), int64(5*gib/780); got != want {
+	if got, want := p.slowestOrigin(13*time.Minute), int64(5*gib/780); got != want {
 		t.Errorf("got %d bytes a second as the slowest origin, want %d", got, want)
 	}
-	if small, _ := NewPlan(tib, PartSize, LargePartSize); small.SlowestOrigin(13*time.Minute) > 256*kib {
-		t.Errorf("1 TiB asks for %d bytes a second, want less than 256 KiB", small.SlowestOrigin(13*time.Minute))
+	if small, _ := NewPlan(tib, PartSize, LargePartSize); small.slowestOrigin(13*time.Minute) > 256*kib {
+		t.Errorf("1 TiB asks for %d bytes a second, want less than 256 KiB", small.slowestOrigin(13*time.Minute))
 	}
 }
 

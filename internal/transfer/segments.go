@@ -124,7 +124,7 @@ func (j *Job) otherwise(ctx context.Context, plan Plan, cause error) (Outcome, e
 // diagnose requests a missing part from the origin and returns what is wrong with it. The
 // workers' errors are lost, since the Map tolerates them.
 func (j *Job) diagnose(ctx context.Context, plan Plan, n int32) error {
-	start, end := plan.Span(n)
+	start, end := plan.span(n)
 	end = min(end, start+1<<20)
 	f, err := j.Source.Client.Reopen(j.Source.Request, plan.Size, plan.Pin)
 	if err != nil {
@@ -137,7 +137,7 @@ func (j *Job) diagnose(ctx context.Context, plan Plan, n int32) error {
 	if err != nil {
 		return err
 	}
-	if speed := perSecond(got, time.Since(began)); speed < plan.SlowestOrigin(cmp.Or(j.Run, workerRun)) {
+	if speed := perSecond(got, time.Since(began)); speed < plan.slowestOrigin(cmp.Or(j.Run, workerRun)) {
 		return failure.New(failure.OriginTooSlow, "no part of %d bytes came in the time that a worker has; the origin sends %d bytes a second", plan.PartSize, speed)
 	}
 	return failure.New(failure.Storage, "no part could be stored in several rounds, though the origin sends them")
@@ -176,8 +176,8 @@ func (j *Job) isFast(ctx context.Context, f *origin.File, plan Plan) error {
 		return err
 	}
 	speed := perSecond(half, time.Since(began))
-	if speed < plan.SlowestOrigin(j.Run) {
-		return failure.New(failure.OriginTooSlow, "a file of %d bytes needs %d bytes a second on each connection; the origin sends %d", f.Size, plan.SlowestOrigin(j.Run), speed)
+	if speed < plan.slowestOrigin(j.Run) {
+		return failure.New(failure.OriginTooSlow, "a file of %d bytes needs %d bytes a second on each connection; the origin sends %d", f.Size, plan.slowestOrigin(j.Run), speed)
 	}
 	return nil
 }

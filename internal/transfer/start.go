@@ -97,7 +97,7 @@ func (c *Copier) finished(ctx context.Context, key string) (*Result, error) {
 	if err != nil || head == nil {
 		return nil, err
 	}
-	r := FromHead(head)
+	r := fromHead(head)
 	if err := c.checkDigest(ctx, key, origin.ParseDigest(head.Metadata[object.MetaDigest])); err != nil {
 		return nil, err
 	}

@@ -13,15 +13,15 @@ import (
 // whole object follows from those of its parts; the CRC-32 is for stores that
 // know only the other kind of checksum of a multipart object.
 type sums struct {
-	crc64 uint64
-	crc32 uint32
-	both  bool // the CRC-32 too; each costs some 0.08 s/GB
+	crc64  uint64
+	crc32  uint32
+	with32 bool // the CRC-32 too; each costs some 0.08 s/GB
 }
 
 // Write appends p's bytes. It can't fail.
 func (s *sums) Write(p []byte) (int, error) {
 	s.crc64 = crc64nvme.Update(s.crc64, p)
-	if s.both {
+	if s.with32 {
 		s.crc32 = crc32.Update(s.crc32, crc32.IEEETable, p)
 	}
 	return len(p), nil

@@ -53,7 +53,7 @@ func (c *Copier) create(ctx context.Context, o description) (id string, composit
 
 // putPart stores a part that is in memory.
 func (c *Copier) putPart(ctx context.Context, plan Plan, n int32, r io.ReadSeeker) (part, error) {
-	s := sums{both: plan.Composite}
+	s := sums{with32: plan.Composite}
 	size, err := rewound(r, &s)
 	if err != nil {
 		return part{}, err
@@ -109,7 +109,7 @@ func (c *Copier) parts(ctx context.Context, plan Plan, s Segment) (map[int32]par
 			p.sums.crc64, p.has64 = parseCRC64(aws.ToString(listed.ChecksumCRC64NVME))
 			p.sums.crc32, p.has32 = parseCRC32(aws.ToString(listed.ChecksumCRC32))
 			if n != markerPart || plan.Parts() == markerPart {
-				if start, end := plan.Span(n); p.size != end-start {
+				if start, end := plan.span(n); p.size != end-start {
 					continue // belongs to another plan; it is stored again
 				}
 			}
