@@ -17,7 +17,7 @@ const (
 	cleaning = "removing what was uploaded"
 )
 
-// brief is what is over before anybody wonders: a log has no line about a copy
+// brief is how long a user waits without wondering: a log has no line about a copy
 // that took no longer, and a terminal no line about a check.
 const brief = 5 * time.Second
 
@@ -93,7 +93,7 @@ func (d *display) show() {
 	done, total, counted := int64(0), int64(-1), false
 	if d.phase == progress.Copying && d.job != nil {
 		done, total = d.job.Copied(), d.total
-		counted = done > d.job.Resumed() // what an earlier run has copied says nothing about the rate
+		counted = done > d.job.Resumed() // bytes of an earlier run don't count for the rate
 	}
 	p := d.meter.Measure(d.phase, done, total, counted)
 	switch {

@@ -90,7 +90,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func (o *options) copy(ctx context.Context, show *display) (transfer.Result, error) {
-	// The SDK's warnings, such as of a machine that isn't EC2, help nobody here.
+	// The SDK's warnings, such as those of a machine that isn't EC2, don't help here.
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return transfer.Result{}, failure.Wrap(err, failure.Internal, "the AWS configuration can't be read")

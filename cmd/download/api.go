@@ -26,8 +26,8 @@ type api struct {
 	timings timings
 	note    func(text string)
 
-	// reached is set by the first answer. Before it, what looks like a mistake is
-	// one; after it, the network may play tricks for a while.
+	// reached is set by the first answer. Before it, an error such as an unknown host
+	// is a [mistake]; after it, the network may cause one for a while.
 	reached atomic.Bool
 }
 

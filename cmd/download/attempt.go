@@ -13,8 +13,8 @@ import (
 	"async-download/internal/progress"
 )
 
-// attempt goes from the question to the file. In an error's result only Reused
-// means something.
+// attempt requests the copy and downloads it. With an error, only Reused of the result
+// is used.
 func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 	e, err := j.ask(ctx, resumed)
 	if err != nil {
@@ -104,12 +104,11 @@ func (j *job) ask(ctx context.Context, resumed bool) (execution, error) {
 
 // copyState is what is known of the copy from the origin into S3.
 type copyState struct {
-	done  int64
-	total int64 // -1 is unknown
-	// counted says that the API has reported a count.
-	counted bool
+	done    int64
+	total   int64     // -1 is unknown
+	counted bool      // the API has reported done
 	heard   time.Time // when the API last answered
-	noted   bool      // that it doesn't
+	noted   bool      // the user was notified that it doesn't
 }
 
 // awaitCopy waits for the link, and shows that it does while nothing changes.
@@ -171,7 +170,7 @@ func (j *job) showCopy() {
 	j.show(j.meter.Measure(progress.Copying, j.copy.done, j.copy.total, j.copy.counted))
 }
 
-// watchCopy shows the copy's state again, and says when the API is silent.
+// watchCopy shows the copy's state again, and notes when the API is silent.
 func (j *job) watchCopy() {
 	limit := j.timings.silence
 	if j.socket == nil {

@@ -20,15 +20,13 @@ import (
 // wrote them and nobody else can: a regular file of the user's, under one name,
 // with mode 0600. Symbolic links are never followed.
 
-// errForeign is the end of a start that finds a companion file which this user's
-// downloads can't have made.
+// errForeign refuses a companion file that this user's downloads can't have made.
 func errForeign(path string) error {
 	return exitError(exitLocal, "%s isn't your unfinished download; move it away, or choose another name with -o", escape.Text(path))
 }
 
-// openCompanion opens a companion file; create makes it where there is none, and
-// made says whether it did. The error is fs.ErrNotExist for a missing file and a
-// [problem] otherwise.
+// openCompanion opens a companion file. With create, it makes a missing one, and made
+// is true. The error is fs.ErrNotExist for a missing file and a [problem] otherwise.
 func openCompanion(path string, create bool) (f *os.File, made bool, err error) {
 	const flags = os.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 	f, err = os.OpenFile(path, flags, 0)
@@ -96,7 +94,7 @@ func readState(path string) (state, error) {
 	}
 	defer f.Close()
 	if json.NewDecoder(io.LimitReader(f, maxState)).Decode(&s) != nil || s.Request == "" {
-		return state{}, errForeign(path) // ours is written at once or not at all
+		return state{}, errForeign(path) // writeState leaves no half a state
 	}
 	return s, nil
 }
@@ -104,7 +102,7 @@ func readState(path string) (state, error) {
 // maxState is far above what a state needs.
 const maxState = 1 << 20
 
-// writeState replaces NAME.part.json durably, at once or not at all.
+// writeState replaces NAME.part.json durably and atomically.
 func writeState(path string, s *state) error {
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -152,8 +150,8 @@ func syncFolder(name string) {
 	}
 }
 
-// umask is what is taken from the permissions of the files that the user makes.
-// It can be read only by setting it, which is safe before anything else runs.
+// umask is the process's. It can be read only by setting it, which is safe before
+// anything else runs.
 var umask = func() os.FileMode {
 	mask := unix.Umask(0)
 	unix.Umask(mask)

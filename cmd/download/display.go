@@ -107,7 +107,7 @@ func (e *events) show(p progress.Progress) {
 	}{"progress", p.Phase, p.Done, total, int64(p.Rate), int64(p.Left.Seconds())})
 }
 
-func (e *events) prompt(string) {} // nobody is there to answer
+func (e *events) prompt(string) {} // a program doesn't answer
 func (e *events) answered()     {}
 
 func (e *events) saved(r result) {

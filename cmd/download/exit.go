@@ -66,7 +66,7 @@ var (
 	errCancelled   = apiError("CANCELLED", "the download was cancelled")
 )
 
-// endOf returns the problem that err is the end of a download with.
+// endOf returns the problem that a download with this error ends with.
 func endOf(err error) *problem {
 	var p *problem
 	switch {
@@ -117,9 +117,9 @@ func explains(before, now error) error {
 	return now
 }
 
-// cause returns the text of a transport's error. The URL is left out, its query
-// is a signature, an ARN or the user's own; and so is what a server sent, which may
-// be what it was asked.
+// cause returns a transport's error without its URL, whose query is a signature, an
+// ARN or the user's own, and without what a server sent, which may be an echo of the
+// request.
 func cause(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {

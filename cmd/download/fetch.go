@@ -184,7 +184,7 @@ func (f *fetcher) missing() []span {
 	return all
 }
 
-// left counts the missing bytes, and says where the first of them is.
+// left returns how many bytes are missing, and where the first of them is.
 func (f *fetcher) left() (bytes, first int64) {
 	first = f.size
 	for i, s := range f.missing() {
@@ -282,7 +282,7 @@ func (f *fetcher) renew(ctx context.Context, seen int) error {
 	return nil
 }
 
-// once makes one request for s and writes what comes; n is how much that was.
+// once makes one request for s and writes the n bytes that arrive.
 func (f *fetcher) once(ctx context.Context, i int, s span, l link, buffer []byte) (n int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -393,7 +393,8 @@ func (f *fetcher) check(res *http.Response, s span) error {
 	return nil
 }
 
-// refusedByStorage tells apart what may pass, an expired link and the rest.
+// refusedByStorage returns errOld for a link that is no longer accepted, a [transient]
+// where another try may succeed, and else a [problem].
 func refusedByStorage(res *http.Response) error {
 	var answer struct {
 		Code string `xml:"Code"`

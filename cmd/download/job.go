@@ -31,8 +31,8 @@ type job struct {
 	storage *http.Client
 	limit   *rate.Limiter
 	part    *partial // nil: to stdout
-	// pending says that a question was sent and no refusal came back: the key is
-	// worth keeping.
+	// pending: a question was sent and no refusal came back, so the key is worth
+	// keeping.
 	pending atomic.Bool
 
 	mu    sync.Mutex

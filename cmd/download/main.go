@@ -10,6 +10,6 @@ import (
 )
 
 func main() {
-	log.SetOutput(io.Discard) // net/http writes there what a server sends without being asked; nothing else does
+	log.SetOutput(io.Discard) // only net/http logs there: unsolicited bytes of a server
 	os.Exit(Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -60,18 +60,17 @@ type partial struct {
 	path  string
 	file  *os.File
 	state state
-	found bool // there was a state, of whatever download
-	// replacing says that the state isn't saved yet and the saved one is of another
-	// download.
+	found bool // there was a state, perhaps of another download
+	// replacing: the state isn't saved yet, and the saved one is of another download.
 	replacing bool
-	// shared says that the file system keeps neither owners nor modes, so that a
-	// second start couldn't tell whose the files are.
+	// shared: the file system keeps neither owners nor modes, so that a second start
+	// couldn't tell whose the files are.
 	shared bool
 }
 
 // openPartial opens the partial file, with the state of an earlier start where
-// there is one. Other programs call their partial files the same: one with bytes
-// and without a state is theirs.
+// there is one. Other programs use the same name: a file with bytes and without a
+// state is one of theirs.
 func openPartial(path string) (*partial, error) {
 	p := &partial{path: path}
 	var made bool
@@ -201,8 +200,8 @@ func (p *partial) discard() {
 	p.file.Close()
 }
 
-// publish gives the whole file its name: at once and not before it is durable.
-// Without overwrite, a file that has the name by now stays.
+// publish gives the whole file its name, atomically, once it is durable. Without
+// overwrite, an existing file of that name stays.
 func (p *partial) publish(name string, overwrite bool) error {
 	p.file.Chmod(0o666 &^ umask) // some file systems have no modes
 	if err := p.sync(); err != nil {
@@ -224,12 +223,13 @@ func (p *partial) publish(name string, overwrite bool) error {
 		return exitError(exitLocal, "%s was replaced at the end of the download; it wasn't the file that was checked", escape.Text(name))
 	}
 	syncFolder(name)
-	os.Remove(p.path + ".json") // NAME.part may be another start's by now
+	os.Remove(p.path + ".json") // NAME.part may already be another start's
 	p.file.Close()
 	return nil
 }
 
-// renameNew fails where the name is taken, without a moment in between.
+// renameNew renames a file to a name that must be free: atomically, where there are hard
+// links.
 func renameNew(from, to string) error {
 	err := os.Link(from, to)
 	if errors.Is(err, fs.ErrExist) {

@@ -15,7 +15,7 @@ import (
 	"async-download/internal/progress"
 )
 
-// Run is the program apart from its process. It returns the exit code.
+// Run runs the program and returns its exit code.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -45,7 +45,7 @@ type program struct {
 	stdout, stderr io.Writer
 	signals        <-chan os.Signal
 	terminal       bool // stderr is one
-	person         bool // somebody can be asked
+	person         bool // there is a person to ask
 	timings        timings
 	env            func(name string) string
 	freeSpace      func(folder string) (int64, error)
@@ -83,8 +83,8 @@ func (p *program) run(ctx context.Context, args []string) int {
 	return code
 }
 
-// fetch downloads one file and shows how it ended. stopped says that the user
-// ended it.
+// fetch downloads one file and shows how it ended; stopped is true if the user ended
+// it.
 func (p *program) fetch(ctx context.Context, o *options, t target, d display) (exit int, stopped bool) {
 	j := newJob(p, o, t, d)
 	defer close(j.over)
@@ -106,7 +106,7 @@ func (p *program) fetch(ctx context.Context, o *options, t target, d display) (e
 		}
 		return p.exit, p.exit == exitInterrupted || p == errCancelled
 	case <-j.abandoned:
-		return exitInterrupted, true // without a word: the display may be what it hangs in
+		return exitInterrupted, true // and nothing is shown: it may hang in the display
 	}
 }
 

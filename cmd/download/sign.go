@@ -31,7 +31,7 @@ var gatewayRegion = regexp.MustCompile(`\.execute-api\.([a-z0-9-]+)\.`)
 // newSigner takes credentials and, for an API with a custom name, the region
 // from where the AWS tools take them.
 func newSigner(ctx context.Context, host string, next http.RoundTripper) (http.RoundTripper, error) {
-	// The SDK's warnings, such as those of a machine that isn't EC2, help nobody.
+	// The SDK's warnings, such as those of a machine that isn't EC2, don't help here.
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return nil, exitError(exitLocal, "-sign: read the AWS configuration: %s", escape.Text(err.Error()))

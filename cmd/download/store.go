@@ -84,7 +84,7 @@ func (j *job) attend(f *fetcher, execution string, finished <-chan struct{}) err
 	}
 }
 
-// showFetch shows how far the fetch is, and says when the storage is silent.
+// showFetch shows how far the fetch is, and notes when the storage is silent.
 func (j *job) showFetch(f *fetcher) {
 	left, _ := f.left()
 	j.mu.Lock()
@@ -99,8 +99,8 @@ func (j *job) showFetch(f *fetcher) {
 	j.show(p)
 }
 
-// checkpoint writes down what has been written, in the order that is true after
-// a power cut too.
+// checkpoint makes the bytes durable, then the state that claims them: so the state is
+// true after a power cut, too.
 func (j *job) checkpoint(f *fetcher, execution string) error {
 	if !f.isPinned() {
 		return nil // no byte yet
@@ -132,13 +132,13 @@ func (j *job) toStdout(ctx context.Context, l link, refresh func(context.Context
 			return err
 		case <-look.C:
 			j.showFetch(f)
-		case <-ctx.Done(): // f.run may be in a write that nobody reads
+		case <-ctx.Done(): // f.run may hang in a write
 			return ctx.Err()
 		}
 	}
 }
 
-// pipe is a place that can be written in order only.
+// pipe writes to w, which takes bytes in order only.
 type pipe struct {
 	w    io.Writer
 	at   int64
