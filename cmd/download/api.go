@@ -10,12 +10,12 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"async-download/internal/escape"
+	"async-download/internal/origin"
 	"async-download/internal/requestflag"
 )
 
@@ -281,15 +281,8 @@ func refusal(res *http.Response, body []byte) error {
 // maxRetryAfter is the longest wait that a server can ask for.
 const maxRetryAfter = 2 * time.Minute
 
-// retryAfter reads seconds or a date; 0 is none.
+// retryAfter returns the wait that an answer asks for; 0 is none.
 func retryAfter(h http.Header) time.Duration {
-	value := h.Get("Retry-After")
-	seconds, err := strconv.ParseUint(value, 10, 31)
-	if err == nil || errors.Is(err, strconv.ErrRange) { // with the largest number there is
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return min(max(0, time.Until(at)), maxRetryAfter)
-	}
-	return 0
+	after, _ := origin.RetryAfter(h.Get("Retry-After"), time.Now())
+	return min(after, maxRetryAfter)
 }

@@ -185,7 +185,7 @@ func status(resp *http.Response) error {
 	case s == http.StatusNotImplemented, s == http.StatusHTTPVersionNotSupported:
 		return f
 	case s >= 500, s == http.StatusTooManyRequests, s == http.StatusRequestTimeout, s == http.StatusTooEarly:
-		after, _ := retryAfter(resp.Header.Get("Retry-After"), time.Now())
+		after, _ := RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 		return &transient{failure: f, status: s, after: after}
 	}
 	return f

@@ -98,7 +98,7 @@ func (o *opening) posted(ctx context.Context, resp *http.Response) error {
 		return failure.New(failure.OriginStatus, "the origin answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		drain(resp.Body)
-		if _, ok := retryAfter(resp.Header.Get("Retry-After"), time.Now()); ok { // refused, and to be sent again
+		if _, ok := RetryAfter(resp.Header.Get("Retry-After"), time.Now()); ok { // refused, and to be sent again
 			if err := f.at.request.unsent(ctx); err != nil {
 				return err
 			}

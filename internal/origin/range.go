@@ -274,7 +274,7 @@ func (f *File) check(resp *http.Response, start, end int64) (int64, error) {
 		}
 		if resp.StatusCode == http.StatusForbidden {
 			// Some limit connections with it. The one that ended last may still count.
-			after, _ := retryAfter(resp.Header.Get("Retry-After"), time.Now())
+			after, _ := RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 			return 0, &transient{failure: failure.Wrap(ErrRangeRefused, failure.OriginStatus, "%s", failure.As(err).Message), status: resp.StatusCode,
 				after: after}
 		}

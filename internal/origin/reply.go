@@ -52,9 +52,9 @@ func number(s string) (int64, bool) {
 	return n, err == nil
 }
 
-// retryAfter reads a Retry-After in seconds or as a date; a past date is 0. A negative
+// RetryAfter reads a Retry-After in seconds or as a date; a past date is 0. A negative
 // number and garbage are not ok: the caller's own backoff holds then, as for 0.
-func retryAfter(s string, now time.Time) (after time.Duration, ok bool) {
+func RetryAfter(s string, now time.Time) (after time.Duration, ok bool) {
 	s = strings.TrimSpace(s)
 	if n, ok := number(s); ok {
 		return time.Duration(min(n, int64(MaxRetryAfter/time.Second))) * time.Second, true

@@ -121,7 +121,7 @@ func FuzzRetryAfter(f *testing.F) {
 	}
 	now := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, s string) {
-		if d, _ := retryAfter(s, now); d < 0 || d > MaxRetryAfter {
+		if d, _ := RetryAfter(s, now); d < 0 || d > MaxRetryAfter {
 			t.Fatalf("%q: got %s", s, d)
 		}
 	})
@@ -135,7 +135,7 @@ func TestRetryAfter(t *testing.T) {
 		"Tue, 24 Nov 2026 10:00:30 GMT": 30 * time.Second, "Tuesday, 24-Nov-26 10:01:00 GMT": time.Minute,
 		"Tue, 24 Nov 2026 09:00:00 GMT": 0, "Wed, 25 Nov 2026 10:00:00 GMT": MaxRetryAfter,
 	} {
-		if got, _ := retryAfter(s, now); got != want {
+		if got, _ := RetryAfter(s, now); got != want {
 			t.Errorf("%q: got %s, want %s", s, got, want)
 		}
 	}

@@ -167,7 +167,7 @@ func (c *Client) accepted(ctx context.Context, at place, resp *http.Response) er
 	if err := at.request.moved(ctx, to); err != nil {
 		return err
 	}
-	after, ok := retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	after, ok := RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	if !ok {
 		after = acceptedPause
 	}
