@@ -89,11 +89,11 @@ func TestSocketIsKeptFromBeingIdle(t *testing.T) {
 		s.copyTime = make(chan struct{})
 		c.timings.keepAlive, c.timings.wsPing = time.Second, 5*time.Second // for a pong too
 		c.start("-o", c.path("x"), s.url())
-		s.waitFor("a message after the first pong", func() bool { return len(s.said) >= 6 })
+		s.waitFor("a message after the first pong", func() bool { return len(s.messages) >= 6 })
 		close(s.copyTime)
 		c.endExpecting(exitOK)
-		if s.said[0] != `{"action":"ping"}` || len(s.sockets) != 1 {
-			t.Errorf("got %q on %d sockets, want pings on one", s.said, len(s.sockets))
+		if s.messages[0] != `{"action":"ping"}` || len(s.sockets) != 1 {
+			t.Errorf("got %q on %d sockets, want pings on one", s.messages, len(s.sockets))
 		}
 	})
 }

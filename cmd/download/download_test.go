@@ -148,7 +148,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-func TestBadEnds(t *testing.T) {
+func TestFailures(t *testing.T) {
 	t.Parallel()
 	event := func(code, message string) func(*stack) {
 		return func(s *stack) {
@@ -168,7 +168,7 @@ func TestBadEnds(t *testing.T) {
 			}
 		}
 	}
-	bySatus := func(status int, body string) func(*stack) {
+	byStatus := func(status int, body string) func(*stack) {
 		return func(s *stack) {
 			s.noSockets = true
 			s.onStatus = func(w http.ResponseWriter, n int) bool {
@@ -200,12 +200,12 @@ func TestBadEnds(t *testing.T) {
 				return true
 			}
 		}, exitRefused, "the API answered 302"},
-		{"throttled for good", answer(429, `{"error":{"code":"THROTTLED","message":"come later"}}`), exitRefused, "THROTTLED: come later"},
-		{"failed, by status", bySatus(200, `{"status":"FAILED","error":{"code":"TOO_LARGE","message":"too large"}}`), exitFailed, "TOO_LARGE: too large"},
-		{"cancelled, by status", bySatus(200, `{"status":"CANCELLED","error":{"code":"CANCELLED","message":"stopped"}}`), exitCancelled, "CANCELLED: stopped"},
-		{"expired, by status", bySatus(410, `{"error":{"code":"EXPIRED","message":"no longer kept"}}`), exitExpired, "EXPIRED: no longer kept"},
-		{"unknown, by status", bySatus(404, `{"error":{"code":"NOT_FOUND","message":"no such execution"}}`), exitExpired, "no longer knows"},
-		{"forbidden, by status", bySatus(403, `{"message":"Forbidden"}`), exitRefused, "403"},
+		{"throttled every time", answer(429, `{"error":{"code":"THROTTLED","message":"come later"}}`), exitRefused, "THROTTLED: come later"},
+		{"failed, by status", byStatus(200, `{"status":"FAILED","error":{"code":"TOO_LARGE","message":"too large"}}`), exitFailed, "TOO_LARGE: too large"},
+		{"cancelled, by status", byStatus(200, `{"status":"CANCELLED","error":{"code":"CANCELLED","message":"stopped"}}`), exitCancelled, "CANCELLED: stopped"},
+		{"expired, by status", byStatus(410, `{"error":{"code":"EXPIRED","message":"no longer kept"}}`), exitExpired, "EXPIRED: no longer kept"},
+		{"unknown, by status", byStatus(404, `{"error":{"code":"NOT_FOUND","message":"no such execution"}}`), exitExpired, "no longer knows"},
+		{"forbidden, by status", byStatus(403, `{"message":"Forbidden"}`), exitRefused, "403"},
 		{"gone from the storage", func(s *stack) {
 			s.onStore = func(w *storeReply, r *http.Request, n int) bool { storeError(w, 404, "NoSuchKey"); return true }
 		}, exitExpired, "EXPIRED"},
@@ -243,7 +243,7 @@ func TestThrottledAtFirst(t *testing.T) {
 	})
 }
 
-func TestNobodyThere(t *testing.T) {
+func TestAPIUnreachable(t *testing.T) {
 	t.Parallel()
 	_, c := setUp(t, 1000)
 	c.runExpecting(exitNetwork, "-o", c.path("x"), "http://"+nobody+"/dev/", "p?"+secretQuery)
@@ -287,7 +287,7 @@ func TestPipeIsWrittenInOrder(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := p.WriteAt([]byte("e"), 4); err == nil {
-		t.Error("a byte was left out and nothing said")
+		t.Error("got no error for a byte that was left out")
 	}
 }
 
@@ -303,7 +303,7 @@ func TestStdoutBreaks(t *testing.T) {
 	c.wantStderr("write: broken pipe")
 }
 
-func TestNoFile(t *testing.T) {
+func TestOutputIsNoRegularFile(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
 	if err := syscall.Mkfifo(c.path("x"), 0o666); err != nil {
@@ -316,7 +316,7 @@ func TestNoFile(t *testing.T) {
 	}
 }
 
-func TestNamesFromElsewhere(t *testing.T) {
+func TestNamesFromTheOrigin(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
 		"../../etc/passwd": "passwd",

@@ -134,7 +134,7 @@ func TestPatience(t *testing.T) {
 			}
 			c.runExpecting(exitNetwork, "-patience", "3s", "-o", c.path("x"), s.url())
 			c.wantStderr("the storage sent nothing for 3s: the storage answered 503 SlowDown")
-			s.countAfresh()
+			s.resetCounts()
 			c = c.nextStart()
 			c.runExpecting(exitOK, "-o", c.path("x"), s.url())
 			c.wantContent("x", s.content)
@@ -145,7 +145,7 @@ func TestPatience(t *testing.T) {
 	})
 }
 
-// What the network says of a connection holds the address; its query is a secret.
+// An error of a connection has the URL, whose query is a secret.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	t.Run("storage", func(t *testing.T) {
@@ -203,7 +203,7 @@ func TestStandstill(t *testing.T) {
 }
 
 // After an outage the first connection that is back wakes the others.
-func TestNobodySleepsOnAfterAnOutage(t *testing.T) {
+func TestOutageEndsEveryWait(t *testing.T) {
 	t.Parallel()
 	inVirtualTime(t, 40*MiB, func(t *testing.T, s *stack, c *client) {
 		c.timings.backoff, c.timings.maxBackoff = time.Hour, time.Hour

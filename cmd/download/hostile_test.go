@@ -150,8 +150,7 @@ func TestCompanionsOfSomeoneElse(t *testing.T) {
 	}
 }
 
-// Even a state that this user's umask made private leads nowhere: addresses come
-// from the API alone.
+// Not even a private state has addresses that are used: they come from the API alone.
 func TestNoAddressFromTheState(t *testing.T) {
 	t.Parallel()
 	for _, output := range []string{"x", ""} {
@@ -173,8 +172,7 @@ func TestNoAddressFromTheState(t *testing.T) {
 	}
 }
 
-// A file that appears under the temporary name of a state is no way to write
-// somewhere else.
+// A link under the temporary name of a state isn't followed.
 func TestTemporaryStateIsNoLink(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
@@ -210,7 +208,7 @@ func TestPartIsReplacedMidway(t *testing.T) {
 	}
 }
 
-// No name that the origin chooses is that of a companion file, of this run or of
+// A name that the origin chooses is never that of a companion file, of this start or
 // another.
 func TestNamesOfCompanions(t *testing.T) {
 	t.Parallel()
@@ -269,8 +267,7 @@ func hostileCertificate(t *testing.T) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{certificate}, PrivateKey: key}
 }
 
-// Whatever a server chooses, a terminal sees no control character of it, nor a
-// long line.
+// No text of a server brings control characters or a long line to a terminal.
 func TestNetworkTextIsEscaped(t *testing.T) {
 	t.Parallel()
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -420,7 +417,7 @@ func rangedAs(text string) func(*storeReply, *http.Request, int) bool {
 	}
 }
 
-// So is what comes from elsewhere by way of the command line.
+// An argument may be copied from somewhere else.
 func TestArgumentsAreEscaped(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 10)

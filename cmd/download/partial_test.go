@@ -33,8 +33,8 @@ func (c *client) readState(name string) (s state, err error) {
 	return s, err
 }
 
-// waitForState waits until the client has written down that so many bytes are missing:
-// what the storage has sent may still be on its way.
+// waitForState waits for a state with so many bytes missing: what the storage has sent
+// may not have arrived yet.
 func (c *client) waitForState(name string, missing int64) {
 	c.t.Helper()
 	c.s.waitFor(fmt.Sprintf("a state with %d bytes missing", missing), func() bool {
@@ -115,7 +115,7 @@ func stopMidway(t *testing.T, s *stack) *client {
 	release()
 	c.wantFiles("x.part", "x.part.json")
 	c.wantStderr("Stopped. Run the same command again to continue.")
-	s.countAfresh()
+	s.resetCounts()
 	return c
 }
 
@@ -304,8 +304,8 @@ func TestSecondStartAfterACrashAtTheBeginning(t *testing.T) {
 	}
 }
 
-// Stopped with bytes of the first copy, and again after the second question:
-// they are taken for the second copy's where a checksum proves it, and only there.
+// Bytes of the first copy, after a stop and another one after the second question, count
+// for the second copy only where a checksum proves it.
 func TestStoppedAfterAskingAgain(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -442,7 +442,7 @@ func TestPartOfAnotherProgram(t *testing.T) {
 	c.wantFiles("x")
 }
 
-// A start that comes to nothing leaves what an earlier one has fetched.
+// A start that fails keeps the bytes of an earlier one.
 func TestSecondStartIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"", "another/path"} {
@@ -515,7 +515,7 @@ func TestOverwrite(t *testing.T) {
 			c.wantStderr("exists; -f overwrites it")
 			c.wantContent("x", old)
 			c.wantFiles("x", "x.part", "x.part.json")
-			s.countAfresh()
+			s.resetCounts()
 			if !remembered {
 				s.etag, s.noSockets = `"etag-2"`, true
 				s.onStatus = refusedOnce(404, "NOT_FOUND", "no such execution")
@@ -531,7 +531,7 @@ func TestOverwrite(t *testing.T) {
 	}
 }
 
-func TestTwoAtOnce(t *testing.T) {
+func TestTwoStartsAtOnce(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 20*MiB)
 	release := s.holdAfter(MiB)

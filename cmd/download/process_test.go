@@ -287,7 +287,7 @@ func TestKilled(t *testing.T) {
 	cmd.Wait()
 	release()
 	c.wantFiles("x.part", "x.part.json")
-	s.countAfresh()
+	s.resetCounts()
 	c.runExpecting(exitOK, "-o", c.path("x"), s.url())
 	c.wantContent("x", s.content)
 	if s.sent != midway {

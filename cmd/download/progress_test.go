@@ -81,8 +81,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// Without a terminal there is a line at least every 10 s, whatever doesn't
-// happen, and rate and time left go when bytes no longer come.
+// Without a terminal there is a line at least every 10 s, even if nothing happens, and
+// no rate or time left once no bytes arrive.
 func TestNoSilence(t *testing.T) {
 	for name, show := range map[string]func(w writerFunc) display{
 		"lines":  func(w writerFunc) display { return newLines(w) },

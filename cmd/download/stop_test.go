@@ -114,7 +114,7 @@ func TestCtrlCWhileCancelling(t *testing.T) {
 	c.wantFiles("x.part.json")
 }
 
-func TestCtrlCWhileItComes(t *testing.T) {
+func TestCtrlCWhileDownloading(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 20*MiB)
 	release := s.holdAfter(MiB)
@@ -135,7 +135,7 @@ type fullPipe struct{ ended <-chan struct{} }
 
 func (p fullPipe) Write([]byte) (int, error) { <-p.ended; return 0, syscall.EPIPE }
 
-func TestCtrlCWhileNobodyReads(t *testing.T) {
+func TestCtrlCWhileStdoutBlocks(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, MiB)
 	c.stdout = fullPipe{t.Context().Done()}
@@ -149,7 +149,7 @@ func TestCtrlCWhileNobodyReads(t *testing.T) {
 // Where even the display hangs, the second signal ends the program.
 func TestCtrlCTwiceWhileItHangs(t *testing.T) {
 	t.Parallel()
-	for name, answered := range map[string]bool{"telling how far it is": true, "telling how it ended": false} {
+	for name, answered := range map[string]bool{"showing progress": true, "showing the end": false} {
 		t.Run(name, func(t *testing.T) {
 			s, c := setUp(t, MiB)
 			c.stdout = fullPipe{t.Context().Done()}
