@@ -58,8 +58,15 @@ type fetcher struct {
 	back     chan struct{} // closed by a byte after an outage, and replaced
 }
 
-func newFetcher(l link, connections int, missing []span, etag string) *fetcher {
+// newFetcher returns a fetcher of the missing bytes of l into sink; etag is "" if it
+// isn't known yet.
+func (j *job) newFetcher(l link, refresh func(context.Context) (link, error), sink io.WriterAt, connections int, missing []span, etag string) *fetcher {
 	f := &fetcher{
+		http:     j.storage,
+		timings:  j.timings,
+		sink:     sink,
+		limit:    j.limit,
+		refresh:  refresh,
 		size:     l.Size,
 		ranges:   min(max(l.Size/int64(4*connections), minRange), maxRange),
 		pinned:   make(chan struct{}),

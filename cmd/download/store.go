@@ -32,8 +32,7 @@ func (j *job) toFile(ctx context.Context, l link, execution string, refresh func
 		return nil // a range of nothing can't be asked for
 	}
 
-	f := newFetcher(l, j.concurrency, missing, etag)
-	f.http, f.timings, f.sink, f.limit, f.refresh = j.storage, j.timings, j.part.file, j.limit, refresh
+	f := j.newFetcher(l, refresh, j.part.file, j.concurrency, missing, etag)
 	finished := make(chan struct{})
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -119,8 +118,8 @@ func (j *job) toStdout(ctx context.Context, l link, refresh func(context.Context
 	if l.Size == 0 {
 		return nil
 	}
-	f := newFetcher(l, 1, []span{{0, l.Size}}, "")
-	f.http, f.timings, f.sink, f.limit, f.refresh, f.ranges = j.storage, j.timings, &pipe{w: j.stdout, sums: sums}, j.limit, refresh, l.Size
+	f := j.newFetcher(l, refresh, &pipe{w: j.stdout, sums: sums}, 1, []span{{0, l.Size}}, "")
+	f.ranges = l.Size
 	finished := make(chan error, 1)
 	go func() { finished <- f.run(ctx) }()
 	look := time.NewTicker(showInterval)
