@@ -38,7 +38,13 @@ type reply struct {
 // get sends headers given as name, value, name, value.
 func get(t *testing.T, url string, headers ...string) reply {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodGet, url, nil)
+	return send(t, http.MethodGet, url, "", headers...)
+}
+
+// send makes one request and follows no redirect.
+func send(t *testing.T, method, url, body string, headers ...string) reply {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,14 +52,13 @@ func get(t *testing.T, url string, headers ...string) reply {
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	// The default transport would ask for gzip and hide the answer's encoding.
-	client := &http.Client{Transport: &http.Transport{DisableCompression: true, DisableKeepAlives: true}}
-	res, err := client.Do(req)
+	res, err := (&http.Transport{DisableCompression: true, DisableKeepAlives: true}).RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	return reply{res, body, err}
+	b, err := io.ReadAll(res.Body)
+	return reply{res, b, err}
 }
 
 func whole(t *testing.T, size int64, version uint64) []byte {
@@ -411,25 +416,6 @@ func BenchmarkContent(b *testing.B) {
 	}
 }
 
-// send makes a request with a body and follows nothing.
-func send(t *testing.T, method, url, body string, headers ...string) reply {
-	t.Helper()
-	req, err := http.NewRequest(method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	return reply{res, b, err}
-}
-
 func TestReport(t *testing.T) {
 	base := start(t)
 	// A job answers 202 until there were as many as asked for, then leads to the file.
@@ -439,17 +425,17 @@ func TestReport(t *testing.T) {
 		if r.StatusCode != 202 || r.Header.Get("Retry-After") != "1" || place == "" {
 			t.Fatalf("answer %d: got %d %v, want 202 with a place", i, r.StatusCode, r.Header)
 		}
-		r = send(t, "GET", base+place, "")
+		r = get(t, base+place)
 	}
 	if r.StatusCode != 202 {
 		t.Errorf("got %d for the third answer, want 202", r.StatusCode)
 	}
-	if r = send(t, "GET", base+place, ""); r.StatusCode != 303 || r.Header.Get("Location") != "/file/1048576/report.bin" {
+	if r = get(t, base+place); r.StatusCode != 303 || r.Header.Get("Location") != "/file/1048576/report.bin" {
 		t.Errorf("got %d %v, want 303 to the file", r.StatusCode, r.Header)
 	}
 	// Without a place, the same URL is asked.
 	for i, want := range []int{202, 202, 200} {
-		if r := send(t, "GET", base+"/report/1MiB/b.bin?accepted=2&nolocation", ""); r.StatusCode != want || r.Header.Get("Location") != "" || want == 200 && len(r.body) != 1<<20 {
+		if r := get(t, base+"/report/1MiB/b.bin?accepted=2&nolocation"); r.StatusCode != want || r.Header.Get("Location") != "" || want == 200 && len(r.body) != 1<<20 {
 			t.Errorf("request %d: got %d, %d bytes, want %d", i, r.StatusCode, len(r.body), want)
 		}
 	}
@@ -482,9 +468,10 @@ func TestReport(t *testing.T) {
 func TestRequestLog(t *testing.T) {
 	base := start(t)
 	send(t, "POST", base+"/report?id=1", "body", "Authorization", "Bearer planted")
-	send(t, "GET", base+"/report?id=2", "")
-	if r := get(t, base+"/_requests?contains=id=1"); !strings.Contains(string(r.body), `"Authorization":["Bearer planted"]`) || !strings.Contains(string(r.body), `"body":"body"`) || strings.Contains(string(r.body), "id=2") {
-		t.Errorf("got %s, want the first request", r.body)
+	get(t, base+"/report?id=2")
+	log := string(get(t, base+"/_requests?contains=id=1").body)
+	if !strings.Contains(log, `"Authorization":["Bearer planted"]`) || !strings.Contains(log, `"body":"body"`) || strings.Contains(log, "id=2") {
+		t.Errorf("got %s, want the first request", log)
 	}
 	if r := get(t, base+"/_requests", "Sec-Fetch-Site", "same-origin"); r.StatusCode != 403 {
 		t.Errorf("got %d for a page, want 403", r.StatusCode)

@@ -30,7 +30,7 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// What -only left out is in no table, least of all as 0.
+// A scenario that -only leaves out is in no table.
 func TestTablesOfOneScenario(t *testing.T) {
 	s := scenarios()[3]
 	got := summary(map[string]map[string]result{s.name: {ours.name: {seconds: 1}, defs.name: {seconds: 8}}})
