@@ -279,10 +279,7 @@ func TestSegments(t *testing.T) {
 				t.Fatalf("got segments %v, want %v", got, want)
 			}
 			copySegments(t, c, src, out.Work)
-			if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
-				t.Fatalf("got %+v, %v, want a result", out, err)
-			}
-			wantObject(t, s, "key", data, *out.Result)
+			mustFinish(t, c, s, src, out.Work, data)
 			if got := s.Calls("UploadPart"); got != 64+1 {
 				t.Errorf("got %d parts stored, want 64 and the marker", got)
 			}
@@ -569,10 +566,7 @@ func TestDeadlineLeavesWork(t *testing.T) {
 	}
 	src = newSource(t, h)
 	copySegments(t, c, src, out.Work)
-	if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
-		t.Fatalf("got %+v, %v, want a result", out, err)
-	}
-	wantObject(t, s, "key", data, *out.Result)
+	mustFinish(t, c, s, src, out.Work, data)
 }
 
 // Deadlines that leave no work: nothing came, or only the end is missing.

@@ -27,9 +27,8 @@ import (
 func asked(h *origintest.File) int {
 	total := 0
 	for _, r := range h.Requests() {
-		var start, end int
-		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end); err == nil {
-			total += end - start + 1
+		if first, last, ok := rangeOf(r); ok {
+			total += last - first + 1
 		}
 	}
 	return total
@@ -54,8 +53,7 @@ func TestCutBodies(t *testing.T) {
 				h := origintest.New(data, `"v1"`)
 				var once atomic.Bool
 				src := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					var start, end int
-					_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &start, &end)
+					start, end, _ := rangeOf(r)
 					if start <= at && at <= end && once.CompareAndSwap(false, true) {
 						origintest.Cut(h, w, r, at-start, how)
 						return
@@ -92,21 +90,6 @@ func TestCutBodies(t *testing.T) {
 			if j.Copied() != int64(len(data)) {
 				t.Errorf("got %d bytes copied, want %d", j.Copied(), len(data))
 			}
-		}
-	})
-	t.Run("stream that always breaks", func(t *testing.T) {
-		t.Parallel()
-		s := newMemoryS3(t)
-		c := newCopier(t, s)
-		h := origintest.New(data, "")
-		h.NoRanges = true
-		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			origintest.Cut(h, w, r, small, origintest.FIN)
-		}))
-		_, err := job(c, src, "key").Start(t.Context())
-		wantFailure(t, c, s, "key", err, failure.OriginTruncated)
-		if got := len(h.Requests()); got != restarts+1 {
-			t.Errorf("got %d tries, want %d", got, restarts+1)
 		}
 	})
 }
@@ -236,85 +219,6 @@ func TestFileReplacedMidCopy(t *testing.T) {
 func neverMatches(r *http.Request) {
 	if r.Header.Get("If-Match") != "" {
 		r.Header.Set("If-Match", `"never"`)
-	}
-}
-
-// Without anything that pins, nothing is read in parallel.
-func TestNoPin(t *testing.T) {
-	data := origintest.Bytes(25, 10*small)
-	for name, tt := range map[string]struct {
-		etag   string
-		header http.Header
-	}{
-		"no validator":         {"", nil},
-		"recent Last-Modified": {"", http.Header{"Last-Modified": {"Tue, 24 Nov 2026 10:00:00 GMT"}, "Date": {"Tue, 24 Nov 2026 10:00:59 GMT"}}},
-		"weak ETag":            {`W/"v1"`, nil},
-		"two ETags":            {"", http.Header{"Etag": {`"a"`, `"b"`}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newS3(t)
-			c := newCopier(t, s)
-			h := origintest.New(data, tt.etag)
-			h.Header = tt.header
-			r := mustCopy(t, c, s, newSource(t, h), "key", data)
-			if r.Pinned || !r.Verified {
-				t.Errorf("got pinned %v, verified %v, want false, true", r.Pinned, r.Verified)
-			}
-			if r.Ranges > 2 {
-				t.Errorf("got %d requests, want one wasted at most", r.Ranges)
-			}
-		})
-	}
-}
-
-// A range that is answered with the whole file, always, or only when it is pinned.
-func TestRangeAnsweredWith200(t *testing.T) {
-	data := origintest.Bytes(26, 10*small)
-	whole := origintest.New(data, `"v1"`)
-	whole.NoRanges = true
-	for name, h := range map[string]http.Handler{
-		"always": whole,
-		"advertised": func() http.Handler {
-			f := origintest.New(data, `"v1"`)
-			f.NoRanges, f.Header = true, http.Header{"Accept-Ranges": {"bytes"}}
-			return f
-		}(),
-		"only with If-Match": func() http.Handler {
-			ranged := origintest.New(data, `"v1"`)
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.Header.Get("If-Match") != "" {
-					r.Header.Del("Range")
-				}
-				ranged.ServeHTTP(w, r)
-			})
-		}(),
-		"only with gzip accepted": func() http.Handler {
-			ranged := origintest.New(data, `"v1"`)
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-					r.Header.Del("Range")
-				}
-				ranged.ServeHTTP(w, r)
-			})
-		}(),
-		"now and then": func() http.Handler {
-			ranged := origintest.New(data, `"v1"`)
-			return origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
-				if n%4 == 0 {
-					r.Header.Del("Range")
-				}
-				ranged.ServeHTTP(w, r)
-			})
-		}(),
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newS3(t)
-			c := newCopier(t, s)
-			r := mustCopy(t, c, s, newSource(t, h), "key", data)
-			if (name == "always" || name == "advertised") && r.Ranges != 1 {
-				t.Errorf("got %d requests, want the body of the first to be used", r.Ranges)
-			}
-		})
 	}
 }
 
@@ -556,50 +460,6 @@ func TestDigests(t *testing.T) {
 			wantObject(t, s, "key", data, *out.Result)
 		}
 	})
-}
-
-// A Retry-After is honored, and a long one isn't slept here. (Package origin tests the
-// exact times, in virtual time.)
-func TestRetryAfter(t *testing.T) {
-	data := origintest.Bytes(33, 100)
-	for name, tt := range map[string]struct {
-		value string
-		least time.Duration
-		later bool
-	}{
-		"seconds": {"1", time.Second, false},
-		"past":    {"Fri, 24 Nov 1995 10:00:00 GMT", 0, false},
-		"garbage": {"soon", 0, false},
-		"a day":   {"86400", 0, true},
-	} {
-		for _, status := range []int{429, 503} {
-			t.Run(fmt.Sprint(name, status), inVirtualTime(func(t *testing.T) {
-				s := newMemoryS3(t)
-				c := newCopier(t, s)
-				h := origintest.New(data, `"v1"`)
-				src := newMemorySource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
-					if n == 1 {
-						w.Header().Set("Retry-After", tt.value)
-						w.WriteHeader(status)
-						return
-					}
-					h.ServeHTTP(w, r)
-				}))
-				began := time.Now()
-				_, err := job(c, src, "key").Start(t.Context())
-				var later *origin.Later
-				if errors.As(err, &later) != tt.later || err != nil && !tt.later {
-					t.Fatalf("got %v", err)
-				}
-				if tt.later && (later.After < origin.MaxRetryAfter || later.After > origin.MaxRetryAfter*6/5) {
-					t.Errorf("got %s, want the cap %s and at most a fifth more", later.After, origin.MaxRetryAfter)
-				}
-				if took := time.Since(began); took < tt.least || took > origin.MaxSleep {
-					t.Errorf("it took %s, want at least %s and no long sleep", took, tt.least)
-				}
-			}))
-		}
-	}
 }
 
 // 1,000 copies from an origin that fails 30 % of its requests: at most one fails.

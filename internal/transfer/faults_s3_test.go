@@ -120,24 +120,8 @@ func TestMissingObjectIsForbidden(t *testing.T) {
 	mustCopy(t, c, s, newSource(t, origintest.New(data, `"v1"`)), "key", data)
 }
 
-// A completion whose answer is lost has happened, also when the SDK's own second
-// try then meets NoSuchUpload.
-func TestLostReplyOfCompletion(t *testing.T) {
-	for _, size := range []int{1000, 10 * small, 6 * mib} {
-		s := newS3(t)
-		c := newCopier(t, s)
-		s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
-			return s3test.Fault{Lose: n == 1 && (op == "CompleteMultipartUpload" || op == "PutObject")}
-		}
-		data := origintest.Bytes(38, size)
-		h := origintest.New(data, `"v1"`)
-		h.NoRanges = size == 6*mib
-		mustCopy(t, c, s, newSource(t, h), "key", data)
-	}
-}
-
-// The same where no second look at the key would find it: in Finish, and where
-// an object may be replaced.
+// A completion whose reply is lost has happened, also where no second look at the key
+// would find that: in Finish, and where an object may be replaced.
 func TestLostReplyIsSettled(t *testing.T) {
 	data := origintest.Bytes(53, 10*small)
 	lose := func(op string, n int, _ *http.Request) s3test.Fault {
@@ -154,6 +138,15 @@ func TestLostReplyIsSettled(t *testing.T) {
 			t.Errorf("got %d ranges, want none read twice", got)
 		}
 	})
+	t.Run("stream", func(t *testing.T) {
+		s := newS3(t)
+		c := newCopier(t, s)
+		s.Fault = lose
+		data := origintest.Bytes(38, 6*mib)
+		h := origintest.New(data, `"v1"`)
+		h.NoRanges = true
+		mustCopy(t, c, s, newSource(t, h), "key", data)
+	})
 	t.Run("finish", func(t *testing.T) {
 		s := newS3(t)
 		c := newCopier(t, s)
@@ -164,23 +157,6 @@ func TestLostReplyIsSettled(t *testing.T) {
 			t.Fatal(err)
 		}
 		copySegments(t, c, src, out.Work)
-		if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
-			t.Fatalf("got %+v, %v, want a result", out, err)
-		}
-		wantObject(t, s, "key", data, *out.Result)
+		mustFinish(t, c, s, src, out.Work, data)
 	})
-}
-
-// An upload whose creation lost its answer is gone after the copy.
-func TestLostReplyOfCreation(t *testing.T) {
-	s := newS3(t)
-	c := newCopier(t, s)
-	s.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
-		return s3test.Fault{Lose: n == 1 && op == "CreateMultipartUpload"}
-	}
-	data := origintest.Bytes(39, 10*small)
-	mustCopy(t, c, s, newSource(t, origintest.New(data, `"v1"`)), "key", data)
-	if got := s.Calls("CreateMultipartUpload"); got != 2 {
-		t.Errorf("got %d uploads made, want 2", got)
-	}
 }

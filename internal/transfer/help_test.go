@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -264,4 +265,21 @@ func copySegments(t *testing.T, c *Copier, src Source, work *Work) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// mustFinish completes the object of work, whose parts are all stored, and compares it with
+// want.
+func mustFinish(t *testing.T, c *Copier, s *s3test.Server, src Source, work *Work, want []byte) {
+	t.Helper()
+	out, err := job(c, src, "key").Finish(t.Context(), *work)
+	if err != nil || out.Result == nil {
+		t.Fatalf("got %+v, %v, want a result", out, err)
+	}
+	wantObject(t, s, "key", want, *out.Result)
+}
+
+// rangeOf returns the first and the last byte that r asks for.
+func rangeOf(r *http.Request) (first, last int, ok bool) {
+	_, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &first, &last)
+	return first, last, err == nil
 }

@@ -141,10 +141,7 @@ func TestPostInSegments(t *testing.T) {
 	}
 	src.Place = recorded
 	copySegments(t, c, src, out.Work)
-	if out, err = job(c, src, "key").Finish(t.Context(), *out.Work); err != nil || out.Result == nil {
-		t.Fatalf("got %+v, %v, want a result", out, err)
-	}
-	wantObject(t, s, "key", data, *out.Result)
+	mustFinish(t, c, s, src, out.Work, data)
 	if n := p.sent.Load(); n != 1 {
 		t.Errorf("got %d POSTs, want 1", n)
 	}
