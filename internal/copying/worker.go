@@ -127,8 +127,19 @@ func (w *Worker) ended(ctx context.Context, log *slog.Logger, arn string, asked 
 		log.InfoContext(ctx, "out of time; it is run again", "error", failure.As(err))
 		return Output{WaitSeconds: 1}, nil
 	}
+	if w.copiedMeanwhile(ctx, arn) {
+		log.InfoContext(ctx, "copied by another worker", "error", failure.As(err))
+		return Output{}, nil
+	}
 	log.WarnContext(ctx, "not copied", "error", failure.As(err))
 	return Output{}, err
+}
+
+// copiedMeanwhile reports whether another worker has completed the file. One whose reply
+// was lost continues, and its end makes the next one fail: the request item is deleted.
+func (w *Worker) copiedMeanwhile(ctx context.Context, arn string) bool {
+	item, err := w.Table.Current(ctx, arn)
+	return err == nil && item.FileStays()
 }
 
 // wait returns an output that makes the workflow wait, and records a wait in which
@@ -232,19 +243,15 @@ func (w *Worker) finish(ctx context.Context, arn string, work transfer.Work, s *
 // source returns what an execution copies. A download that has ended or been
 // cancelled is [failure.Cancelled].
 func (w *Worker) source(ctx context.Context, arn string) (meeting.Item, transfer.Source, error) {
-	for try := 1; ; try++ {
-		item, err := w.Table.Current(ctx, arn)
-		if errors.Is(err, meeting.ErrUnknown) || err == nil && item.Stopped() {
-			return item, transfer.Source{}, failure.ErrCancelled
-		}
-		var r *origin.Request
-		if err == nil {
-			r, err = w.request(ctx, item)
-		}
-		if !errors.Is(err, meeting.ErrUnknown) || try > 1 {
-			return item, transfer.Source{Client: w.Origin, Request: r}, cancelledIfEnded(err)
-		}
+	item, err := w.Table.Current(ctx, arn)
+	if err == nil && item.Stopped() {
+		err = meeting.ErrEnded
 	}
+	var r *origin.Request
+	if err == nil {
+		r, err = w.request(ctx, item)
+	}
+	return item, transfer.Source{Client: w.Origin, Request: r}, cancelledIfEnded(err)
 }
 
 // markCopied records in the item that the object is complete.

@@ -66,8 +66,8 @@ func (t *Table) Copied(ctx context.Context, arn string, size int64) error {
 		item, err = t.transact(ctx, t.change(arn, set, condition, v), t.deleteRequest(arn))
 	}
 	if errors.Is(err, errCondition) {
-		if item.CopiedAt != 0 && !item.Cancelled && !item.Status.NoFile() {
-			return nil // noted before, by another worker or a call whose reply was lost; the file is kept
+		if item.FileStays() {
+			return nil // noted before, by another worker or a call whose reply was lost
 		}
 		return ErrEnded
 	}

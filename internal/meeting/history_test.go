@@ -296,6 +296,32 @@ func TestSurvivingWorker(t *testing.T) {
 	})
 }
 
+// TestOvertakenWorker has a Lambda whose reply was lost complete a POST's file between the
+// next one's reads and its first write: the request item, which that one needs, is gone.
+// The file is there all the same, and stays.
+func TestOvertakenWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(int) int { return 0 })
+		defer w.finally()
+		w.sends = &meeting.OriginRequest{Method: "POST", Body: []byte("{}")}
+		w.begin()
+		survives := func(name string) bool { return strings.Contains(name, "survivor") }
+		others := func(name string) bool { return !survives(name) }
+		w.proceed(w.until("workflow", "Invoke fetch", others), lost)
+		w.until("survivor", "PutObject", survives)
+		w.until("FetchFunction", "UpdateItem SET sentBy", others)
+		for w.table.Get(arn)["copiedAt"] == nil {
+			w.proceed(w.until("survivor", "", survives), none)
+		}
+		w.connect()
+		w.settle()
+		w.judge()
+		if w.end != "SUCCEEDED" || w.links != 1 {
+			t.Errorf("ended as %q with %d links, want SUCCEEDED with one%s", w.end, w.links, w.story())
+		}
+	})
+}
+
 // TestRequestMeetsCancel has a request connect between a cancel's mark and its answer to
 // the token: the request resumes the wait, the delivery finds the mark, and the request
 // gets no link. A change of what the connection of a request depends on shows here.

@@ -92,6 +92,9 @@ const (
 // Stopped reports whether the copy is no longer needed, so that its workers stop.
 func (i Item) Stopped() bool { return i.Cancelled || i.Status.Ended() }
 
+// FileStays reports whether the file is complete and no cancel or failure removes it.
+func (i Item) FileStays() bool { return i.CopiedAt != 0 && !i.Cancelled && !i.Status.NoFile() }
+
 // Cancelling reports whether a cancel was accepted and the workflow hasn't ended the
 // download yet. Until then, no link may be sent.
 func (i Item) Cancelling() bool { return i.Cancelled && !i.Status.Ended() }
