@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -81,19 +82,10 @@ func (g *guard) control(network, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return block("not an address")
 	}
-	if !g.portAllowed(ap.Port()) {
+	if !slices.Contains(g.ports, ap.Port()) {
 		return block("port %d is neither 80, 443 nor the origin's own", ap.Port())
 	}
 	return g.judge(ap.Addr())
-}
-
-func (g *guard) portAllowed(port uint16) bool {
-	for _, p := range g.ports {
-		if p == port {
-			return true
-		}
-	}
-	return false
 }
 
 // judge returns an error of type *blocked for a forbidden address.
@@ -106,11 +98,7 @@ func (g *guard) judge(ip netip.Addr) error {
 		// On a network with DNS64 every IPv4 host has such an address, and the
 		// gateway sends to the IPv4 address in it, which may be 169.254.169.254.
 		b := ip.As16()
-		inner := netip.AddrFrom4([4]byte(b[12:]))
-		if err := g.judgeIPv4InNAT64(inner); err != nil {
-			return err
-		}
-		return nil
+		return g.judgeIPv4InNAT64(netip.AddrFrom4([4]byte(b[12:])))
 	}
 	if localNAT64.Contains(ip) {
 		return block("local NAT64 addresses (%s) are not allowed", localNAT64)

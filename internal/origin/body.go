@@ -2,7 +2,6 @@ package origin
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -22,36 +21,34 @@ type body struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	rc     io.ReadCloser
-	idle   time.Duration
 	timer  *time.Timer
 
-	floor   int64 // least bytes per window, 0 for none
-	window  time.Duration
+	floor   int64         // least bytes per FloorWindow, 0 for none
 	waited  time.Duration // in this window
 	arrived int64         // in this window
 
 	left int64 // bytes that may still come, -1 for any number
 }
 
-func newBody(c *Client, ctx context.Context, cancel context.CancelCauseFunc, resp *http.Response) *body {
+func newBody(ctx context.Context, cancel context.CancelCauseFunc, resp *http.Response) *body {
 	rc := resp.Body
 	if !resp.ProtoAtLeast(1, 1) && resp.ContentLength == -1 {
 		rc = &unchunked{ReadCloser: rc}
 	}
-	b := &body{ctx: ctx, cancel: cancel, rc: rc, idle: cmp.Or(c.IdleTimeout, IdleTimeout), floor: FloorBytes, window: cmp.Or(c.FloorWindow, FloorWindow), left: -1}
-	b.timer = time.AfterFunc(b.idle, func() { cancel(errIdle) })
+	b := &body{ctx: ctx, cancel: cancel, rc: rc, floor: FloorBytes, left: -1}
+	b.timer = time.AfterFunc(IdleTimeout, func() { cancel(errIdle) })
 	b.timer.Stop()
 	return b
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	b.timer.Reset(b.idle)
+	b.timer.Reset(IdleTimeout)
 	began := time.Now()
 	n, err := b.read(p)
 	b.timer.Stop()
 	b.arrived += int64(n)
 	b.waited += time.Since(began)
-	if b.waited >= b.window {
+	if b.waited >= FloorWindow {
 		if b.arrived < b.floor && err == nil {
 			b.cancel(errFloor)
 			return n, errFloor
@@ -64,6 +61,14 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+func (b *body) Close() error {
+	b.timer.Stop()
+	// The cancel comes first: Close of a body that wasn't read to its end would
+	// else wait for the origin to send some more.
+	b.cancel(errClosed)
+	return b.rc.Close()
 }
 
 // read reads no more than is left. A reply without a length may have more bytes than
@@ -132,14 +137,6 @@ func startsWithChunk(in *bufio.Reader) bool {
 		return len(chunk) == n+int(size)+2 && string(chunk[n+int(size):]) == "\r\n"
 	}
 	return false
-}
-
-func (b *body) Close() error {
-	b.timer.Stop()
-	// The cancel comes first: Close of a body that wasn't read to its end would
-	// else wait for the origin to send some more.
-	b.cancel(errClosed)
-	return b.rc.Close()
 }
 
 // isNetwork reports whether err is of a connection that broke, and neither of a

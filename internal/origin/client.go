@@ -85,8 +85,7 @@ type Client struct {
 	// AllowLoopback allows loopback addresses. On Lambda the runtime's own API
 	// lives there: it is for the local stack and tests only.
 	AllowLoopback bool
-	// AnyAddress turns the guard off, for a command that a user runs for
-	// himself.
+	// AnyAddress turns the guard off, for a command that users run themselves.
 	AnyAddress bool
 
 	// Connections is how many connections are open to one host at once.
@@ -97,11 +96,9 @@ type Client struct {
 	// Resolver is asked for the origin's address; nil is the system's.
 	Resolver *net.Resolver
 
-	// FirstByteTimeout, IdleTimeout, FloorWindow, Attempts, Backoff and MaxSleep
-	// replace the constants of the same name when they aren't zero.
+	// FirstByteTimeout, Attempts, Backoff and MaxSleep replace the constants of the same
+	// name when they aren't zero.
 	FirstByteTimeout time.Duration
-	IdleTimeout      time.Duration
-	FloorWindow      time.Duration
 	Attempts         int
 	Backoff          time.Duration
 	MaxSleep         time.Duration
@@ -110,8 +107,7 @@ type Client struct {
 	// delay. Several goroutines may call it at once.
 	Waiting func(reason *failure.Error, pause time.Duration)
 
-	// Dial, if set, makes the connections, and no address is checked: for a network of
-	// their own in tests.
+	// Dial, if set, makes the connections, and no address is checked; for tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	once      sync.Once

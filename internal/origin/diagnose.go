@@ -24,29 +24,29 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	if errors.As(err, &rule) {
 		return failure.New(failure.BlockedAddress, "the origin's address is not allowed: %s", rule.rule)
 	}
-	why := diagnose(err)
+	reason := diagnose(err)
 	if cause := ended(ctx); cause != nil {
 		if errors.Is(cause, errAnswer) {
 			// Not repeated: an origin that makes a report would begin again.
-			return failure.Wrap(why, failure.OriginTooSlow, "the origin didn't answer within %s", cmp.Or(c.FirstByteTimeout, FirstByteTimeout))
+			return failure.Wrap(reason, failure.OriginTooSlow, "the origin didn't answer within %s", cmp.Or(c.FirstByteTimeout, FirstByteTimeout))
 		}
 		if errors.Is(cause, errHeaders) || errors.Is(cause, errIdle) || errors.Is(cause, errFloor) {
-			return &transient{failure: failure.Wrap(why, failure.OriginUnreachable, "%s", cause)}
+			return &transient{failure: failure.Wrap(reason, failure.OriginUnreachable, "%s", cause)}
 		}
 		return cause
 	}
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return failure.Wrap(why, failure.OriginUnreachable, "the origin's name can't be resolved")
-	case why.kind == badCertificate:
-		return failure.Wrap(why, failure.OriginUnreachable, "the origin's certificate isn't valid: %s", why)
-	case why.kind == noTLS:
-		return failure.Wrap(why, failure.OriginUnreachable, "the origin doesn't speak HTTPS at this address; is its URL http://?")
-	case why.kind == badReply:
-		return &transient{failure: failure.Wrap(why, failure.OriginUnreachable, "the origin's reply can't be read: %s", why), most: unreadable}
+		return failure.Wrap(reason, failure.OriginUnreachable, "the origin's name can't be resolved")
+	case reason.kind == badCertificate:
+		return failure.Wrap(reason, failure.OriginUnreachable, "the origin's certificate isn't valid: %s", reason)
+	case reason.kind == noTLS:
+		return failure.Wrap(reason, failure.OriginUnreachable, "the origin doesn't speak HTTPS at this address; is its URL http://?")
+	case reason.kind == badReply:
+		return &transient{failure: failure.Wrap(reason, failure.OriginUnreachable, "the origin's reply can't be read: %s", reason), most: unreadable}
 	}
-	return &transient{failure: failure.Wrap(why, failure.OriginUnreachable, "the origin can't be reached")}
+	return &transient{failure: failure.Wrap(reason, failure.OriginUnreachable, "the origin can't be reached")}
 }
 
 // unreadable is how many replies in a row that aren't HTTP are read. The second

@@ -21,14 +21,14 @@ type File struct {
 	// Ranged reports that File.Range may be called: the origin honours ranges and
 	// has something to pin them with.
 	Ranged bool
-	// Framed says that the end of the body shows: a length, or chunks. Without
-	// it a body that was cut looks like one that ended.
+	// Framed reports that the end of the body is marked, by a length or by chunks.
+	// Without it a body that was cut looks like one that ended.
 	Framed bool
 	// ContentType and ContentEncoding are the reply's, "" if it had none. The
 	// bytes are as sent: never decoded, whatever ContentEncoding says.
 	ContentType     string
 	ContentEncoding string
-	// Name is what the origin calls the file, unsafe as it came, or "".
+	// Name is the origin's name for the file, as it came and unsafe to use, or "".
 	Name string
 	// Digest is the digest of the whole file, if the origin offered one.
 	Digest Digest
@@ -42,7 +42,7 @@ type File struct {
 	// can't mix.
 	at place
 	// first is the body that came with the first reply, bytes 0 to firstEnd
-	// (exclusive; -1 is to the end), until somebody took it.
+	// (exclusive; -1 is to the end), until it is taken.
 	first    io.ReadCloser
 	firstEnd int64
 	requests int
@@ -59,23 +59,23 @@ func (f *File) Requests() int {
 	return f.requests
 }
 
-// counted is a body that the file counts while it is open.
-type counted struct {
+// countedBody is a body that the file counts while it is open.
+type countedBody struct {
 	io.ReadCloser
 	close func() error
 }
 
 // counted returns rc, which is counted as open already, until it is closed.
 func (f *File) counted(rc io.ReadCloser) io.ReadCloser {
-	return &counted{rc, sync.OnceValue(func() error {
+	return &countedBody{rc, sync.OnceValue(func() error {
 		f.open.Add(-1)
 		return rc.Close()
 	})}
 }
 
-func (c *counted) Close() error { return c.close() }
+func (c *countedBody) Close() error { return c.close() }
 
-// Close gives up the first reply's body if nobody has read it.
+// Close closes the first reply's body if it wasn't taken.
 func (f *File) Close() error {
 	if body, _ := f.takeFirst(); body != nil {
 		return body.Close()
@@ -94,11 +94,11 @@ func (f *File) takeFirst() (io.ReadCloser, int64) {
 // Stream returns the whole file as it comes with the first reply. It can be
 // called once. A stream that breaks can't be continued: the error is a [failure.Error],
 // ORIGIN_TRUNCATED or ORIGIN_UNREACHABLE; open the file again, unless it is the
-// answer to a POST. There is no least
-// speed: how long a stream may take is for the caller to decide.
+// answer to a POST. There is no least speed: the caller decides how long a stream may
+// take.
 func (f *File) Stream() io.ReadCloser {
 	first, _ := f.takeFirst()
-	if c, ok := first.(*counted); ok {
+	if c, ok := first.(*countedBody); ok {
 		if b, ok := c.ReadCloser.(*body); ok {
 			b.floor = 0
 		}
@@ -134,18 +134,18 @@ func (s *stream) Close() error { return s.body.Close() }
 // broken turns the error of a body into a failure that another try may fix. n
 // bytes of size were read, size is -1 where it isn't known.
 func broken(err error, n, size int64) error {
-	why := diagnose(err)
+	reason := diagnose(err)
 	at := fmt.Sprintf("%d bytes", n)
 	if size != -1 {
 		at = fmt.Sprintf("%d of %d bytes", n, size)
 	}
 	switch {
 	case errors.Is(err, errIdle), errors.Is(err, errFloor):
-		return &transient{failure: failure.Wrap(why, failure.OriginUnreachable, "%s", err)}
+		return &transient{failure: failure.Wrap(reason, failure.OriginUnreachable, "%s", err)}
 	case !isNetwork(err):
 		return err
-	case why.kind == badReply:
-		return &transient{failure: failure.Wrap(why, failure.OriginTruncated, "the origin's reply can't be read after %s: %s", at, why), most: unreadable}
+	case reason.kind == badReply:
+		return &transient{failure: failure.Wrap(reason, failure.OriginTruncated, "the origin's reply can't be read after %s: %s", at, reason), most: unreadable}
 	}
-	return &transient{failure: failure.Wrap(why, failure.OriginTruncated, "the origin's connection broke after %s", at)}
+	return &transient{failure: failure.Wrap(reason, failure.OriginTruncated, "the origin's connection broke after %s", at)}
 }

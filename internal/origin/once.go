@@ -50,8 +50,8 @@ func (r *Request) unsent(ctx context.Context) error {
 	return nil
 }
 
-// post makes a POST. An error after a connection was there is final: the request may
-// have been sent.
+// post makes a POST. An error after it got a connection is final: the request may have
+// been sent.
 func (c *Client) post(ctx context.Context, at place, req *http.Request) (*http.Response, error) {
 	r := at.request
 	if err := r.sending(ctx, at); err != nil {

@@ -37,9 +37,9 @@ type opening struct {
 }
 
 // Open asks for the first firstBytes bytes of r's file, or for all of it if that is 0,
-// and describes the file. The error is an [Accepted] if there is none yet. What a server refuses to serve by range is asked for
-// without one, and the other way round. The reply's body stays open until it is
-// read by Range or Stream, or Close.
+// and describes the file. The error is an [Accepted] if there is none yet. What a server
+// refuses to serve by range is asked for without one, and the other way round. The
+// reply's body stays open until Range or Stream has read it, or Close is called.
 func (c *Client) Open(ctx context.Context, r *Request, firstBytes int64) (*File, error) {
 	start, err := c.begin(r)
 	if err != nil {

@@ -176,7 +176,7 @@ func TestChunkedRanges(t *testing.T) {
 	}
 	for sent, want := range map[string]string{"ab": "ab <nil>", "abc": "abc <nil>", "abcd": "refused"} {
 		resp := &http.Response{ContentLength: -1, ProtoMajor: 1, ProtoMinor: 1, Body: io.NopCloser(strings.NewReader(sent))}
-		resp.Body = newBody(c, t.Context(), func(error) {}, resp)
+		resp.Body = newBody(t.Context(), func(error) {}, resp)
 		expect(resp, 3)
 		b, err := io.ReadAll(resp.Body)
 		got := fmt.Sprintf("%s %v", b, err)

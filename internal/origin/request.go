@@ -85,8 +85,8 @@ func (r *Request) Current() *url.URL {
 // be made again.
 func (r *Request) Spent() bool { return r.sent && r.start.post }
 
-// begin returns where r is asked for. A recorded place has to be allowed, as on the
-// day when it was recorded.
+// begin returns where r is asked for. A recorded place is checked again, since the
+// configuration may have changed after it was recorded.
 func (c *Client) begin(r *Request) (place, error) {
 	if r.start.url != nil {
 		return r.start, nil

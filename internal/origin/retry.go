@@ -21,7 +21,7 @@ type Later struct {
 
 func (l *Later) Error() string { return fmt.Sprintf("%s; try again in %s", l.Err, l.After) }
 
-// Unwrap gives the failure.
+// Unwrap returns the failure.
 func (l *Later) Unwrap() error { return l.Err }
 
 // transient is a failure that another try may fix.
@@ -45,31 +45,31 @@ type tries struct {
 // wait sleeps before the next try. It returns nil when that may begin, else
 // the error to end with.
 func (t *tries) wait(ctx context.Context, cause error) error {
-	var again *transient
-	if !errors.As(cause, &again) || again.over {
+	var failed *transient
+	if !errors.As(cause, &failed) || failed.over {
 		return cause
 	}
 	if err := ended(ctx); err != nil {
 		return err
 	}
 	t.n++
-	if again.most > 0 && t.n >= again.most {
-		return again.failure
+	if failed.most > 0 && t.n >= failed.most {
+		return failed.failure
 	}
 	if t.n >= cmp.Or(t.c.Attempts, Attempts) {
-		return &transient{failure: again.failure, over: true}
+		return &transient{failure: failed.failure, over: true}
 	}
 	ceiling := min(cmp.Or(t.c.Backoff, Backoff)<<min(t.n-1, 20), MaxBackoff)
 	pause := rand.N(ceiling)
-	if again.after > 0 {
+	if failed.after > 0 {
 		// Not before the origin asked for, and not all workers at that moment.
-		pause = again.after + rand.N(max(again.after/5, 1))
-		if again.after > cmp.Or(t.c.MaxSleep, MaxSleep) {
-			return &Later{After: pause, Err: again.failure}
+		pause = failed.after + rand.N(max(failed.after/5, 1))
+		if failed.after > cmp.Or(t.c.MaxSleep, MaxSleep) {
+			return &Later{After: pause, Err: failed.failure}
 		}
 	}
 	if t.c.Waiting != nil {
-		t.c.Waiting(again.failure, pause)
+		t.c.Waiting(failed.failure, pause)
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()

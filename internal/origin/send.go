@@ -19,10 +19,10 @@ var (
 	errClosed  = errors.New("closed")
 )
 
-// send makes one request, follows redirects and returns the reply with a body
-// that is watched for stalls, and the place that gave it, or the error. There is no
-// retry. A failure that another try may fix is a *transient. late is errAnswer or errHeaders:
-// the cause of the error if no answer comes within patience.
+// send makes one request and follows redirects. It returns the reply, with a body that is
+// watched for stalls, and the place that gave it. It doesn't retry; a failure that another
+// try may fix is a *transient. late, errAnswer or errHeaders, is the cause of the error if
+// no answer comes within patience.
 func (c *Client) send(ctx context.Context, at place, header http.Header, patience time.Duration, late error) (*http.Response, place, error) {
 	c.init()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -37,7 +37,7 @@ func (c *Client) send(ctx context.Context, at place, header http.Header, patienc
 		}
 		at.cookies.keep(at.url, resp)
 		if !at.redirects(resp.StatusCode) {
-			resp.Body = newBody(c, ctx, cancel, resp)
+			resp.Body = newBody(ctx, cancel, resp)
 			return resp, at, nil
 		}
 		drain(resp.Body)

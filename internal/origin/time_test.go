@@ -149,7 +149,7 @@ func TestBody(t *testing.T) {
 				if tt.cancelled {
 					cancel(stopped)
 				}
-				b := newBody(&Client{}, ctx, cancel, &http.Response{ProtoMajor: 1, ProtoMinor: 1, Body: io.NopCloser(readerFunc(func([]byte) (int, error) {
+				b := newBody(ctx, cancel, &http.Response{ProtoMajor: 1, ProtoMinor: 1, Body: io.NopCloser(readerFunc(func([]byte) (int, error) {
 					time.Sleep(tt.takes)
 					return tt.n, tt.err
 				}))})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	smithy "github.com/aws/smithy-go"
@@ -57,15 +58,7 @@ func outOfTime(ctx context.Context, err error) bool {
 // isCode reports whether S3 answered with one of these error codes.
 func isCode(err error, codes ...string) bool {
 	var e smithy.APIError
-	if !errors.As(err, &e) {
-		return false
-	}
-	for _, code := range codes {
-		if e.ErrorCode() == code {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &e) && slices.Contains(codes, e.ErrorCode())
 }
 
 // gone is the failure of an upload that S3 no longer has, when there is no object

@@ -113,11 +113,10 @@ func TestStalledBody(t *testing.T) {
 			}
 			h.ServeHTTP(w, r)
 		}))
-		src.Client.IdleTimeout = time.Second
 		began := time.Now()
 		mustCopy(t, c, s, src, "key", data)
-		if d := time.Since(began); d < time.Second || d > 1100*time.Millisecond {
-			t.Errorf("got %s, want the idle limit of 1 s and at most a tenth more", d)
+		if d := time.Since(began); d < origin.IdleTimeout || d > origin.IdleTimeout*11/10 {
+			t.Errorf("got %s, want the idle limit %s and at most a tenth more", d, origin.IdleTimeout)
 		}
 	})
 }
