@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"async-download/internal/bytesize"
@@ -77,7 +78,6 @@ var errHelp = errors.New("help")
 func (p *program) parseOptions(args []string) (*options, error) {
 	o := &options{}
 	flags := flag.NewFlagSet("download", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is shown once, by run
 	flags.StringVar(&o.output, "o", "", "`file` to write; a folder: under the file's own name there; -: to stdout (default: the file's own name, here)")
 	flags.BoolVar(&o.overwrite, "f", false, "overwrite a file that exists, once the new one is complete")
 	request := requestflag.Define(flags, "for the API and its WebSocket, never sent to the storage", p.stdin)
@@ -90,25 +90,18 @@ func (p *program) parseOptions(args []string) (*options, error) {
 	flags.BoolVar(&o.json, "json", false, "print progress and outcome as JSON, one object per line, on stdout (with -o - on stderr)")
 	showVersion := flags.Bool("version", false, "print the version")
 
-	visible := []string{}
-	flags.VisitAll(func(f *flag.Flag) { visible = append(visible, f.Name) })
-	// Former names.
+	var defaults strings.Builder
+	flags.SetOutput(&defaults)
+	flags.PrintDefaults()
+	flags.SetOutput(io.Discard) // an error is shown once, by run
+	// Former names, which the help text doesn't have.
 	flags.BoolVar(&o.noSocket, "no-socket", false, "")
 	flags.IntVar(&o.concurrency, "connections", 8, "")
 
 	arguments, err := requestflag.Parse(flags, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(p.stdout, usage)
-		shown := flag.NewFlagSet("", flag.ContinueOnError)
-		shown.SetOutput(p.stdout)
-		for _, name := range visible {
-			f := flags.Lookup(name)
-			shown.Var(f.Value, f.Name, f.Usage)
-			shown.Lookup(name).DefValue = f.DefValue
-		}
-		shown.PrintDefaults()
-		fmt.Fprint(p.stdout, exitCodes)
+		fmt.Fprint(p.stdout, usage, &defaults, exitCodes)
 		return nil, errHelp
 	case err != nil:
 		return o, exitError(exitUsage, "%v; -h explains", err)

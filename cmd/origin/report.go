@@ -131,7 +131,7 @@ func (o *origin) serveReport(w *answer, r *http.Request, f *file) bool {
 	p := f.report
 	if p.token != "" && r.Header.Get("Authorization") != "Bearer "+p.token {
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		http.Error(w, "who are you?", http.StatusUnauthorized)
+		http.Error(w, "want Authorization: Bearer TOKEN", http.StatusUnauthorized)
 		return true
 	}
 	if p.redirect != 0 {
