@@ -127,10 +127,12 @@ func (o *options) copy(ctx context.Context, show *display) (transfer.Result, err
 		o.key = job.Key
 		if message, pause, ok := waitFor(err, &n); ok {
 			show.retry(message, pause)
-			if wait(ctx, pause) {
+			select {
+			case <-time.After(pause):
 				continue
+			case <-ctx.Done():
+				err = context.Cause(ctx)
 			}
-			err = context.Cause(ctx)
 		}
 		if err == nil {
 			return *outcome.Result, nil
@@ -189,16 +191,4 @@ func checkBucket(ctx context.Context, store *s3.Client, bucket string) error {
 		return failure.New(failure.Storage, "%s isn't a valid bucket name, or the AWS credentials have expired", bucket)
 	}
 	return nil
-}
-
-// wait reports whether d passed before ctx ended.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

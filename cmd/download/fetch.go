@@ -253,10 +253,8 @@ func (f *fetcher) pause(ctx context.Context, try int, asked time.Duration, back 
 	if asked > 0 {
 		back = nil
 	}
-	timer := time.NewTimer(f.timings.wait(try, asked))
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(f.timings.wait(try, asked)):
 	case <-back:
 	case <-ctx.Done():
 		return ctx.Err()
