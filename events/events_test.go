@@ -375,9 +375,8 @@ func TestProxyEventsAgreeWithThemselves(t *testing.T) {
 	}
 }
 
-// Samples identify nobody: they use the account of AWS's documentation and addresses
-// reserved for documentation.
-func TestSamplesAreNobodys(t *testing.T) {
+// Samples use the account of AWS's documentation and addresses reserved for documentation.
+func TestSamplesIdentifyNobody(t *testing.T) {
 	accounts := regexp.MustCompile(`\b\d{12}\b`)
 	addresses := regexp.MustCompile(`\b\d+\.\d+\.\d+\.\d+\b`)
 	keys := regexp.MustCompile(`\b(AKIA|ASIA)[A-Z0-9]{16}\b|X-Amz-Signature|(?i)authorization"|set-cookie|"cookie"`)

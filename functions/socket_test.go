@@ -43,8 +43,6 @@ func TestOnConnect(t *testing.T) {
 		{title: "query from a page that is not", sample: "on-connect-query", env: unlisted, given: given(having(nil)), checks: refused403},
 		{title: "format in the header", sample: "on-connect", change: show("headers", "x-download-FORMAT", "json"), given: given(having(nil)),
 			checks: here("json")},
-		{title: "unknown format", sample: "on-connect-query", change: show("queryStringParameters", "format", "xml"), given: given(having(nil)),
-			checks: here("")},
 		{title: "waiting", sample: "on-connect", given: given(waiting),
 			checks: append(here(""), keeps("taskToken", ""), calls("StepFunctions.SendTaskSuccess", map[string]string{"taskToken": taskToken, "output": "{}"}))},
 		{title: "delivered", sample: "on-connect", given: given(ended), checks: append(here(""), delivery(`"Format":""`))},

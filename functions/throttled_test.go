@@ -15,6 +15,9 @@ import (
 // 4 s before the third:
 // https://docs.aws.amazon.com/sdk-for-go/v2/developer-guide/configure-retries-timeouts.html
 func TestThrottled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for the SDK's retries")
+	}
 	t.Parallel()
 	limited := answer{status: http.StatusTooManyRequests, header: map[string]string{"X-Amzn-Errortype": "LimitExceededException"}, body: "{}"}
 	sts := answer{status: http.StatusBadRequest, header: map[string]string{"Content-Type": "text/xml"},

@@ -83,5 +83,4 @@ func TestNoBus(t *testing.T) {
 	if b := New(aws.Config{}, ""); b != nil {
 		t.Errorf("got %+v without a name, want none", b)
 	}
-	New(aws.Config{}, "").Ended(t.Context(), item, failure.ErrCancelled) // does nothing
 }

@@ -26,10 +26,7 @@ import (
 // and a network that takes its time. on-connect has little left to do then, so nearly
 // all open while send-message itself tries.
 func TestHandshakes(t *testing.T) {
-	n := 500
-	if testing.Short() {
-		n = 100
-	}
+	n := times(500)
 	r := rand.New(rand.NewSource(5))
 	for _, test := range []struct {
 		opens, p99 time.Duration
@@ -230,7 +227,7 @@ func TestSlowTries(t *testing.T) {
 // TestFiftyAtOnce makes 50 connections at once for one download that waits. Its token is
 // answered once, no connection is refused, and the one in the item gets the answer.
 func TestFiftyAtOnce(t *testing.T) {
-	for range 20 {
+	for range times(20) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench()
 			b.before = func(string, string) fault { // in any order

@@ -245,6 +245,14 @@ func every(run func(choose func(n int) int)) {
 	}
 }
 
+// times returns how often a test runs: with -short, a fifth of n, as rapid.Check does.
+func times(n int) int {
+	if testing.Short() {
+		return n / 5
+	}
+	return n
+}
+
 // seeded returns reproducible choices.
 func seeded(seed int64) func(int) int {
 	r := rand.New(rand.NewSource(seed))
@@ -254,7 +262,7 @@ func seeded(seed int64) func(int) int {
 // TestSameAgain checks that the same choices give the same history; otherwise a failure
 // could not be reproduced. Two timers that end at the same time may be noted in any order.
 func TestSameAgain(t *testing.T) {
-	for seed := range int64(20) {
+	for seed := range int64(times(20)) {
 		var stories [2]string
 		for i := range stories {
 			synctest.Test(t, func(t *testing.T) {

@@ -85,7 +85,7 @@ const recorded = "testdata/dynamodb.json.gz"
 //	java -Dsqlite4java.library.path=lib -cp 'lib/*' software.amazon.dynamodb.services.local.main.ServerRunner -inMemory -port 8000
 //	DYNAMODB=http://127.0.0.1:8000 go test ./internal/meeting -run TestTableAsDynamoDB
 func TestTableAsDynamoDB(t *testing.T) {
-	histories := 40
+	histories := times(40)
 	live := os.Getenv("DYNAMODB")
 	if live != "" {
 		histories = 300
