@@ -53,7 +53,7 @@ type Request struct {
 	Method  string     // GET or POST
 	Path    string     // below the origin's base, percent-encoded as the client sent it
 	Query   url.Values // decoded, as API Gateway hands it over
-	AskedBy string     // the caller's address and principal, for the audit line
+	AskedBy string     // the caller's address and principal, for the audit line and the events
 	Caller  string     // the principal alone, "" if there is none
 	Key     string     // the caller's Idempotency-Key, "" for none
 

@@ -45,7 +45,7 @@ func (p *Protocol) Wait(ctx context.Context, name, secret string, limit time.Dur
 		if err != nil && !errors.Is(err, meeting.ErrUnknown) {
 			return state, true, err
 		}
-		if err != nil || item.Stopped() || item.Status != meeting.Copying {
+		if err != nil || item.Cancelled || item.Status != meeting.Copying {
 			state, err = p.Status(ctx, name, secret)
 			return state, true, err
 		}

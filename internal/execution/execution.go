@@ -1,6 +1,6 @@
-// Package execution names the executions of the download state machine. A name has
-// 128 random bits, so that the ARN can't be guessed. Everything else that belongs to
-// a download (item, object, log lines) is found by its name.
+// Package execution names the executions of the download state machine. A name has 128
+// bits, random or derived from an idempotency key, so that the ARN can't be guessed.
+// Everything else that belongs to a download (item, object, log lines) is found by its name.
 package execution
 
 import (

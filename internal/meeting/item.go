@@ -19,12 +19,13 @@ const (
 	Delivered Status = "DELIVERED"
 	// Failed: there is no object; the item has the reason.
 	Failed Status = "FAILED"
-	// Cancelled: stopped by the client or an operator; there is no object.
+	// Cancelled: stopped by the client or an operator, or the file was deleted; there is no
+	// object.
 	Cancelled Status = "CANCELLED"
 	// Deleted is the answer to a client that has deleted the file. No item has it.
 	Deleted Status = "DELETED"
-	// Expired: no client connected in time; the object exists as long as the bucket keeps
-	// it.
+	// Expired: the workflow ended before a client got the link; the object exists as long as
+	// the bucket keeps it.
 	Expired Status = "EXPIRED"
 )
 
@@ -51,11 +52,11 @@ type Item struct {
 	HasRequest bool `dynamodbav:"hasRequest"`
 
 	// RequestHash identifies the request that an idempotency key belongs to; "" for
-	// a download that was asked for without a key.
+	// a download without a key.
 	RequestHash string `dynamodbav:"requestHash"`
 
-	// AskedBy is the caller's address, with the principal if there is one. Only the audit
-	// line uses it.
+	// AskedBy is the caller's address, with the principal if there is one, for the audit
+	// line and the events.
 	AskedBy string `dynamodbav:"askedBy"`
 
 	// The client. One is connected if and only if ConnectionID is set.
@@ -73,7 +74,7 @@ type Item struct {
 	AnnouncedAt int64  `dynamodbav:"announcedAt"` // when progress was last posted, Unix time, ms
 	WaitsUntil  int64  `dynamodbav:"waitsUntil"`  // end of the last long wait for the origin, Unix time, ms; see [Table.WaitUntil]
 
-	Failure   *failure.Error `dynamodbav:"failure"`   // set when the download ended without a file
+	Failure   *failure.Error `dynamodbav:"failure"`   // set when the download ended without a delivery
 	Cancelled bool           `dynamodbav:"cancelled"` // a cancel was accepted
 
 	ExpiresAt int64 `dynamodbav:"expiresAt"` // Unix time, s: when the item expires by TTL
