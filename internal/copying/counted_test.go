@@ -54,15 +54,15 @@ func TestCopyIsCounted(t *testing.T) {
 		http.Error(w, "later", http.StatusServiceUnavailable)
 	})
 	for title, test := range map[string]struct {
-		origin http.Handler
-		given  func(s *stack)
-		want   []string // metrics
-		check  func(map[string]float64) bool
-		code   failure.Code
+		origin  http.Handler
+		prepare func(s *stack)
+		want    []string // metrics
+		check   func(map[string]float64) bool
+		code    failure.Code
 	}{
 		"whole":  {origin: good, want: []string{"Bytes", "CopySeconds", "MegabytesPerSecond"}, check: func(v map[string]float64) bool { return v["Bytes"] == 300_000 }},
 		"empty":  {origin: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), want: []string{"Bytes", "CopySeconds"}, check: func(v map[string]float64) bool { return v["Bytes"] == 0 }},
-		"no one": {origin: good, given: func(s *stack) { s.table.Items = nil }, code: failure.Cancelled},
+		"no one": {origin: good, prepare: func(s *stack) { s.table.Items = nil }, code: failure.Cancelled},
 		"asked the origin twice": {origin: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if requests.Add(1) == 1 { // the first request is alone
 				http.Error(w, "once", http.StatusBadGateway)
@@ -70,22 +70,22 @@ func TestCopyIsCounted(t *testing.T) {
 			}
 			good.ServeHTTP(w, r)
 		}), want: []string{"Bytes", "CopySeconds", "MegabytesPerSecond", "Retries"}, check: func(v map[string]float64) bool { return v["Retries"] == 1 }},
-		"copied by an earlier run": {origin: good, given: func(s *stack) { s.s3.Put("downloads/"+name, data); s.item(requestedAgo(time.Minute)) }, want: []string{"Bytes", "CopySeconds"},
+		"copied by an earlier run": {origin: good, prepare: func(s *stack) { s.s3.Put("downloads/"+name, data); s.item(requestedAgo(time.Minute)) }, want: []string{"Bytes", "CopySeconds"},
 			check: func(v map[string]float64) bool { return v["CopySeconds"] >= 60 }},
 		"asked to wait":           {origin: busy, want: []string{"Retries"}},
-		"asked to wait for hours": {origin: busy, given: func(s *stack) { s.item(requestedAgo(3 * time.Hour)) }, want: []string{"Retries"}, code: failure.OriginStatus},
-		"asked to wait for hours, with parts": {origin: busy, given: func(s *stack) {
+		"asked to wait for hours": {origin: busy, prepare: func(s *stack) { s.item(requestedAgo(3 * time.Hour)) }, want: []string{"Retries"}, code: failure.OriginStatus},
+		"asked to wait for hours, with parts": {origin: busy, prepare: func(s *stack) {
 			i := requestedAgo(3 * time.Hour)
 			i["copied/0"] = dynamodbtest.Value{"N": "4096"}
 			s.item(i)
 		}, want: []string{"Retries"}},
-		"cancelled before": {origin: good, given: func(s *stack) { s.item(dynamodbtest.Item{"cancelled": {"BOOL": true}}) }, code: failure.Cancelled},
-		"ended before":     {origin: good, given: func(s *stack) { s.item(dynamodbtest.Item{"status": {"S": "FAILED"}}) }, code: failure.Cancelled},
+		"cancelled before": {origin: good, prepare: func(s *stack) { s.item(dynamodbtest.Item{"cancelled": {"BOOL": true}}) }, code: failure.Cancelled},
+		"ended before":     {origin: good, prepare: func(s *stack) { s.item(dynamodbtest.Item{"status": {"S": "FAILED"}}) }, code: failure.Cancelled},
 	} {
 		t.Run(title, func(t *testing.T) {
 			s := newStack(t, test.origin)
-			if test.given != nil {
-				test.given(s)
+			if test.prepare != nil {
+				test.prepare(s)
 			}
 			_, err := s.worker.Copy(t.Context(), arn)
 			if test.code != "" && failure.CodeOf(err) != test.code || test.code == "" && err != nil {

@@ -187,48 +187,33 @@ func TestProgressOfSegments(t *testing.T) {
 	}
 }
 
-// deadline is a context whose deadline is an hour away until passed is closed.
-type deadline struct {
-	context.Context
-	passed chan struct{}
-}
-
-func (d *deadline) Deadline() (time.Time, bool) { return time.Now().Add(time.Hour), true }
-func (d *deadline) Done() <-chan struct{}       { return d.passed }
-
-func (d *deadline) Err() error {
-	select {
-	case <-d.passed:
-		return context.DeadlineExceeded
-	default:
-		return nil
-	}
-}
-
 // S3 that is slow at the end of a run is no wish of the origin's: it is neither
 // counted as one nor given up.
 func TestOutOfTime(t *testing.T) {
-	s := newStack(t, origintest.New(origintest.Bytes(3, 9*mib), `"v1"`))
-	ctx := &deadline{Context: t.Context(), passed: make(chan struct{})}
-	s.s3.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
-		if op == "CompleteMultipartUpload" && n == 1 {
-			return s3test.Fault{Drop: true, Before: func() { close(ctx.passed) }}
+	synctest.Test(t, func(t *testing.T) {
+		s := newStack(t, origintest.New(origintest.Bytes(3, 9*mib), `"v1"`))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		s.s3.Fault = func(op string, n int, _ *http.Request) s3test.Fault {
+			if op == "CompleteMultipartUpload" && n == 1 {
+				return s3test.Fault{Drop: true, Before: func() { time.Sleep(50 * time.Second) }} // into the margin
+			}
+			return s3test.Fault{}
 		}
-		return s3test.Fault{}
-	}
-	out, err := s.worker.Copy(ctx, arn)
-	if err != nil || out.WaitSeconds != 1 {
-		t.Fatalf("got %+v, %v, want to be run again after a second", out, err)
-	}
-	if strings.Contains(s.metrics.String(), `"Retries"`) {
-		t.Errorf("got metrics %s, want no retry", s.metrics.String())
-	}
-	if _, err := s.worker.Copy(t.Context(), arn); err != nil {
-		t.Fatal(err)
-	}
-	if s.s3.Object("downloads/"+name) == nil {
-		t.Error("got no object")
-	}
+		out, err := s.worker.Copy(ctx, arn)
+		if err != nil || out.WaitSeconds != 1 {
+			t.Fatalf("got %+v, %v, want to be run again after a second", out, err)
+		}
+		if strings.Contains(s.metrics.String(), `"Retries"`) {
+			t.Errorf("got metrics %s, want no retry", s.metrics.String())
+		}
+		if _, err := s.worker.Copy(t.Context(), arn); err != nil {
+			t.Fatal(err)
+		}
+		if s.s3.Object("downloads/"+name) == nil {
+			t.Error("got no object")
+		}
+	})
 }
 
 func TestFailures(t *testing.T) {

@@ -259,8 +259,8 @@ func TestBlockedByRebinding(t *testing.T) {
 		t.Errorf("got %d dials of the public address, want 1", dialled.Load())
 	}
 	// The same with nothing in the dialer's place.
-	again := &dns{answers: func(int) netip.Addr { return netip.MustParseAddr("127.0.0.1") }}
-	err = open(t, &Client{Resolver: again.resolver(t)}, "http://files.example:"+port+"/")
+	rebound := &dns{answers: func(int) netip.Addr { return netip.MustParseAddr("127.0.0.1") }}
+	err = open(t, &Client{Resolver: rebound.resolver(t)}, "http://files.example:"+port+"/")
 	if code := failure.CodeOf(err); code != failure.BlockedAddress {
 		t.Errorf("got %v, want code %s", err, failure.BlockedAddress)
 	}

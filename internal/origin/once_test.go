@@ -211,9 +211,9 @@ func TestPost(t *testing.T) {
 			// Whatever came of it, it isn't made again, by this run or by another one, unless
 			// the origin's last word was that it refused it.
 			refused := strings.HasSuffix(tt.name, "without end")
-			for name, again := range map[string]*Request{"the same run": r, "another run": l.request(base.JoinPath("report"), "another")} {
+			for name, repeated := range map[string]*Request{"the same run": r, "another run": l.request(base.JoinPath("report"), "another")} {
 				before := len(s.asked())
-				_ = outcome(t, c, again)
+				_ = outcome(t, c, repeated)
 				for _, asked := range s.asked()[before:] {
 					if strings.HasPrefix(asked, "POST") && !refused {
 						t.Errorf("got %q by %s, want no POST", asked, name)

@@ -79,7 +79,7 @@ func TestCheck(t *testing.T) {
 // What a failed request means for its range, by what happened to this range and to the
 // others of its file.
 func TestJudgeRange(t *testing.T) {
-	const again, final = "again 0s", "final, refused"
+	const retry, final = "again 0s", "final, refused"
 	for _, tt := range []struct {
 		status  int
 		after   time.Duration
@@ -90,13 +90,13 @@ func TestJudgeRange(t *testing.T) {
 		resumed bool  // the file was opened by an earlier run
 		want    []string
 	}{
-		{status: 502, want: []string{again, again, final}},
-		{status: 502, open: 1, want: []string{again, again, "busy"}},
-		{status: 502, served: true, want: []string{again, again, again}},
-		{status: 502, resumed: true, want: []string{again, again, again}},
-		{status: 500, resumed: true, want: []string{again, again, final}},
+		{status: 502, want: []string{retry, retry, final}},
+		{status: 502, open: 1, want: []string{retry, retry, "busy"}},
+		{status: 502, served: true, want: []string{retry, retry, retry}},
+		{status: 502, resumed: true, want: []string{retry, retry, retry}},
+		{status: 500, resumed: true, want: []string{retry, retry, final}},
 		{status: 502, after: time.Second, want: []string{"again 1s", "again 1s", "again 1s"}},
-		{most: unreadable, want: []string{again, final}},
+		{most: unreadable, want: []string{retry, final}},
 		{status: 429, open: 1, want: []string{"busy"}},
 		{status: 503, open: 1, want: []string{"busy"}},
 		{status: 403, refused: true, open: 1, want: []string{"busy"}},

@@ -53,9 +53,9 @@ func FuzzContentRange(f *testing.F) {
 			t.Fatalf("%q: got %d-%d/%d", s, start, end, total)
 		}
 		// Nothing but leading zeros may be read into it.
-		again := fmt.Sprintf("bytes %d-%d/%d", start, end, total)
-		if a, b, c, ok := contentRange(again); !ok || a != start || b != end || c != total {
-			t.Fatalf("%q reads back as %d-%d/%d", again, a, b, c)
+		printed := fmt.Sprintf("bytes %d-%d/%d", start, end, total)
+		if a, b, c, ok := contentRange(printed); !ok || a != start || b != end || c != total {
+			t.Fatalf("%q reads back as %d-%d/%d", printed, a, b, c)
 		}
 	})
 }
@@ -169,8 +169,8 @@ func TestDigest(t *testing.T) {
 		if d.Algorithm != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, d.Algorithm, tt.want)
 		}
-		if again := ParseDigest(d.String()); again.Algorithm != d.Algorithm || !again.Matches(d.Sum) {
-			t.Errorf("%s: %q reads back as %v", tt.name, d, again)
+		if parsed := ParseDigest(d.String()); parsed.Algorithm != d.Algorithm || !parsed.Matches(d.Sum) {
+			t.Errorf("%s: %q reads back as %v", tt.name, d, parsed)
 		}
 	}
 }
@@ -183,8 +183,8 @@ func FuzzDigest(f *testing.F) {
 		if !d.IsZero() && len(d.Sum) != digestSizes[d.Algorithm] {
 			t.Fatalf("got %d bytes of %s", len(d.Sum), d.Algorithm)
 		}
-		if again := ParseDigest(d.String()); again.Algorithm != d.Algorithm || !again.Matches(d.Sum) {
-			t.Fatalf("%q reads back as %v", d, again)
+		if parsed := ParseDigest(d.String()); parsed.Algorithm != d.Algorithm || !parsed.Matches(d.Sum) {
+			t.Fatalf("%q reads back as %v", d, parsed)
 		}
 	})
 }

@@ -231,9 +231,9 @@ func FuzzPlace(f *testing.F) {
 		}
 		for _, base := range []string{"http://other/x", "https://other/x"} {
 			b, _ := url.Parse(base)
-			again, err := resolve(b, absolute(u))
-			if err != nil || again.Scheme != u.Scheme || again.Host != u.Host || again.RequestURI() != u.RequestURI() {
-				t.Errorf("got %v, %v, want %v", again, err, u)
+			recorded, err := resolve(b, absolute(u))
+			if err != nil || recorded.Scheme != u.Scheme || recorded.Host != u.Host || recorded.RequestURI() != u.RequestURI() {
+				t.Errorf("got %v, %v, want %v", recorded, err, u)
 			}
 		}
 	})

@@ -214,13 +214,13 @@ func FuzzJoin(f *testing.F) {
 		if path != "" && !strings.HasPrefix(got.EscapedPath(), strings.TrimSuffix(base.EscapedPath(), "/")+"/") {
 			t.Fatalf("got path %q, want it under %q", got.EscapedPath(), base.EscapedPath())
 		}
-		again, err := url.Parse(got.String())
-		if err != nil || again.Host != base.Host || again.Scheme != base.Scheme || again.RequestURI() != uri {
-			t.Fatalf("%q reads back as %v (%v)", got, again, err)
+		parsed, err := url.Parse(got.String())
+		if err != nil || parsed.Host != base.Host || parsed.Scheme != base.Scheme || parsed.RequestURI() != uri {
+			t.Fatalf("%q reads back as %v (%v)", got, parsed, err)
 		}
-		for _, segment := range strings.Split(strings.TrimPrefix(again.Path, base.Path), "/") {
+		for _, segment := range strings.Split(strings.TrimPrefix(parsed.Path, base.Path), "/") {
 			if segment == "." || segment == ".." {
-				t.Fatalf("got path %q with a dot segment", again.Path)
+				t.Fatalf("got path %q with a dot segment", parsed.Path)
 			}
 		}
 	})

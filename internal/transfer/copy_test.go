@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -287,8 +286,8 @@ func TestSegments(t *testing.T) {
 			if err := job(c, src, "key").CopySegment(t.Context(), Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small, Pin: origin.Pin{Kind: origin.StrongETag, Value: `"v1"`}}, Segment{1, 4}); err != nil {
 				t.Errorf("a late worker: %v", err)
 			}
-			if again, err := job(c, src, "key").Finish(t.Context(), Work{Plan: Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small}, Missing: 1}); err != nil || again.Result == nil {
-				t.Errorf("a second Finish: got %+v, %v, want the result", again, err)
+			if second, err := job(c, src, "key").Finish(t.Context(), Work{Plan: Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small}, Missing: 1}); err != nil || second.Result == nil {
+				t.Errorf("a second Finish: got %+v, %v, want the result", second, err)
 			}
 		})
 	}
@@ -532,85 +531,74 @@ func TestNetworkTimeOut(t *testing.T) {
 	}
 }
 
-// At a deadline Start hands on what is left instead of failing.
+// At a deadline Start returns what is left instead of failing.
 func TestDeadlineLeavesWork(t *testing.T) {
-	s := newS3(t)
-	c := newCopier(t, s)
-	c.SegmentBytes = mib
-	data := origintest.Bytes(10, 40*small)
-	h := origintest.New(data, `"v1"`)
-	ctx := newDue(time.Hour)
-	pass := sync.OnceFunc(func() { close(ctx.passed) })
-	slow := origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
-		if n > 20 {
-			// The marker is a part too.
-			for open := s.Open(); len(s.Parts(open[0])) < 1+15; {
-				time.Sleep(time.Millisecond)
-			}
-			pass()
-			select {
-			case <-time.After(time.Minute):
-			case <-r.Context().Done():
+	synctest.Test(t, func(t *testing.T) {
+		s := newMemoryS3(t)
+		c := newCopier(t, s)
+		c.SegmentBytes = mib
+		data := origintest.Bytes(10, 40*small)
+		h := origintest.New(data, `"v1"`)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		src := newMemorySource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
+			if n > 20 && ctx.Err() == nil {
+				<-r.Context().Done()
 				return
 			}
+			h.ServeHTTP(w, r)
+		}))
+		out, err := job(c, src, "key").Start(ctx)
+		if err != nil || out.Work == nil || out.Work.Missing != 20 {
+			t.Fatalf("got %+v, %v, want work with 20 parts missing", out, err)
 		}
-		h.ServeHTTP(w, r)
+		copySegments(t, c, src, out.Work)
+		mustFinish(t, c, s, src, out.Work, data)
 	})
-	src := newSource(t, slow)
-	out, err := job(c, src, "key").Start(ctx)
-	if err != nil || out.Work == nil {
-		t.Fatalf("got %+v, %v, want work", out, err)
-	}
-	if out.Work.Missing < 40-20 || out.Work.Missing > 40-15 {
-		t.Errorf("got %d parts missing, want 20 to 25", out.Work.Missing)
-	}
-	src = newSource(t, h)
-	copySegments(t, c, src, out.Work)
-	mustFinish(t, c, s, src, out.Work, data)
 }
 
 // Deadlines that leave no work: nothing came, or only the end is missing.
 func TestDeadlineWithoutWork(t *testing.T) {
 	data := origintest.Bytes(16, 10*small)
-	t.Run("no answer", func(t *testing.T) {
-		s := newS3(t)
+	t.Run("no answer", inVirtualTime(func(t *testing.T) {
+		s := newMemoryS3(t)
 		c := newCopier(t, s)
-		ctx := newDue(time.Hour)
-		_, err := job(c, newSource(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			close(ctx.passed)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := job(c, newMemorySource(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 		})), "key").Start(ctx)
 		wantFailure(t, c, s, "key", err, failure.OriginUnreachable)
-	})
-	t.Run("a small file that stalls", func(t *testing.T) {
-		s := newS3(t)
+	}))
+	t.Run("a small file that stalls", inVirtualTime(func(t *testing.T) {
+		s := newMemoryS3(t)
 		c := newCopier(t, s)
-		ctx := newDue(time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
 		h := origintest.New(data[:small], `"v1"`)
-		j := job(c, newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := job(c, newMemorySource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			origintest.Slow(h, w, r, 100, func(sent int) bool {
 				if sent > 0 {
 					<-r.Context().Done()
 				}
 				return sent == 0
 			})
-		})), "key")
-		j.OnSize = func(int64) { close(ctx.passed) } // it has answered
-		_, err := j.Start(ctx)
+		})), "key").Start(ctx)
 		wantFailure(t, c, s, "key", err, failure.OriginTooSlow)
-	})
+	}))
 	for _, op := range []string{"HeadObject", "ListMultipartUploads", "CreateMultipartUpload", "CompleteMultipartUpload", "GetObject"} {
-		t.Run("in "+op, func(t *testing.T) {
-			s := newS3(t)
+		t.Run("in "+op, inVirtualTime(func(t *testing.T) {
+			s := newMemoryS3(t)
 			c := newCopier(t, s)
 			c.SegmentBytes = mib
 			h := origintest.New(data, `"v1"`)
 			h.Header = http.Header{"Repr-Digest": {sha256Header(data)}}
-			src := newSource(t, h)
-			ctx := newDue(time.Hour)
+			src := newMemorySource(t, h)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
 			s.Fault = func(called string, n int, r *http.Request) s3test.Fault {
 				if called == op && n == 1 {
-					return s3test.Fault{Drop: true, Before: func() { close(ctx.passed) }}
+					return s3test.Fault{Drop: true, Before: func() { time.Sleep(time.Minute) }}
 				}
 				return s3test.Fault{}
 			}
@@ -622,11 +610,11 @@ func TestDeadlineWithoutWork(t *testing.T) {
 			}
 			before := len(h.Requests())
 			mustCopy(t, c, s, src, "key", data)
-			again := len(h.Requests()) - before
-			if copied := op == "CompleteMultipartUpload" || op == "GetObject"; copied && again > 1 {
-				t.Errorf("got %d ranges read again, want the probe at most", again)
+			reread := len(h.Requests()) - before
+			if copied := op == "CompleteMultipartUpload" || op == "GetObject"; copied && reread > 1 {
+				t.Errorf("got %d ranges read again, want the probe at most", reread)
 			}
-		})
+		}))
 	}
 }
 
@@ -672,30 +660,32 @@ func TestNoPartBegunTooLate(t *testing.T) {
 		c.SegmentBytes, c.Concurrency = mib, 1
 		h := origintest.New(origintest.Bytes(11, 100*small), `"v1"`)
 		src := newMemorySource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(1200 * time.Millisecond)
+			time.Sleep(time.Second)
 			h.ServeHTTP(w, r)
 		}))
-		out, err := job(c, src, "key").Start(newDue(time.Second))
-		if err != nil || out.Work == nil || out.Work.Missing < 95 {
-			t.Fatalf("got %+v, %v, want work of nearly all parts", out, err)
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 5500*time.Millisecond)
+		defer cancel()
+		out, err := job(c, src, "key").Start(ctx)
+		if took := time.Since(began); err != nil || out.Work == nil || out.Work.Missing != 95 || took != 5*time.Second {
+			t.Fatalf("got %+v, %v after %s, want work of all parts except 5 after 5 s", out, err, took)
 		}
 	})
 }
 
 func TestOriginTooSlow(t *testing.T) {
-	t.Run("stream at the deadline", func(t *testing.T) {
-		s := newS3(t)
+	t.Run("stream at the deadline", inVirtualTime(func(t *testing.T) {
+		s := newMemoryS3(t)
 		c := newCopier(t, s)
 		h := origintest.New(origintest.Bytes(12, mib), "")
-		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			origintest.Slow(h, w, r, 1000, func(int) bool { time.Sleep(10 * time.Millisecond); return r.Context().Err() == nil })
+		src := newMemorySource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			origintest.Slow(h, w, r, 100*kib, func(int) bool { time.Sleep(time.Second); return r.Context().Err() == nil })
 		}))
-		ctx := newDue(time.Hour)
-		j := job(c, src, "key")
-		j.OnSize = func(int64) { close(ctx.passed) } // it has answered
-		_, err := j.Start(ctx)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err := job(c, src, "key").Start(ctx)
 		wantFailure(t, c, s, "key", err, failure.OriginTooSlow)
-	})
+	}))
 	t.Run("stream that can't be carried", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			soon, cancel := context.WithTimeout(t.Context(), 10*time.Second)

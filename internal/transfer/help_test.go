@@ -98,30 +98,6 @@ func newCopier(t testing.TB, s *s3test.Server) *Copier {
 	}
 }
 
-// due is a context whose deadline is said to be away from any moment, and comes
-// when a test closes passed: the order of things doesn't hang on a machine's speed.
-type due struct {
-	context.Context
-	away   time.Duration
-	passed chan struct{}
-}
-
-func newDue(away time.Duration) due {
-	return due{context.Background(), away, make(chan struct{})}
-}
-
-func (d due) Deadline() (time.Time, bool) { return time.Now().Add(d.away), true }
-func (d due) Done() <-chan struct{}       { return d.passed }
-
-func (d due) Err() error {
-	select {
-	case <-d.passed:
-		return context.DeadlineExceeded
-	default:
-		return nil
-	}
-}
-
 // newSource returns a source that a handler answers for.
 func newSource(t testing.TB, h http.Handler) Source {
 	server := httptest.NewServer(h)

@@ -283,8 +283,8 @@ func FuzzDisposition(f *testing.F) {
 		if len(safe) == 0 || len(safe) > maxName || !utf8.ValidString(safe) || strings.ContainsAny(safe, "/\\\"\r\n\x00") || safe == "." || safe == ".." {
 			t.Fatalf("%q: got file name %q", name, safe)
 		}
-		if again := FileName(safe); again != safe {
-			t.Fatalf("%q: got %q, then %q", name, safe, again)
+		if twice := FileName(safe); twice != safe {
+			t.Fatalf("%q: got %q, then %q", name, safe, twice)
 		}
 	})
 }

@@ -188,21 +188,21 @@ func TestProgress(t *testing.T) {
 				t.Errorf("got %d bytes copied of %d, want more than the %d that were stored", got, test.size, first.Stored())
 			}
 			second.Store(true)
-			again := job(c, src, "key")
-			again.Reported = first.Copied()
-			again.OnSize = func(int64) {
-				if got := again.Copied(); got != again.Reported {
-					t.Errorf("got %d bytes copied at the start, want the %d of the first run", got, again.Reported)
+			resumed := job(c, src, "key")
+			resumed.Reported = first.Copied()
+			resumed.OnSize = func(int64) {
+				if got := resumed.Copied(); got != resumed.Reported {
+					t.Errorf("got %d bytes copied at the start, want the %d of the first run", got, resumed.Reported)
 				}
 			}
-			if _, err := again.Start(t.Context()); err != nil {
+			if _, err := resumed.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if got := again.Copied(); got != test.size {
+			if got := resumed.Copied(); got != test.size {
 				t.Errorf("got %d bytes copied, want %d", got, test.size)
 			}
-			if got := again.Stored() + again.Resumed(); got != test.size {
-				t.Errorf("got %d bytes resumed and %d stored, want %d in all", again.Resumed(), again.Stored(), test.size)
+			if got := resumed.Stored() + resumed.Resumed(); got != test.size {
+				t.Errorf("got %d bytes resumed and %d stored, want %d in all", resumed.Resumed(), resumed.Stored(), test.size)
 			}
 		})
 	}

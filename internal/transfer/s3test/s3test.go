@@ -723,19 +723,19 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, key string) {
 	}
 	whole := bytes.Join(parts, nil)
 	o := &Object{Data: whole, Header: u.header, Parts: len(in.Part), ETag: strings.TrimSuffix(etag(md5s), `"`) + fmt.Sprintf(`-%d"`, len(in.Part))}
-	given, kind := r.Header.Get("X-Amz-Checksum-Crc64nvme"), r.Header.Get("X-Amz-Checksum-Type")
+	sum, kind := r.Header.Get("X-Amz-Checksum-Crc64nvme"), r.Header.Get("X-Amz-Checksum-Type")
 	if u.composite {
 		o.CRC32 = crc(crc32s) + fmt.Sprintf("-%d", len(in.Part))
-		given, kind = r.Header.Get("X-Amz-Checksum-Crc32"), "FULL_OBJECT"
-		if given != "" && given != o.CRC32 {
+		sum, kind = r.Header.Get("X-Amz-Checksum-Crc32"), "FULL_OBJECT"
+		if sum != "" && sum != o.CRC32 {
 			fail(w, 400, "BadDigest")
 			return
 		}
-	} else if o.CRC64 = crc64(whole); given != "" && given != o.CRC64 || given != "" && kind != "FULL_OBJECT" {
+	} else if o.CRC64 = crc64(whole); sum != "" && sum != o.CRC64 || sum != "" && kind != "FULL_OBJECT" {
 		fail(w, 400, "BadDigest")
 		return
 	}
-	if given == "" && !s.NoPartSums {
+	if sum == "" && !s.NoPartSums {
 		s.t.Errorf("CompleteMultipartUpload without the checksum of the object")
 	}
 	if size := r.Header.Get("X-Amz-Mp-Object-Size"); size != strconv.Itoa(len(whole)) {
