@@ -143,29 +143,29 @@ byte twice = TWICE;
 #endif
 #endif
 #ifdef NO_LOOK_FOR_CONNECTION
-#define nobodyToMeet true
+#define noConnectionInWait true
 #else
-#define nobodyToMeet connectionId == NOBODY
+#define noConnectionInWait connectionId == NOBODY
 #endif
 #ifdef NO_LAST_LOOK
-#define nobodyCame true
+#define noConnectionInExpiry true
 #else
-#define nobodyCame connectionId == NOBODY
+#define noConnectionInExpiry connectionId == NOBODY
 #endif
 #ifdef NO_CANCELLED_IN_WAIT
-#define wanted     true
+#define notCancelledInWait true
 #else
-#define wanted     !cancelled
+#define notCancelledInWait !cancelled
 #endif
 #ifdef NO_CANCELLED_IN_WAIT_UNTIL
-#define copyWanted true
+#define notCancelledInWaitUntil true
 #else
-#define copyWanted !cancelled
+#define notCancelledInWaitUntil !cancelled
 #endif
 #ifdef NO_CANCELLED_IN_EXPIRY
-#define wantedStill true
+#define notCancelledInExpiry true
 #else
-#define wantedStill !cancelled
+#define notCancelledInExpiry !cancelled
 #endif
 
 /* Step Functions accepts the first call for a token; a later one, such as a
@@ -406,7 +406,7 @@ Copy_the_file:
 #ifdef LATER
 	atomic {                       /* SetPlace and WaitUntil, by the worker */
 		if
-		:: exists && status == COPYING && copyWanted -> waits = true
+		:: exists && status == COPYING && notCancelledInWaitUntil -> waits = true
 		:: else -> goto It_was_cancelled
 		fi
 	}
@@ -434,7 +434,7 @@ Wait_for_the_client:
 		 * failed is for the delivery to find out: a client, a cancel, or no item. Only a
 		 * delivery deletes an item, so the client has its link then. */
 		if
-		:: exists && nobodyToMeet && wanted -> taskToken = token; REPEAT(write)
+		:: exists && noConnectionInWait && notCancelledInWait -> taskToken = token; REPEAT(write)
 		:: else ->
 			final = (!exists || cancelled);
 			if :: open == token -> open = 0; goto Send_the_link :: else fi
@@ -457,7 +457,7 @@ Wait_for_the_client:
 	atomic {
 		/* the last look: a client that connected at the time-out is served */
 		if
-		:: exists && nobodyCame && wantedStill ->
+		:: exists && noConnectionInExpiry && notCancelledInExpiry ->
 			status = EXPIRED; taskToken = 0; REPEAT(Note_the_expiry); end = EXPIRED; goto finished
 		:: else -> goto Send_the_link
 		fi
@@ -595,11 +595,11 @@ finished:
 active proctype CleanUp() {
 	bool done;
 #ifdef STOP
-#define byAnyone true
+#define mayStop true
 #else
-#define byAnyone stop
+#define mayStop stop
 #endif
-	atomic { byAnyone && end == NONE -> stopped = true; open = 0; waiting = false; end = CANCELLED };
+	atomic { mayStop && end == NONE -> stopped = true; open = 0; waiting = false; end = CANCELLED };
 	atomic {
 		if
 		:: exists && running -> status = CANCELLED; taskToken = 0; done = true

@@ -126,7 +126,7 @@ def statements(resources, role=None):
                     yield name, s
 
 
-# Actions that know no resource: https://docs.aws.amazon.com/service-authorization/latest/reference/
+# Actions without resource-level permissions: https://docs.aws.amazon.com/service-authorization/latest/reference/
 LOGS_AND_TRACES = {
     "xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSamplingRules", "xray:GetSamplingTargets",
     "logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery",
