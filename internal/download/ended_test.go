@@ -1,13 +1,10 @@
 package download_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -15,101 +12,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"async-download/internal/download"
 	"async-download/internal/event"
 	"async-download/internal/failure"
-	"async-download/internal/link"
 	"async-download/internal/meeting"
 	"async-download/internal/meeting/dynamodbtest"
-	"async-download/internal/metric"
-	"async-download/internal/object"
-	"async-download/internal/socket"
 )
-
-const (
-	machine = "arn:aws:states:us-east-1:123456789012:stateMachine:download"
-	name    = "5f0c3b1e9a7d4c6288e1f2a3b4c5d6e7"
-	arn     = "arn:aws:states:us-east-1:123456789012:execution:download:" + name
-	asker   = "203.0.113.25 arn:aws:iam::123456789012:user/ana"
-)
-
-// stack is one download with all that its use cases need.
-type stack struct {
-	download.Protocol
-	table dynamodbtest.Table
-	lines bytes.Buffer // of metrics
-	file  bool
-	gone  int   // how many posts are answered with 410
-	fails error // of Discard
-	signs error // of Sign
-	// refused is an operation of the table that the caller has no permission for.
-	refused string
-}
-
-func newStack() *stack {
-	s := &stack{file: true}
-	s.Protocol = download.Protocol{
-		Table: &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
-			if operation == s.refused {
-				return http.StatusBadRequest, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException","message":"no"}`), nil
-			}
-			status, answer := s.table.Do(operation, body)
-			return status, answer, nil
-		})},
-		Metrics: &metric.Recorder{Stack: "stack", Out: &s.lines}, StateMachine: machine,
-		Objects: s, Socket: s, Executions: s, Discard: func(context.Context, string) error { s.file = false; return s.fails },
-	}
-	return s
-}
-
-// item stores the download's item, 90 s after its file was copied.
-func (s *stack) item(status meeting.Status, more dynamodbtest.Item) {
-	i := dynamodbtest.Item{
-		"executionArn": {"S": arn}, "status": {"S": string(status)}, "path": {"S": "reports/Q3.pdf"}, "query": {"S": "key=planted"}, "askedBy": {"S": asker},
-		"bytesCopied": {"N": "1048576"}, "copiedAt": {"N": fmt.Sprint(time.Now().Add(-90 * time.Second).UnixMilli())},
-		"expiresAt": {"N": fmt.Sprint(time.Now().Add(47 * time.Hour).Unix())},
-	}
-	if status.NoFile() {
-		i["failure"] = dynamodbtest.Value{"M": map[string]any{"code": map[string]any{"S": "TOO_LARGE"}, "message": map[string]any{"S": "why"}}}
-	}
-	maps.Copy(i, more)
-	s.table.Items = map[string]dynamodbtest.Item{arn: i}
-}
-
-func connectedAt(at time.Time) dynamodbtest.Item {
-	return dynamodbtest.Item{"connectionId": {"S": "c1"}, "connectedAt": {"N": fmt.Sprint(at.UnixMilli())}, "format": {"S": ""}}
-}
-
-func (s *stack) Record(context.Context, string) (object.Record, error) {
-	if !s.file {
-		return object.Record{}, object.Gone(nil)
-	}
-	return object.Record{}, nil
-}
-
-func (s *stack) Sign(ctx context.Context, name string) (link.Link, error) {
-	if _, err := s.Record(ctx, name); err != nil {
-		return link.Link{}, err
-	}
-	if s.signs != nil {
-		return link.Link{}, s.signs
-	}
-	return link.Link{URL: "https://link"}, nil
-}
-
-func (s *stack) Post(context.Context, meeting.Connection, socket.Event) error {
-	if s.gone > 0 {
-		s.gone--
-		return meeting.ErrGone
-	}
-	return nil
-}
-
-func (s *stack) StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
-	return &sfn.StartExecutionOutput{}, nil
-}
 
 // counted returns the metrics that were recorded, each once, and the audit line.
 func (s *stack) counted(t *testing.T) (values map[string]float64, audit map[string]any) {
@@ -195,7 +104,7 @@ func TestEndIsCounted(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStack()
-				s.gone, s.fails = test.gone, test.fails
+				s.gone, s.discardFails = test.gone, test.fails
 				if test.here > 0 {
 					s.item(test.status, connectedAt(time.Now().Add(-test.here)))
 				} else {
@@ -246,34 +155,26 @@ func TestCleanUpNotifies(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, l := newStack(), &listener{fails: test.fails}
-				s.Executions, s.Events = l, &event.Bus{EventBridge: l}
+				s, puts := newStack(), bus(0)
+				s.startFails, s.Events = test.fails, &event.Bus{EventBridge: &puts}
 				s.item(test.item, test.more)
 				if !test.away {
 					maps.Copy(s.table.Items[arn], connectedAt(time.Now()))
 				}
 				_, err := s.CleanUp(t.Context(), download.Broken{ExecutionARN: arn, Status: test.status})
-				if !errors.Is(err, test.fails) || l.starts != test.starts || l.puts != test.puts {
-					t.Errorf("got %v, %d deliveries and %d events, want %d and %d", err, l.starts, l.puts, test.starts, test.puts)
+				if !errors.Is(err, test.fails) || len(s.starts) != test.starts || int(puts) != test.puts {
+					t.Errorf("got %v, %d deliveries and %d events, want %d and %d", err, len(s.starts), puts, test.starts, test.puts)
 				}
 			})
 		})
 	}
 }
 
-// listener counts deliveries and events.
-type listener struct {
-	starts, puts int
-	fails        error
-}
+// bus counts events.
+type bus int
 
-func (l *listener) StartExecution(context.Context, *sfn.StartExecutionInput, ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
-	l.starts++
-	return &sfn.StartExecutionOutput{}, l.fails
-}
-
-func (l *listener) PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
-	l.puts++
+func (b *bus) PutEvents(context.Context, *eventbridge.PutEventsInput, ...func(*eventbridge.Options)) (*eventbridge.PutEventsOutput, error) {
+	*b++
 	return &eventbridge.PutEventsOutput{}, nil
 }
 

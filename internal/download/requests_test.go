@@ -1,7 +1,6 @@
 package download_test
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -10,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/aws/smithy-go"
 
@@ -19,23 +17,8 @@ import (
 	"async-download/internal/failure"
 	"async-download/internal/meeting"
 	"async-download/internal/meeting/dynamodbtest"
-	"async-download/internal/socket"
 	"async-download/internal/ticket"
 )
-
-// machines starts executions, or fails.
-type machines struct {
-	names []string
-	fails error
-}
-
-func (m *machines) StartExecution(_ context.Context, in *sfn.StartExecutionInput, _ ...func(*sfn.Options)) (*sfn.StartExecutionOutput, error) {
-	if m.fails != nil {
-		return nil, m.fails
-	}
-	m.names = append(m.names, *in.Name)
-	return &sfn.StartExecutionOutput{}, nil
-}
 
 func TestStart(t *testing.T) {
 	throttled := &smithy.GenericAPIError{Code: "ThrottlingException"}
@@ -63,8 +46,8 @@ func TestStart(t *testing.T) {
 		"not startable":                   {fails: errors.New("no"), code: failure.Internal},
 	} {
 		t.Run(title, func(t *testing.T) {
-			s, m := newStack(), &machines{fails: test.fails}
-			s.Executions, s.RequireTicket = m, test.ticket
+			s := newStack()
+			s.startFails, s.RequireTicket = test.fails, test.ticket
 			starter := download.Starter{Protocol: s.Protocol, Origin: &url.URL{Scheme: "https", Host: "origin.example", Path: "/"}, CallerHeader: test.caller}
 			r := test.request
 			r.AskedBy = asker
@@ -85,8 +68,8 @@ func TestStart(t *testing.T) {
 			if hash, _ := item["ticketHash"]["S"].(string); (hash != "") != test.ticket || test.ticket && !ticket.Opens(started.Ticket, hash, true) {
 				t.Errorf("got ticket %q and hash %q, want a pair: %v", started.Ticket, hash, test.ticket)
 			}
-			if test.fails == nil && (len(m.names) != 1 || m.names[0] != started.Name) {
-				t.Errorf("got executions %q, want %s", m.names, started.Name)
+			if len(s.starts) != 1 || s.starts[0] != started.Name {
+				t.Errorf("got executions %q, want %s", s.starts, started.Name)
 			}
 			if (sent != nil) != (test.body+test.header != "") || (item["hasRequest"] != nil) != (sent != nil) {
 				t.Errorf("got request %v of item %v", sent, item)
@@ -105,8 +88,8 @@ func TestStart(t *testing.T) {
 
 // A request that is repeated with its key counts once.
 func TestKeyIsCountedOnce(t *testing.T) {
-	s, m := newStack(), &machines{}
-	s.Executions, s.file = m, false
+	s := newStack()
+	s.file = false
 	starter := download.Starter{Protocol: s.Protocol, Origin: &url.URL{Scheme: "https", Host: "origin.example", Path: "/"}}
 	for range 2 {
 		if _, err := starter.Start(t.Context(), download.Request{Key: "5f0c3b1e-9a7d-4c62-88e1-f2a3b4c5d6e7", AskedBy: asker, Path: "a"}); err != nil {
@@ -116,20 +99,9 @@ func TestKeyIsCountedOnce(t *testing.T) {
 			t.Errorf("got %d lines, want one: %s", n, s.lines.String())
 		}
 	}
-	if len(m.names) != 2 || m.names[0] != m.names[1] {
-		t.Errorf("got the executions %q, want the same one twice", m.names)
+	if len(s.starts) != 2 || s.starts[0] != s.starts[1] {
+		t.Errorf("got the executions %q, want the same one twice", s.starts)
 	}
-}
-
-// posts records what is sent to clients.
-type posts struct {
-	sent  []string
-	fails error
-}
-
-func (p *posts) Post(_ context.Context, c meeting.Connection, e socket.Event) error {
-	p.sent = append(p.sent, c.ID+" "+string(e.In(c.Format)))
-	return p.fails
 }
 
 func TestMessage(t *testing.T) {
@@ -159,9 +131,8 @@ func TestMessage(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, p := newStack(), &posts{fails: test.post}
-				s.refused = test.refused
-				s.Socket = p
+				s := newStack()
+				s.refused, s.postFails = test.refused, test.post
 				if test.status != "" {
 					more := connectedAt(time.Now())
 					if test.json {
@@ -177,7 +148,7 @@ func TestMessage(t *testing.T) {
 				if marked := s.table.Get(arn)["cancelled"] != nil; marked != test.cancelled || marked && got != arn {
 					t.Errorf("got mark %v of %q, want %v", marked, got, test.cancelled)
 				}
-				if all := strings.Join(p.sent, "\n"); (test.answer == "") != (all == "") || !strings.HasPrefix(all, test.answer) {
+				if all := strings.Join(s.sent, "\n"); (test.answer == "") != (all == "") || !strings.HasPrefix(all, test.answer) {
 					t.Errorf("got %q, want %q", all, test.answer)
 				}
 			})
@@ -239,11 +210,11 @@ func TestRefused(t *testing.T) {
 func TestNotSigned(t *testing.T) {
 	s := newStack()
 	s.item(meeting.Ready, connectedAt(time.Now()))
-	s.signs = errors.New("no credentials")
-	if err := s.Deliver(t.Context(), meeting.Delivery{ExecutionARN: arn}); !errors.Is(err, s.signs) {
+	s.signFails = errors.New("no credentials")
+	if err := s.Deliver(t.Context(), meeting.Delivery{ExecutionARN: arn}); !errors.Is(err, s.signFails) {
 		t.Errorf("delivery: got %v, want the reason", err)
 	}
-	if _, err := s.Status(t.Context(), name, ""); !errors.Is(err, s.signs) {
+	if _, err := s.Status(t.Context(), name, ""); !errors.Is(err, s.signFails) {
 		t.Errorf("status: got %v, want the reason", err)
 	}
 	if got := s.table.Get(arn)["status"]["S"]; got != "READY" || s.lines.Len() > 0 {
@@ -253,11 +224,11 @@ func TestNotSigned(t *testing.T) {
 
 // A client whose file is gone gets that as the reason.
 func TestFileGone(t *testing.T) {
-	s, p := newStack(), &posts{}
+	s := newStack()
 	s.item(meeting.Expired, connectedAt(time.Now()))
-	s.file, s.Socket = false, p
-	if err := s.Deliver(t.Context(), meeting.Delivery{ExecutionARN: arn}); err != nil || len(p.sent) != 1 || !strings.HasPrefix(p.sent[0], "c1 error: EXPIRED ") {
-		t.Errorf("got %v and %q, want EXPIRED", err, p.sent)
+	s.file = false
+	if err := s.Deliver(t.Context(), meeting.Delivery{ExecutionARN: arn}); err != nil || len(s.sent) != 1 || !strings.HasPrefix(s.sent[0], "c1 error: EXPIRED ") {
+		t.Errorf("got %v and %q, want EXPIRED", err, s.sent)
 	}
 	if _, err := s.Status(t.Context(), name, ""); failure.CodeOf(err) != failure.Expired {
 		t.Errorf("status: got %v, want EXPIRED", err)
