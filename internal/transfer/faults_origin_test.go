@@ -332,40 +332,37 @@ func sha256Header(data []byte) string {
 // verified, unless there is a digest.
 func TestCloseDelimitedBody(t *testing.T) {
 	data := origintest.Bytes(29, 6*mib)
-	t.Run("whole", func(t *testing.T) {
-		s := newS3(t)
-		h := origintest.New(data, "")
-		h.NoRanges, h.CloseDelimited = true, true
-		if r := mustCopy(t, newCopier(t, s), s, newSource(t, h), "key", data); r.Verified {
-			t.Error("got verified, want not")
-		}
-	})
-	t.Run("cut", func(t *testing.T) {
-		s := newS3(t)
-		if r := mustCopy(t, newCopier(t, s), s, newSource(t, origintest.CutRaw(data, 5*mib+1)), "key", data[:5*mib+1]); r.Verified {
-			t.Error("got verified, want not")
-		}
-	})
-	t.Run("whole with a digest", func(t *testing.T) {
-		s := newS3(t)
-		h := origintest.New(data, "")
-		h.NoRanges, h.CloseDelimited = true, true
-		h.Header = http.Header{"Repr-Digest": {sha256Header(data)}}
-		if r := mustCopy(t, newCopier(t, s), s, newSource(t, h), "key", data); !r.Verified || r.Digest != "sha-256" {
-			t.Errorf("got verified %v by %q, want true by sha-256", r.Verified, r.Digest)
-		}
-	})
-	t.Run("cut with a digest", func(t *testing.T) {
-		s := newS3(t)
-		c := newCopier(t, s)
-		cut := origintest.CutRaw(data, 5*mib+1)
-		src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Repr-Digest", sha256Header(data))
-			cut.ServeHTTP(w, r)
-		}))
-		_, err := job(c, src, "key").Start(t.Context())
-		wantFailure(t, c, s, "key", err, failure.DigestMismatch)
-	})
+	for name, tt := range map[string]struct {
+		digestOf []byte // nil for no digest
+		verified bool
+		want     failure.Code
+	}{
+		"no digest":          {},
+		"digest":             {digestOf: data, verified: true},
+		"cut, with a digest": {digestOf: append(data[:len(data):len(data)], 'x'), want: failure.DigestMismatch},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newS3(t)
+			c := newCopier(t, s)
+			h := origintest.New(data, "")
+			h.NoRanges, h.CloseDelimited = true, true
+			if tt.digestOf != nil {
+				h.Header = http.Header{"Repr-Digest": {sha256Header(tt.digestOf)}}
+			}
+			out, err := job(c, newSource(t, h), "key").Start(t.Context())
+			if tt.want != "" {
+				wantFailure(t, c, s, "key", err, tt.want)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantObject(t, s, "key", data, *out.Result)
+			if out.Result.Verified != tt.verified || (out.Result.Digest != "") != tt.verified {
+				t.Errorf("got verified %v by %q, want %v", out.Result.Verified, out.Result.Digest, tt.verified)
+			}
+		})
+	}
 }
 
 // Every digest that an origin offers is checked, on every way of copying.

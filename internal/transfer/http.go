@@ -25,14 +25,14 @@ const (
 	gather = 5 * time.Millisecond
 	// storeIdle is the longest S3 may leave a write waiting.
 	storeIdle = time.Minute
-	// storeAnswer is the longest it may think after it has all of a request. A
+	// storeAnswer is the longest it may take to answer a request that it has all of. A
 	// completion of 10,000 parts takes minutes, but sends its headers early.
 	storeAnswer = 3 * time.Minute
 )
 
-// S3 returns the client to copy with: enough idle connections for the parts in
-// flight, large writes, and limits on a store that hangs, none of which the
-// SDK's own has.
+// S3 returns the client to copy with. Unlike the SDK's own, it keeps enough idle
+// connections for the parts in flight, writes in large pieces, and limits how long a store
+// may hang.
 func S3(cfg aws.Config) *s3.Client {
 	var roots *x509.CertPool
 	if theirs, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // it knows AWS_CA_BUNDLE

@@ -20,14 +20,14 @@ type Job struct {
 	*Copier
 	Source Source
 	// Key is where the object is stored. One that is empty or ends in a slash is
-	// completed with the origin's name for the file as soon as that is known, which
-	// needs Replace: an object that is there can't be found before.
+	// completed with the origin's name for the file as soon as that is known. This
+	// needs Replace, since no existing object can be looked for before that.
 	Key string
 	// Metadata is added to the object's own; without S3's x-amz-meta- prefix.
 	Metadata map[string]string
 
-	// Digest is what the file must have, if set: it is checked instead of a digest
-	// that the origin offers, however large the file is.
+	// Digest, if set, is checked instead of the digest that the origin offers, at any
+	// size of the file.
 	Digest origin.Digest
 
 	// Run is how long this run may take: a file whose parts can't be moved in

@@ -16,8 +16,8 @@ const maxExtension = 20
 
 // Disposition returns a Content-Disposition that makes a browser save the file
 // under name, whatever name holds: an ASCII fallback for old clients and the
-// name itself in filename* (RFC 6266). A name that is nothing but unsafe
-// becomes "download".
+// name itself in filename* (RFC 6266). A name of which nothing is left becomes
+// "download".
 func Disposition(name string) string {
 	name = FileName(name)
 	var ascii, ext strings.Builder

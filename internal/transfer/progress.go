@@ -14,8 +14,8 @@ type progress struct {
 	resumed int64
 }
 
-// restart begins to count again. stored bytes of what the job copies are in S3
-// already, and so are besides bytes that count but that it doesn't copy.
+// restart begins to count again, with the bytes that S3 has already: stored bytes of what
+// the job copies, and besides of the rest of its segment.
 func (p *progress) restart(besides, stored int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

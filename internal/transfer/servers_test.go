@@ -164,10 +164,8 @@ func TestServers(t *testing.T) {
 			t.Parallel()
 			s := newS3(t)
 			c := newCopier(t, s)
-			h := origintest.New(data, tt.etag)
-			if !tt.modified.IsZero() {
-				h.Modified(tt.modified)
-			}
+			h := &origintest.File{}
+			h.ReplaceAt(data, tt.etag, tt.modified)
 			var requests atomic.Int64
 			src := newSource(t, origintest.Count(func(w http.ResponseWriter, r *http.Request, n int) {
 				requests.Add(1)

@@ -23,10 +23,10 @@ const (
 // left when the file has more than one segment or the context's deadline came
 // first.
 //
-// Started again with the same key it continues with what is stored: a finished
-// object is the result, an upload of the same version of the file is continued.
-// An error leaves an upload open for that; see [Copier.Abort]. The answer to a POST is
-// copied once: whatever breaks then is final.
+// Another Start with the same key continues with what is stored: a finished object is
+// the result, and an upload of the same version of the file is continued. An error leaves
+// the upload open for that; see [Copier.Abort]. The answer to a POST is copied once: every
+// error during it is final.
 func (j *Job) Start(ctx context.Context) (Outcome, error) { return j.from(ctx, pinned) }
 
 // way is how a file is copied. If one way fails because of how it works, the next is

@@ -32,7 +32,7 @@ type Pipes struct {
 	once    sync.Once
 }
 
-// NewPipes returns a listener that says it listens at address.
+// NewPipes returns a listener whose address is address.
 func NewPipes(address string) *Pipes {
 	return &Pipes{address: address, conns: make(chan net.Conn), done: make(chan struct{})}
 }

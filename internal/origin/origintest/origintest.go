@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Bytes returns n bytes that follow from seed alone.
+// Bytes returns n random bytes, the same ones for each seed.
 func Bytes(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
@@ -42,29 +42,18 @@ type File struct {
 // New returns an origin of data under etag, "" for none.
 func New(data []byte, etag string) *File { return &File{data: data, etag: etag} }
 
-// Replace puts another version of the file there.
-func (f *File) Replace(data []byte, etag string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.data, f.etag = data, etag
-}
+// Replace replaces the file by another version, without a time of modification.
+func (f *File) Replace(data []byte, etag string) { f.ReplaceAt(data, etag, time.Time{}) }
 
-// ReplaceAt is Replace with another time of modification.
+// ReplaceAt replaces the file by another version, modified at a time, which is kept in
+// whole seconds.
 func (f *File) ReplaceAt(data []byte, etag string, modified time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.data, f.etag, f.modified = data, etag, modified.Truncate(time.Second)
 }
 
-// Modified sets the time of the file's last modification, in whole seconds.
-func (f *File) Modified(at time.Time) *File {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.modified = at.Truncate(time.Second)
-	return f
-}
-
-// Requests returns what was asked so far.
+// Requests returns the requests so far.
 func (f *File) Requests() []*http.Request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -112,7 +101,7 @@ func (f *File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, end, len(data)))
 	}
 	if f.CloseDelimited {
-		raw(w, status, body, len(body))
+		raw(w, status, body)
 		return
 	}
 	if !f.Chunked {
@@ -126,7 +115,7 @@ func (f *File) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // raw answers as HTTP/1.0 servers do: the end of the connection ends the body.
-func raw(w http.ResponseWriter, status int, body []byte, n int) {
+func raw(w http.ResponseWriter, status int, body []byte) {
 	header := w.Header()
 	conn, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {
@@ -135,13 +124,7 @@ func raw(w http.ResponseWriter, status int, body []byte, n int) {
 	defer conn.Close()
 	fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nConnection: close\r\n", status, http.StatusText(status))
 	_ = header.Write(conn)
-	_, _ = conn.Write(append([]byte("\r\n"), body[:n]...))
-}
-
-// CutRaw answers with a body that is neither framed nor whole: it ends, by a
-// plain FIN, after n bytes.
-func CutRaw(data []byte, n int) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { raw(w, http.StatusOK, data, n) })
+	_, _ = conn.Write(append([]byte("\r\n"), body...))
 }
 
 // Count numbers the requests that h gets from 1.
@@ -150,10 +133,10 @@ func Count(h func(w http.ResponseWriter, r *http.Request, n int)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h(w, r, int(n.Add(1))) })
 }
 
-// How a body ends before its time.
+// How is how a connection ends in the middle of a body.
 type How int
 
-// The ways.
+// The ways to end.
 const (
 	FIN How = iota
 	RST
@@ -225,15 +208,4 @@ func (s *slow) Write(p []byte) (int, error) {
 		p = p[n:]
 	}
 	return total, nil
-}
-
-// Ranged returns h for requests with a Range and other for those without.
-func Ranged(h, other http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
-			h.ServeHTTP(w, r)
-			return
-		}
-		other.ServeHTTP(w, r)
-	})
 }
