@@ -14,8 +14,8 @@ import (
 // is written over with each change. Its methods may be called by several
 // goroutines.
 type Bar struct {
-	W     io.Writer
-	Width func() int // of the terminal, in columns
+	w     io.Writer
+	width func() int // of the terminal, in columns
 
 	mu     sync.Mutex
 	now    Progress
@@ -24,7 +24,7 @@ type Bar struct {
 }
 
 // NewBar returns the bar of a terminal.
-func NewBar(w io.Writer) *Bar { return &Bar{W: w, Width: widthOf(w)} }
+func NewBar(w io.Writer) *Bar { return &Bar{w: w, width: widthOf(w)} }
 
 // widthOf returns how many columns a terminal has, 80 if it isn't one.
 func widthOf(stream any) func() int {
@@ -49,17 +49,17 @@ func (b *Bar) Show(p Progress) {
 		b.finish()
 	}
 	b.now, b.drawn = p, true
-	b.draw(layout(p, b.Width()))
+	b.draw(layout(p, b.width()))
 }
 
 // draw writes over the current line, whatever the terminal has echoed there.
-func (b *Bar) draw(text string) { fmt.Fprintf(b.W, "\r%s\x1b[K", text) }
+func (b *Bar) draw(text string) { fmt.Fprintf(b.w, "\r%s\x1b[K", text) }
 
 // finish leaves the current line on the screen.
 func (b *Bar) finish() {
 	if b.drawn {
-		b.draw(layout(b.now, b.Width()))
-		fmt.Fprintln(b.W)
+		b.draw(layout(b.now, b.width()))
+		fmt.Fprintln(b.w)
 	}
 	b.drawn = false
 }
@@ -124,9 +124,9 @@ func (b *Bar) Note(text string) {
 	if b.drawn {
 		b.draw("")
 	}
-	WriteLine(b.W, text)
+	WriteLine(b.w, text)
 	if b.drawn {
-		b.draw(layout(b.now, b.Width()))
+		b.draw(layout(b.now, b.width()))
 	}
 }
 
@@ -151,12 +151,12 @@ func (b *Bar) Last(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.asking { // the question's line has no end
-		fmt.Fprintln(b.W)
+		fmt.Fprintln(b.w)
 	}
 	b.finish()
 	b.draw("") // over a ^C
 	if text != "" {
-		WriteLine(b.W, text)
+		WriteLine(b.w, text)
 	}
 	b.asking, b.now = false, Progress{}
 }

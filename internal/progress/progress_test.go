@@ -57,7 +57,7 @@ func TestBarAfterCtrlC(t *testing.T) {
 		{func(b *Bar) { b.Show(half); b.Prompt("Cancel? ") }, "Cancel? ^C\nStopped."}, // there it is the answer
 	} {
 		screen := &terminaltest.Screen{}
-		b := &Bar{W: screen, Width: func() int { return 80 }}
+		b := &Bar{w: screen, width: func() int { return 80 }}
 		test.before(b)
 		io.WriteString(screen, "^C")
 		b.Last("Stopped.")
