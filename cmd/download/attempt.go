@@ -55,7 +55,7 @@ func (j *job) attempt(ctx context.Context, resumed bool) (result, error) {
 	if j.part == nil {
 		err = j.toStdout(ctx, l, refresh, sums)
 	} else {
-		err = j.toFile(ctx, l, e.ARN, refresh, sums, &r)
+		r.Reused, err = j.toFile(ctx, l, e.ARN, refresh, sums)
 	}
 	if err != nil {
 		return r, err

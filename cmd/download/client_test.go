@@ -70,7 +70,16 @@ type client struct {
 }
 
 func newClient(t *testing.T, s *stack) *client {
-	return &client{t: t, s: s, dir: t.TempDir(), signals: make(chan os.Signal, 4), stdin: strings.NewReader(""), timings: quick, free: freeSpace, exit: make(chan int, 1)}
+	return &client{
+		t:       t,
+		s:       s,
+		dir:     t.TempDir(),
+		stdin:   strings.NewReader(""),
+		signals: make(chan os.Signal, 4),
+		timings: quick,
+		free:    freeSpace,
+		exit:    make(chan int, 1),
+	}
 }
 
 // nextStart is the next start in the same folder.

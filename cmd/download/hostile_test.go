@@ -219,7 +219,7 @@ func TestNamesOfCompanions(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := request{o.targets[0], o.request}
-		part := (&job{api: &api{request: r}}).inFolder("", r.hash())
+		part := (&job{api: &api{request: r}}).inFolder("")
 		for _, name := range []string{part, part + ".json", part + ".json.new", part + ".lock", strings.ToUpper(part) + ".JSON"} {
 			c := newClient(t, s)
 			s.fileName = name

@@ -151,8 +151,9 @@ func (r request) hash() string {
 }
 
 // inFolder is where the bytes go while the file's name isn't known.
-func (j *job) inFolder(folder, hash string) string {
-	return filepath.Join(folder, nameOf("", j.api.request.target)+"-"+hash[:8]+".part")
+func (j *job) inFolder(folder string) string {
+	r := j.api.request
+	return filepath.Join(folder, nameOf("", r.target)+"-"+r.hash()[:8]+".part")
 }
 
 // openPartial decides where the bytes go until they are a file, and refuses what
@@ -161,7 +162,7 @@ func (j *job) openPartial() error {
 	hash := j.api.request.hash()
 	var path string
 	if isFolder(j.output) {
-		path = j.inFolder(j.output, hash)
+		path = j.inFolder(j.output)
 		if name := j.api.request.name(); name != "" {
 			if err := j.free(filepath.Join(j.output, name)); err != nil {
 				return err
@@ -193,7 +194,7 @@ func (j *job) openPartial() error {
 // ended because the origin's name for the file was taken.
 func (j *job) adopt(hash string) {
 	for _, folder := range []string{filepath.Dir(j.output), ""} {
-		path := j.inFolder(folder, hash)
+		path := j.inFolder(folder)
 		if _, err := os.Lstat(path + ".json"); err != nil {
 			continue
 		}

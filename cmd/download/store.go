@@ -11,8 +11,8 @@ import (
 	"async-download/internal/progress"
 )
 
-// toFile fetches what is missing and sums the whole.
-func (j *job) toFile(ctx context.Context, l link, execution string, refresh func(context.Context) (link, error), sums *sums, r *result) error {
+// toFile fetches what is missing and sums the whole. It reuses bytes of an earlier start.
+func (j *job) toFile(ctx context.Context, l link, execution string, refresh func(context.Context) (link, error), sums *sums) (reused int64, err error) {
 	s := &j.part.state
 	missing, etag := []span{{0, l.Size}}, ""
 	if s.fits(l, execution) {
@@ -20,16 +20,16 @@ func (j *job) toFile(ctx context.Context, l link, execution string, refresh func
 		if s.Of == execution || len(missing) == 0 {
 			etag = s.ETag // else of another copy, whose ETag the first reply has
 		}
-		r.Reused = l.Size - s.missing(l.Size)
+		reused = l.Size - s.missing(l.Size)
 	} else if err := j.part.forget(); err != nil {
-		return err
+		return 0, err
 	}
 	s.Size, s.Checksum = l.Size, l.Checksum
 	if err := j.part.file.Truncate(l.Size); err != nil {
-		return exitError(exitLocal, "make the partial file: %v", pathless(err))
+		return reused, exitError(exitLocal, "make the partial file: %v", pathless(err))
 	}
 	if l.Size == 0 {
-		return nil // a range of nothing can't be asked for
+		return 0, nil // a range of nothing can't be asked for
 	}
 
 	f := j.newFetcher(l, refresh, j.part.file, j.concurrency, missing, etag)
@@ -43,7 +43,7 @@ func (j *job) toFile(ctx context.Context, l link, execution string, refresh func
 		return pair.Wait()
 	})
 	group.Go(func() error { return j.attend(f, execution, finished) })
-	return group.Wait()
+	return reused, group.Wait()
 }
 
 // showInterval is how often the display is given the state of a download.
