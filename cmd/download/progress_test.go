@@ -6,8 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"async-download/internal/progress"
 )
 
 // copyFor shows, in virtual time, the copy of a file from an origin that sends so
@@ -80,47 +78,3 @@ func TestTimeLeftOfASlowCopy(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-// Without a terminal there is a line at least every 10 s, even if nothing happens, and
-// no rate or time left once no bytes arrive.
-func TestNoSilence(t *testing.T) {
-	for name, show := range map[string]func(w writerFunc) display{
-		"lines":  func(w writerFunc) display { return newLines(w) },
-		"events": func(w writerFunc) display { return &events{w: w} },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				last, text := time.Now(), ""
-				d := show(func(p []byte) (int, error) {
-					if passed := time.Since(last); passed > 10*time.Second {
-						t.Errorf("silence for %v before %q", passed, p)
-					}
-					last, text = time.Now(), string(p)
-					return len(p), nil
-				})
-				m := &progress.Meter{}
-				phase := func(name string, seconds int, done func(i int) int64, counted bool) {
-					for i := range seconds {
-						time.Sleep(time.Second)
-						d.show(m.Measure(name, done(i), 100<<20, counted))
-					}
-				}
-				phase(progress.Copying, 60, func(int) int64 { return 0 }, false)
-				if name == "lines" && !strings.HasPrefix(text, "copying: waiting for the origin, 5") {
-					t.Errorf("got %q, want what is waited for, and since when", text)
-				}
-				phase(progress.Copying, 30, func(i int) int64 { return int64(i+1) << 20 }, true)
-				if name == "lines" && !strings.Contains(text, "1.0 MiB/s, ") {
-					t.Errorf("got %q, want a rate", text)
-				}
-				phase(progress.Copying, 60, func(int) int64 { return 30 << 20 }, true)
-				if name == "lines" && (strings.Contains(text, "/s") || !strings.Contains(text, "nothing for 5")) {
-					t.Errorf("got %q, want no rate", text)
-				}
-				if passed := time.Since(last); passed > 10*time.Second {
-					t.Errorf("silence for %v at the end", passed)
-				}
-			})
-		})
-	}
-}

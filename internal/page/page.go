@@ -65,7 +65,8 @@ func Index(auth, webSocket, api string) rest.Answer {
 		"form-action 'none'",
 		"frame-ancestors 'none'",
 	}
-	return rest.Answer{Status: http.StatusOK, Body: strings.Replace(index, `data-auth="NONE"`, `data-auth="`+html.EscapeString(auth)+`"`, 1), Headers: map[string]string{
+	body := strings.Replace(index, `data-auth="NONE"`, `data-auth="`+html.EscapeString(auth)+`"`, 1)
+	return rest.Answer{Status: http.StatusOK, Body: body, Headers: map[string]string{
 		"Content-Type":            "text/html; charset=utf-8",
 		"Content-Security-Policy": strings.Join(policy, "; "),
 		"Cache-Control":           "no-store",

@@ -4,6 +4,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"async-download/internal/progress/terminaltest"
@@ -65,4 +66,45 @@ func TestBarAfterCtrlC(t *testing.T) {
 			t.Errorf("got screen:\n%s\nwant:\n%s", got, test.want)
 		}
 	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// There is a line at least every 10 s, even if nothing happens, and no rate once no bytes
+// arrive.
+func TestNoSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		last, text := time.Now(), ""
+		lines := &Lines{W: writerFunc(func(p []byte) (int, error) {
+			if passed := time.Since(last); passed > 10*time.Second {
+				t.Errorf("silence for %v before %q", passed, p)
+			}
+			last, text = time.Now(), string(p)
+			return len(p), nil
+		})}
+		m := &Meter{}
+		phase := func(seconds int, done func(i int) int64, counted bool) {
+			for i := range seconds {
+				time.Sleep(time.Second)
+				lines.Show(m.Measure(Copying, done(i), 100<<20, counted))
+			}
+		}
+		phase(60, func(int) int64 { return 0 }, false)
+		if !strings.HasPrefix(text, "copying: waiting for the origin, 5") {
+			t.Errorf("got %q, want what is waited for, and since when", text)
+		}
+		phase(30, func(i int) int64 { return int64(i+1) << 20 }, true)
+		if !strings.Contains(text, "1.0 MiB/s, ") {
+			t.Errorf("got %q, want a rate", text)
+		}
+		phase(60, func(int) int64 { return 30 << 20 }, true)
+		if strings.Contains(text, "/s") || !strings.Contains(text, "nothing for 5") {
+			t.Errorf("got %q, want no rate", text)
+		}
+		if passed := time.Since(last); passed > 10*time.Second {
+			t.Errorf("silence for %v at the end", passed)
+		}
+	})
 }
