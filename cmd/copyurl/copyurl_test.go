@@ -161,7 +161,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// A mistake is reported once, in one line, and at once.
+// What another try can't fix is reported without one.
 func TestMistake(t *testing.T) {
 	newS3(t)
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -288,7 +288,7 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
-// A proxy for the web isn't used for the server.
+// HTTP_PROXY isn't used for the URL.
 func TestNoProxy(t *testing.T) {
 	newS3(t)
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
@@ -320,7 +320,7 @@ func TestPublicOnly(t *testing.T) {
 	}
 }
 
-// A cancel reaches what is slept on a server's wish.
+// A cancel ends a wait that the server asked for.
 func TestCancelledWhileWaiting(t *testing.T) {
 	s := newS3(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -329,11 +329,11 @@ func TestCancelledWhileWaiting(t *testing.T) {
 		w.WriteHeader(503)
 	}))
 	var o, e bytes.Buffer
-	said := writerFunc(func(p []byte) (int, error) {
+	stderr := writerFunc(func(p []byte) (int, error) {
 		time.AfterFunc(50*time.Millisecond, func() { cancel(failure.New(failure.Cancelled, "interrupted")) })
 		return e.Write(p)
 	})
-	if code := run(ctx, []string{url, target("key")}, &o, said); code != 130 {
+	if code := run(ctx, []string{url, target("key")}, &o, stderr); code != 130 {
 		t.Errorf("got code %d, want 130", code)
 	}
 	if out := parseLine(t, o.String()); out.Error == nil || out.Error.Code != failure.Cancelled || !strings.Contains(e.String(), "trying again in 1") {
@@ -346,7 +346,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// Repeated requests are reported, once for all ranges, except with -q.
+// Repeated requests are reported, once for all ranges; with -q, they aren't.
 func TestTriedAgain(t *testing.T) {
 	newS3(t)
 	h := origintest.New(origintest.Bytes(2, 20*mib), `"v1"`)

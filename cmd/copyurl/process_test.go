@@ -24,8 +24,7 @@ import (
 
 func TestMain(m *testing.M) { programtest.Main(m, main) }
 
-// slow serves h in pieces until some bytes are sent, and from there on only when
-// goOn is closed.
+// slow serves h in pieces until some bytes are sent, and the rest once goOn is closed.
 type slow struct {
 	h       http.Handler
 	after   int64
@@ -84,8 +83,8 @@ func TestInterrupted(t *testing.T) {
 					t.Fatal(err)
 				}
 				<-h.reached
-				// What has been read to its end is stored; a part that arrives later
-				// than the abort is what no client can see.
+				// Wait until each range that was read to its end is stored: S3 may keep a
+				// part that arrives after the abort, and no client can see it.
 				for {
 					still := h.held.Load() == 8     // each connection's reply
 					want := int(h.whole.Load()) + 1 // the marker
@@ -148,8 +147,8 @@ func TestKilledAndRunAgain(t *testing.T) {
 	}
 }
 
-// drip sends a file of 20 MiB at 512 KiB/s until fast is called: a slow machine has
-// time to see a rate.
+// drip sends a file of 20 MiB at 512 KiB/s until fast is called, so that even a slow
+// machine shows a rate.
 func drip(t *testing.T) (url string, fast func()) {
 	hurry := make(chan struct{})
 	fast = sync.OnceFunc(func() { close(hurry) })
@@ -169,8 +168,8 @@ func drip(t *testing.T) (url string, fast func()) {
 	})), fast
 }
 
-// On a terminal, however narrow, there is a line with rate and time left, beside
-// the one line on stdout; it is still there at the end, also after Ctrl-C.
+// A terminal, however narrow, shows a line with rate and time left, which is still there
+// at the end and after Ctrl-C. Stdout has its one line.
 func TestProgressOnATerminal(t *testing.T) {
 	var tests sync.WaitGroup
 	defer tests.Wait()

@@ -59,8 +59,8 @@ func plantedState(t *testing.T, c *client, evil string) []byte {
 	return text
 }
 
-// What someone else has put where a companion file belongs is neither used nor
-// changed, and no credential is sent anywhere.
+// Another user's file in the place of a companion file is neither used nor changed, and no
+// credential is sent anywhere.
 func TestCompanionsOfSomeoneElse(t *testing.T) {
 	t.Parallel()
 	private := []byte("private")
@@ -187,8 +187,7 @@ func TestTemporaryStateIsNoLink(t *testing.T) {
 	c.wantContent("x", s.content)
 }
 
-// A file that someone puts in the place of the checked one isn't passed off as
-// it.
+// A file that replaces the checked one isn't saved in its place.
 func TestPartIsReplacedMidway(t *testing.T) {
 	t.Parallel()
 	for _, overwrite := range []string{"-f=false", "-f"} {

@@ -97,7 +97,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// A refusal shows the mistake, not what may be a secret beside it.
+// A refusal names the mistake and quotes nothing that may be a secret.
 func TestRefusedCommandLinesHideSecrets(t *testing.T) {
 	s, c := setUp(t, 0)
 	for _, args := range [][]string{
@@ -176,7 +176,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// What is asked over TLS must not be answered with a way around it.
+// An answer that came over TLS must not lead to unencrypted addresses.
 func TestNoWayAroundTLS(t *testing.T) {
 	secure, _ := url.Parse("https://a.example/dev/download")
 	plain, _ := url.Parse("http://127.0.0.1/dev/download")

@@ -222,7 +222,7 @@ func TestSecondStartWithoutTheFirstExecution(t *testing.T) {
 	}
 }
 
-// A stack whose links have no checksum is believed only as far as the size goes.
+// Where links have no checksum, another size shows another file.
 func TestSecondStartWithAnotherSize(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 20*MiB)
@@ -271,8 +271,8 @@ func TestSecondStartWithADamagedPart(t *testing.T) {
 	}
 }
 
-// A crash after the bytes were dropped, and before the first new ones were noted,
-// leaves no claim about those.
+// After a crash between dropping the old bytes and saving a state of new ones, no bytes
+// are reused.
 func TestSecondStartAfterACrashAtTheBeginning(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 20*MiB)

@@ -19,8 +19,7 @@ import (
 	"async-download/internal/progress/terminaltest"
 )
 
-// A program of these tests makes a state durable sooner, and asks for a status
-// sooner, than it does elsewhere.
+// Tests that run the program as a process wait less for checkpoints and polls.
 func TestMain(m *testing.M) {
 	programtest.Main(m, func() {
 		realTimings.checkpoint, realTimings.poll = time.Second, quick.poll
@@ -174,7 +173,7 @@ func TestTerminalStopped(t *testing.T) {
 	}
 }
 
-// Nobody wants a file's bytes on a terminal, nor a copy made for them.
+// -o - at a terminal is refused before anything is copied.
 func TestNoFileOnATerminal(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
@@ -250,7 +249,7 @@ func TestTerminalQuestion(t *testing.T) {
 	}
 }
 
-// The second question is written over the bar and the terminal's ^C.
+// The second question replaces the bar and the terminal's ^C.
 func TestTerminalQuestionTwice(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
@@ -295,8 +294,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// Run, as main has it, hears the signals of its process. Not parallel: nothing
-// else may hear them.
+// Run stops at its process's signals. Not parallel: other tests must not receive them.
 func TestRunHearsSignals(t *testing.T) {
 	s, c := setUp(t, 1000)
 	s.copyTime = make(chan struct{})

@@ -31,8 +31,8 @@ func copyFor(t *testing.T, d display, before, rate int64, length time.Duration) 
 	}
 }
 
-// At 300 KiB/s the time left is right within a factor of 1.5 after 15 s, and
-// nothing is claimed at once.
+// At 300 KiB/s, the time left is right within a factor of 1.5 after 15 s, and isn't shown
+// before 3 s.
 func TestTimeLeftOfASlowCopy(t *testing.T) {
 	const length = 80 * time.Second
 	synctest.Test(t, func(t *testing.T) {

@@ -142,7 +142,7 @@ func TestFolderCantBeWritten(t *testing.T) {
 	}
 }
 
-// What can't pass is reported once and at once.
+// What another try can't fix is reported once, without one.
 func TestMistakesArentRetried(t *testing.T) {
 	t.Parallel()
 	quiet := log.New(io.Discard, "", 0)
@@ -196,7 +196,7 @@ func TestMistakesArentRetried(t *testing.T) {
 	}
 }
 
-// The patience holds while a call hangs, whichever it is.
+// -patience limits a call that hangs, whichever it is.
 func TestPatienceWhileACallHangs(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]func(t *testing.T, s *stack){
@@ -226,7 +226,7 @@ func TestPatienceWhileACallHangs(t *testing.T) {
 	}
 }
 
-// A line that is dead is reported, and then a new one is tried.
+// A dead connection is reported, and a new one is tried.
 func TestDeadLineIsReported(t *testing.T) {
 	t.Parallel()
 	t.Run("API", func(t *testing.T) {

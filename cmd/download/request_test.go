@@ -84,8 +84,8 @@ func TestLostAnswers(t *testing.T) {
 	})
 }
 
-// A copy that the API no longer keeps is asked for again under another key, by
-// which the bytes that are here still count.
+// If the API no longer keeps a copy, the next one has another key, and the bytes that are
+// here still count.
 func TestKeyOfAnExpiredCopy(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 20*MiB)
@@ -100,7 +100,7 @@ func TestKeyOfAnExpiredCopy(t *testing.T) {
 	}
 }
 
-// -wait is plain HTTP: the status is held back, and no socket opened.
+// -wait asks for statuses that are held back, and opens no socket.
 func TestWait(t *testing.T) {
 	t.Parallel()
 	s, c := setUp(t, 1000)
@@ -286,7 +286,7 @@ func TestSign(t *testing.T) {
 	}
 }
 
-// A second start continues the first only where all of the question is the same.
+// A second start continues the first only if the whole request is the same.
 func TestHashOfARequest(t *testing.T) {
 	t.Parallel()
 	parsed := func(args ...string) request {

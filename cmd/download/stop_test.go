@@ -27,7 +27,7 @@ func TestCtrlCWithNobodyToAsk(t *testing.T) {
 	}
 }
 
-// What is delivered can't be cancelled, and isn't lost by the try.
+// A cancel after delivery changes nothing, and loses no bytes.
 func TestCtrlCTooLate(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, 20*MiB)
@@ -146,7 +146,7 @@ func TestCtrlCWhileStdoutBlocks(t *testing.T) {
 	c.wantStderr("Stopped.")
 }
 
-// Where even the display hangs, the second signal ends the program.
+// If even the display hangs, the second signal ends the program.
 func TestCtrlCTwiceWhileItHangs(t *testing.T) {
 	t.Parallel()
 	for name, answered := range map[string]bool{"showing progress": true, "showing the end": false} {
