@@ -144,7 +144,8 @@ func (p *Tab) Copied() string {
 // Offline sets whether the browser knows that it has no network.
 func (p *Tab) Offline(offline bool) {
 	p.t.Helper()
-	if _, err := chromedp.Call(p.ctx, network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1}); err != nil {
+	state := network.OverrideNetworkStateParams{Offline: offline, DownloadThroughput: -1, UploadThroughput: -1}
+	if _, err := chromedp.Call(p.ctx, network.OverrideNetworkState, state); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -212,9 +213,10 @@ func Eval[T any](p *Tab, expression string) T {
 	return v
 }
 
-// Until waits for a condition in JavaScript.
-func (p *Tab) Until(what, condition string) {
+// Until waits until all conditions in JavaScript hold.
+func (p *Tab) Until(what string, conditions ...string) {
 	p.t.Helper()
+	condition := "(" + strings.Join(conditions, ") && (") + ")"
 	Within(p.t, what, func() bool {
 		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](condition))
 		return err == nil && ok // an error: the page is between two documents

@@ -49,6 +49,10 @@ func TestPage(t *testing.T) {
 		p.Enter("reports/2026.pdf")
 		p.Until("progress", `view.phase === "copying" && page.progress.value === 0.3`)
 	}
+	// kept is everything that the page leaves in the browser.
+	kept := func(p *browser.Tab) string {
+		return browser.Eval[string](p, `JSON.stringify([sessionStorage, localStorage, location.href, document.cookie])`)
+	}
 	title := func(text string) string { return fmt.Sprintf(`page.title.textContent === %q`, text) }
 
 	t.Run("success", func(t *testing.T) {
@@ -56,16 +60,19 @@ func TestPage(t *testing.T) {
 		p := browser.Open(t, chromium, a.url) // without a slash
 		a.say(event{"type": "progress", "bytesCopied": 0, "bytesTotal": nil})
 		p.Enter("reports/2026.pdf")
-		p.Until("the wait", title("Waiting for the file server…")+` && !page.progress.hasAttribute("value") && page.bytes.textContent === "" && getComputedStyle(page.progress).animationName === "along"`)
+		p.Until("the wait", title("Waiting for the file server…"), `!page.progress.hasAttribute("value")`, `page.bytes.textContent === ""`,
+			`getComputedStyle(page.progress).animationName === "along"`)
 		p.Emulate("prefers-reduced-motion", "reduce")
 		if got := browser.Eval[string](p, `getComputedStyle(page.progress).animationName`); got != "none" {
 			t.Errorf("with reduced motion: got animation %q, want none", got)
 		}
 		a.say(progress(3e6, 10e6))
-		p.Until("progress", title("Copying 2026.pdf…")+` && page.live.textContent === "Copying 2026.pdf…" && document.title === "30 % – 2026.pdf" && page.bytes.textContent === "2.9 MiB of 9.5 MiB"`)
+		p.Until("progress", title("Copying 2026.pdf…"), `page.live.textContent === "Copying 2026.pdf…"`,
+			`document.title === "30 % – 2026.pdf"`, `page.bytes.textContent === "2.9 MiB of 9.5 MiB"`)
 		a.ready("the report.pdf")
 		p.Saved("the report.pdf", contentSum())
-		p.Until("the end", title("Ready: the report.pdf")+` && page.live.textContent === "Ready: the report.pdf" && document.title === "Ready – the report.pdf"`)
+		p.Until("the end", title("Ready: the report.pdf"), `page.live.textContent === "Ready: the report.pdf"`,
+			`document.title === "Ready – the report.pdf"`)
 		p.Quiet()
 	})
 
@@ -127,7 +134,8 @@ func TestPage(t *testing.T) {
 		p.Offline(true)
 		a.set(func() { a.answer = func(*http.Request) (int, any) { return -1, nil } })
 		p.Enter("reports/2026.pdf")
-		p.Until("the reason", `page.line.textContent === "You’re offline. The download starts when you’re back online." && page.live.textContent === page.line.textContent`)
+		p.Until("the reason", `page.line.textContent === "You’re offline. The download starts when you’re back online."`,
+			`page.live.textContent === page.line.textContent`)
 		a.set(func() { a.answer = nil })
 		a.say(progress(3e6, 10e6))
 		p.Offline(false)
@@ -151,7 +159,8 @@ func TestPage(t *testing.T) {
 		p := open(t, a, fast)
 		copying(t, a, p)
 		a.set(func() { a.frozen = true })
-		p.Until("the reason", `page.line.textContent === "Connection lost, trying again. The copy continues." && page.live.textContent === page.line.textContent && page.pace.textContent === ""`)
+		p.Until("the reason", `page.line.textContent === "Connection lost, trying again. The copy continues."`,
+			`page.live.textContent === page.line.textContent`, `page.pace.textContent === ""`)
 		a.set(func() { a.frozen = false })
 		p.Until("the connection", `page.line.hidden && view.line === "live"`)
 		if got := a.count("SOCKET"); got < 2 {
@@ -232,7 +241,7 @@ func TestPage(t *testing.T) {
 		a.set(func() { a.answer = func(*http.Request) (int, any) { return -1, nil } })
 		p.Enter("reports/2026.pdf")
 		p.Until("the reason", `page.line.textContent === "Connection lost, trying again."`)
-		p.Until("the failure", title("The download failed")+` && page.advice.textContent === "Check your connection and try again."`)
+		p.Until("the failure", title("The download failed"), `page.advice.textContent === "Check your connection and try again."`)
 		p.Click("again") // may have been started: the same attempt
 		p.Until("another try", `busy()`)
 		p.Do(chromedp.Reload()) // so may this
@@ -284,7 +293,7 @@ func TestPage(t *testing.T) {
 		for _, refused := range []string{"..", ".", "../x", "a/../b", "a/..", "./a", `a\..\b`, "%2e%2E/x", "a/.%2e?b", "/..", "a%5c../b"} {
 			p.JS(`show({phase: "idle"})`)
 			p.Enter(refused)
-			p.Until(refused, title("The download failed")+` && page.message.textContent.includes("“..”")`)
+			p.Until(refused, title("The download failed"), `page.message.textContent.includes("“..”")`)
 		}
 		if got := a.count(""); got != before {
 			t.Errorf("a path that is refused was asked for: %q", a.asked()[before:])
@@ -309,7 +318,8 @@ func TestPage(t *testing.T) {
 		} {
 			a.say(failed(test.code, test.message))
 			p.Enter("reports/2026.pdf")
-			p.Until(test.message, fmt.Sprintf(`%s && page.message.textContent === %q && page.advice.checkVisibility()`, title("The download failed"), test.code+" "+test.message))
+			p.Until(test.message, title("The download failed"), fmt.Sprintf(`page.message.textContent === %q`, test.code+" "+test.message),
+				`page.advice.checkVisibility()`)
 			if got := p.Text("advice"); !strings.Contains(got, test.want) {
 				t.Errorf("%s: got advice %q", test.message, got)
 			}
@@ -322,7 +332,8 @@ func TestPage(t *testing.T) {
 			a.answer = func(*http.Request) (int, any) { return http.StatusForbidden, event{"message": "Forbidden"} }
 		})
 		p.Enter("x")
-		p.Until("the refusal", `page.message.textContent === "UNAUTHORIZED the API answered 403 Forbidden" && page.advice.textContent.includes("doesn’t let this page in")`)
+		p.Until("the refusal", `page.message.textContent === "UNAUTHORIZED the API answered 403 Forbidden"`,
+			`page.advice.textContent.includes("doesn’t let this page in")`)
 	})
 
 	t.Run("cancel", func(t *testing.T) {
@@ -367,9 +378,10 @@ func TestPage(t *testing.T) {
 			}
 		})
 		p.Click("cancel")
-		p.Until("the refusal", `view.phase === "copying" && page.note.checkVisibility() && page.note.textContent === "Not cancelled: the download has ended" && page.live.textContent.includes("Not cancelled")`)
+		p.Until("the refusal", `view.phase === "copying"`, `page.note.checkVisibility()`,
+			`page.note.textContent === "Not cancelled: the download has ended"`, `page.live.textContent.includes("Not cancelled")`)
 		a.ready("2026.pdf")
-		p.Until("the link", title("Ready: 2026.pdf")+` && page.note.textContent.includes("Nothing was saved")`)
+		p.Until("the link", title("Ready: 2026.pdf"), `page.note.textContent.includes("Nothing was saved")`)
 		time.Sleep(time.Second)
 		if got := p.Files(); len(got) != 0 {
 			t.Errorf("saved after Cancel: %q", got)
@@ -399,7 +411,7 @@ func TestPage(t *testing.T) {
 		if got := a.count("GET /download/"); got != 1 {
 			t.Errorf("asked %d times, want once", got)
 		}
-		if kept := browser.Eval[string](p, `JSON.stringify([sessionStorage, localStorage, location.href, document.cookie])`); !strings.Contains(kept, "executionArn") || strings.Contains(kept, "X-Amz-") {
+		if kept := kept(p); !strings.Contains(kept, "executionArn") || strings.Contains(kept, "X-Amz-") {
 			t.Errorf("kept: %s", kept)
 		}
 		p.Quiet()
@@ -472,7 +484,7 @@ func TestPage(t *testing.T) {
 			secret(test.want) // as people paste it, with or without the scheme
 			p.Click("again")
 			p.Until("progress", `view.phase === "copying" && view.line === "polling"`)
-			if kept := browser.Eval[string](p, `JSON.stringify([sessionStorage, localStorage, location.href, document.cookie])`); strings.Contains(kept, "secret") {
+			if kept := kept(p); strings.Contains(kept, "secret") {
 				t.Errorf("%s: kept: %s", test.auth, kept)
 			}
 			p.Do(chromedp.Reload())
@@ -589,7 +601,8 @@ func TestPage(t *testing.T) {
 				import { cancel, download, DownloadError, follow } from "%[1]s/client.js"
 				window.seen = []
 				window.cancel = () => cancel(job, {headers}).then(() => "cancelled", (e) => e.code)
-				window.start = (path, options) => download("%[1]s/", path, {headers, onProgress: (p) => seen.push(p), onConnection: (c) => seen.push(c), onStart: (j) => window.job = j, ...options})
+				const report = {onProgress: (p) => seen.push(p), onConnection: (c) => seen.push(c), onStart: (j) => window.job = j}
+				window.start = (path, options) => download("%[1]s/", path, {headers, ...report, ...options})
 					.then((f) => window.file = f, (e) => window.error = [e instanceof DownloadError, e.name, e.code, e.message, e.retryable].join())
 				window.again = () => follow(job, {headers}).then((f) => f.fileName)
 				const headers = {Authorization: "Bearer secret"}
