@@ -23,8 +23,8 @@ const (
 	postTimeout = 900 * time.Millisecond
 )
 
-// reporter writes what a worker has copied into the item, and posts what all of
-// them have to the client.
+// reporter writes how much a worker has copied into the item, and posts the sum of all
+// workers to the client.
 type reporter struct {
 	worker   *Worker
 	arn      string
@@ -57,8 +57,8 @@ func (r *reporter) start(ctx context.Context) (finish func()) {
 				return
 			case <-ticker.C:
 			}
-			// Most of many workers see that another one has just posted, and skip the write:
-			// the item takes 1,000 per second.
+			// Where there are many workers, most see that another one has just posted, and don't
+			// try: the item takes 1,000 writes per second.
 			if item, ok := r.report(ctx); ok && item.Format == socket.JSON && r.worker.Table.Due(item) {
 				r.post(ctx)
 			}

@@ -11,8 +11,9 @@ import (
 	"async-download/internal/origin"
 )
 
-// request returns what a download is asked for with. A plain GET has no item to be read.
-// [meeting.ErrUnknown] if item is out of date: the copy has ended.
+// request returns the request for the file of a download. A plain GET has no item of its
+// request to read. The error is [meeting.ErrUnknown] if item is out of date: the copy has
+// ended.
 func (w *Worker) request(ctx context.Context, item meeting.Item) (*origin.Request, error) {
 	u, err := origin.Join(w.Origin.Base, w.Origin.AllowedPaths, item.Path, item.Query)
 	if err != nil {
@@ -37,7 +38,8 @@ func (w *Worker) request(ctx context.Context, item meeting.Item) (*origin.Reques
 	return r, nil
 }
 
-// record keeps in the table what has become of a request, for later runs.
+// record is the [origin.Record] of a run. It keeps in the table, for later runs, whether
+// the request was sent and where it has led.
 type record struct {
 	table *meeting.Table
 	item  meeting.Item

@@ -29,8 +29,8 @@ func (s *stack) post() {
 // request returns the item of the request, nil if there is none.
 func (s *stack) request() dynamodbtest.Item { return s.table.Items[arn+"#request"] }
 
-// An origin that answers 202 is waited for by the workflow, for as long as it takes, and
-// asked where it has led, by runs that know no more than the table does.
+// The workflow waits for an origin that answers 202, as long as it takes. Runs that know
+// no more than the table does ask where it has led.
 func TestAccepted(t *testing.T) {
 	for _, method := range []string{"GET", "POST"} {
 		t.Run(method, func(t *testing.T) {
@@ -125,7 +125,8 @@ func TestSentByAnotherRun(t *testing.T) {
 	}
 }
 
-// A run whose reply was lost is repeated when the file is ready, and its request item gone.
+// A run whose reply was lost is repeated when the file is ready and its request item is
+// gone.
 func TestRepeatedWhenReady(t *testing.T) {
 	requests := 0
 	s := newStack(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -223,8 +224,8 @@ func TestPlainGet(t *testing.T) {
 	}
 }
 
-// A worker that is killed at a random moment while it copies the answer to a POST, and
-// those that the workflow starts then, send the POST once: 20 times of 20.
+// A worker that is killed at one of its first ten calls while it copies the answer to a
+// POST, and those that the workflow starts then, never send the POST twice.
 func TestKilledAroundAPost(t *testing.T) {
 	answers := map[string]http.HandlerFunc{
 		"stream": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(origintest.Bytes(6, 100)) },

@@ -56,15 +56,15 @@ type Worker struct {
 	}
 }
 
-// Input is what a worker of the fetch function is to copy: the file of an execution or,
-// with a plan, one segment of it.
+// Input is the event of the fetch function. It names what to copy: the file of an
+// execution or, with a plan, one segment of it.
 type Input struct {
 	ExecutionARN string           `json:"executionArn"`
 	Plan         *transfer.Plan   `json:"plan,omitempty"`
 	Segment      transfer.Segment `json:"segment,omitzero"`
 }
 
-// FinishInput is the work that was done in segments.
+// FinishInput is the event of the finish function: the work that was done in segments.
 type FinishInput struct {
 	ExecutionARN string        `json:"executionArn"`
 	Work         transfer.Work `json:"work"`
@@ -93,7 +93,7 @@ func (w *Worker) run(ctx context.Context, arn string, plan *transfer.Plan, segme
 	log := slog.With("execution", execution.NameFromARN(arn), "segment", segment)
 	s := runStats{began: time.Now()}
 	out, err := w.copy(ctx, arn, plan, segment, &s)
-	w.record(arn, s.values(out.Result, err))
+	w.recordMetrics(arn, s.values(out.Result, err))
 	seconds := time.Since(s.began).Seconds()
 	var later *origin.Later
 	switch {
@@ -212,11 +212,11 @@ func (w *Worker) Finish(ctx context.Context, arn string, work transfer.Work) (Ou
 	out, err := w.finish(ctx, arn, work, &s)
 	switch {
 	case err == nil && out.Work != nil:
-		w.record(arn, map[metric.Name]float64{metric.Retries: 1})
+		w.recordMetrics(arn, map[metric.Name]float64{metric.Retries: 1})
 		log.InfoContext(ctx, "segments are missing", "segments", len(out.Work.Segments))
 		return Output{Work: *out.Work}, nil
 	case err == nil:
-		w.record(arn, map[metric.Name]float64{metric.Bytes: float64(out.Result.Bytes), metric.CopySeconds: time.Since(s.asked).Seconds()})
+		w.recordMetrics(arn, map[metric.Name]float64{metric.Bytes: float64(out.Result.Bytes), metric.CopySeconds: time.Since(s.asked).Seconds()})
 		log.InfoContext(ctx, "finished", "result", out.Result)
 		return Output{}, nil
 	}
@@ -283,7 +283,7 @@ func (w *Worker) announceReady(ctx context.Context, arn string) {
 	w.Events.Ready(ctx, item, f)
 }
 
-func (w *Worker) record(arn string, values map[metric.Name]float64) {
+func (w *Worker) recordMetrics(arn string, values map[metric.Name]float64) {
 	w.Metrics.Record(metric.Line{Message: "metrics", Execution: execution.NameFromARN(arn), Values: values})
 }
 
@@ -299,8 +299,8 @@ func inTime(ctx context.Context) (context.Context, time.Duration, context.Cancel
 	return ctx, time.Until(deadline), cancel
 }
 
-// stopped returns the error of a copy in ctx: the cancel, if that is why ctx has ended, of
-// which a call to the table or to S3 reports only that the context was canceled.
+// stopped returns the error of a copy in ctx: the cancel, if that ended ctx. A call to the
+// table or to S3 reports only that its context was canceled.
 func stopped(ctx context.Context, err error) error {
 	if err != nil && errors.Is(context.Cause(ctx), failure.ErrCancelled) {
 		return failure.ErrCancelled
@@ -308,7 +308,8 @@ func stopped(ctx context.Context, err error) error {
 	return err
 }
 
-// cancelledIfEnded is what a worker makes of an item that doesn't take its write.
+// cancelledIfEnded returns the cancel if err is of an item that has ended or is gone, and
+// so doesn't take a worker's write.
 func cancelledIfEnded(err error) error {
 	if errors.Is(err, meeting.ErrEnded) || errors.Is(err, meeting.ErrUnknown) {
 		return failure.ErrCancelled
