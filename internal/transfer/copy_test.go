@@ -24,7 +24,7 @@ import (
 	"async-download/internal/transfer/s3test"
 )
 
-// The sizes where plans turn.
+// Sizes at which a copy takes another path or gets another part.
 var sizes = []int{0, 1, small - 1, small, small + 1, 3*small + small/2, 64 * small}
 
 func TestCopyRanges(t *testing.T) {
@@ -83,8 +83,8 @@ func TestCopyStreams(t *testing.T) {
 	}
 }
 
-// The SDK takes other paths over HTTPS than over HTTP, and a store that keeps no
-// checksum of the whole object takes another one of ours.
+// The SDK has different code for HTTPS and HTTP, and this package has for stores that keep
+// no checksum of the whole object.
 func TestChecksumOnEveryPath(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		for _, composite := range []bool{false, true} {
@@ -154,7 +154,7 @@ func TestObjectSpeaksForItself(t *testing.T) {
 	}
 }
 
-// Start after a finished copy is a Lambda whose answer was lost.
+// Start is called again after a finished copy when the answer of a Lambda was lost.
 func TestStartAgainAfterTheEnd(t *testing.T) {
 	s := newS3(t)
 	c := newCopier(t, s)
@@ -326,7 +326,7 @@ func TestSegmentAgain(t *testing.T) {
 	}
 }
 
-// Rounds end when one of them brings nothing, with the reason.
+// Rounds without progress end with the reason.
 func TestFinishWithoutProgress(t *testing.T) {
 	data := origintest.Bytes(9, 20*small)
 	for name, tt := range map[string]struct {
@@ -427,7 +427,7 @@ func TestSegmentsOfAChangedFile(t *testing.T) {
 	}
 }
 
-// A round that brings nothing is made up for by the next.
+// A copy survives a round without progress.
 func TestOneBadRound(t *testing.T) {
 	s := newS3(t)
 	var bad atomic.Bool
@@ -456,8 +456,8 @@ func TestOneBadRound(t *testing.T) {
 	wantObject(t, s, "key", data, *out.Result)
 }
 
-// One connection is enough, for a new copy and for one that is continued: the
-// first reply keeps its own until its bytes are wanted.
+// One connection is enough, for a new copy and for one that is continued: the first reply
+// keeps its connection until it is read.
 func TestOneConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newMemoryS3(t)
@@ -618,8 +618,7 @@ func TestDeadlineWithoutWork(t *testing.T) {
 	}
 }
 
-// A part as slow as the last isn't begun when the deadline is nearer than that:
-// the parts that are under way end, and nothing is read for nothing.
+// A part isn't begun when the deadline is nearer than the time that the last part took.
 func TestWorthwhilePart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		soon, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -652,7 +651,7 @@ func TestWorthwhilePart(t *testing.T) {
 	})
 }
 
-// A copy leaves the parts that are slower than its time is long.
+// The same in a whole copy.
 func TestNoPartBegunTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newMemoryS3(t)

@@ -34,8 +34,7 @@ func asked(h *origintest.File) int {
 	return total
 }
 
-// A body that ends early, by FIN or by RST, at any byte: the rest is read from
-// there.
+// A body that ends early, by FIN or by RST, at any byte: only the rest is read again.
 func TestCutBodies(t *testing.T) {
 	const size = 5*small + 77
 	data := origintest.Bytes(20, size)
@@ -94,7 +93,7 @@ func TestCutBodies(t *testing.T) {
 	})
 }
 
-// A range that stalls is dropped after the idle limit and read on elsewhere.
+// A range that stalls is dropped after the idle limit, and read on another connection.
 func TestStalledBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newMemoryS3(t)
@@ -121,9 +120,9 @@ func TestStalledBody(t *testing.T) {
 	})
 }
 
-// Many times the file is replaced in the middle, at a random request: what comes of
-// it is one of the versions, never a mix, whatever pins it and in whatever way it is
-// copied at last. TRIALS is how many times for each kind; 1,000 take some minutes.
+// The file is replaced in the middle of a copy, at a random request. The object is one of
+// the versions, never a mix, with every kind of pin and every way to copy. TRIALS is the
+// number of copies for each kind; 1,000 take some minutes.
 func TestFileReplacedMidCopy(t *testing.T) {
 	const size = 4 * small
 	trials := 60
@@ -278,8 +277,7 @@ func flipAll(p []byte) []byte {
 	return p
 }
 
-// mangled is a reply whose headers are wrong, and its bytes too: they would be
-// seen in the object.
+// mangled is a reply with wrong headers and wrong bytes: the object would show them.
 type mangled struct {
 	http.ResponseWriter
 	f         func(http.Header)
@@ -365,7 +363,7 @@ func TestCloseDelimitedBody(t *testing.T) {
 	}
 }
 
-// Every digest that an origin offers is checked, on every way of copying.
+// Every digest that an origin offers is checked, in every way to copy.
 func TestDigests(t *testing.T) {
 	flipped := func(data []byte) []byte {
 		b := bytes.Clone(data)

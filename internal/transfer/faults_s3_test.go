@@ -11,7 +11,7 @@ import (
 	"async-download/internal/transfer/s3test"
 )
 
-// A bit that flips between us and S3 is found there, and the part sent again.
+// S3 finds a bit that flips on the way there, and the part is sent again.
 func TestBitFlipOnTheWayToS3(t *testing.T) {
 	for name, tt := range map[string]struct {
 		op   string

@@ -13,7 +13,7 @@ import (
 
 var errBusy = failure.New(failure.OriginStatus, "busy")
 
-// enterNow enters g, or reports false if that takes any time.
+// enterNow enters g if that takes no time, and reports whether it did.
 func enterNow(t *testing.T, g *gate) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)

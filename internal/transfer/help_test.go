@@ -45,7 +45,7 @@ func newS3(t testing.TB) *s3test.Server {
 	return s
 }
 
-// inVirtualTime makes f a parallel test on a clock of its own.
+// inVirtualTime makes f a parallel test in virtual time.
 func inVirtualTime(f func(t *testing.T)) func(t *testing.T) {
 	return func(t *testing.T) {
 		t.Parallel()
@@ -98,7 +98,7 @@ func newCopier(t testing.TB, s *s3test.Server) *Copier {
 	}
 }
 
-// newSource returns a source that a handler answers for.
+// newSource returns a source whose server is h.
 func newSource(t testing.TB, h http.Handler) Source {
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
@@ -180,8 +180,8 @@ func wantNoUpload(t testing.TB, s *s3test.Server) {
 	}
 }
 
-// wantFailure holds err's code against want, and that nothing is left once the
-// owner has given up.
+// wantFailure checks the code of err, that there is no object, and that Abort leaves no
+// upload.
 func wantFailure(t testing.TB, c *Copier, s *s3test.Server, key string, err error, want failure.Code) {
 	t.Helper()
 	if got := failure.CodeOf(err); got != want {

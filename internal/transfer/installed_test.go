@@ -15,11 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"async-download/internal/object"
 	"async-download/internal/origin"
 	"async-download/internal/origin/origintest"
 	"async-download/internal/transfer/s3test"
-
-	"async-download/internal/object"
 )
 
 // installed is a server that many sites run, started with a folder to serve on a

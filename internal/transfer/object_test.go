@@ -35,7 +35,7 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// A store that keeps no metadata or checksum doesn't make a result less than what is known.
+// The result has what is known here where a store keeps no metadata or checksum.
 func TestResult(t *testing.T) {
 	o := description{metadata: map[string]string{object.MetaVerified: "true"}}
 	for _, tt := range []struct {
@@ -82,7 +82,7 @@ func TestMatches(t *testing.T) {
 	}
 }
 
-// An object that must not be delivered is removed; that this failed is the failure's cause.
+// An object that must not be delivered is removed; an error of that is the failure's cause.
 func TestRemove(t *testing.T) {
 	s := newS3(t)
 	c := newCopier(t, s)

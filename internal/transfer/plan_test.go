@@ -56,7 +56,7 @@ func TestNewPlan(t *testing.T) {
 	}
 }
 
-// Sizes that are drawn to the edges.
+// drawSize draws sizes near limits.
 func drawSize(t *rapid.T) int64 {
 	edge := rapid.SampledFrom([]int64{1, 5 * mib, 8 * mib, 9999 * 8 * mib, 10_000 * 8 * mib, gib, tib, 5 * tib, 488 * tib / 10, 9999 * 5 * gib, MaxBytes}).Draw(t, "edge")
 	return min(max(edge+rapid.Int64Range(-3, 3).Draw(t, "by")*rapid.SampledFrom([]int64{1, mib, gib}).Draw(t, "unit"), 1), MaxBytes)
@@ -105,7 +105,7 @@ func TestPlansCover(t *testing.T) {
 	})
 }
 
-// What is left is named exactly by parts, and in segments that have all of it.
+// Work has exactly the missing parts, in segments that begin and end with one.
 func TestWorkHasWhatIsMissing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p, err := NewPlan(drawSize(t), PartSize, LargePartSize)
@@ -143,7 +143,7 @@ func TestWorkHasWhatIsMissing(t *testing.T) {
 }
 
 // The state of the largest file there is stays far below the 256 KiB that Step
-// Functions takes, and the plan says what it asks of the origin.
+// Functions takes. The plan has the speed that it demands of the origin.
 func TestStateOfTheLargestFile(t *testing.T) {
 	p, err := NewPlan(MaxBytes, PartSize, LargePartSize)
 	if err != nil {

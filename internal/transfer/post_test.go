@@ -41,8 +41,8 @@ func (p *posts) source(t testing.TB) Source {
 	return src
 }
 
-// The answer to a POST is one stream, whatever its server could do; what breaks on its
-// way is final, at the origin, at S3 and at the end of a run's time.
+// The answer to a POST is read as one stream, even from a server of ranges. A failure during
+// it is final: of the origin, of S3, and at the deadline.
 func TestPost(t *testing.T) {
 	data := origintest.Bytes(81, 7*mib)
 	whole := func(f *origintest.File) http.HandlerFunc { return f.ServeHTTP }

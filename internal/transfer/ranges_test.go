@@ -14,8 +14,8 @@ import (
 	"async-download/internal/transfer/s3test"
 )
 
-// Retries are the requests that a file wouldn't have needed: not the one for its first
-// bytes, which are of no part of their own where parts are larger, or already stored.
+// Retries are the requests that a file wouldn't have needed. The first one, for fewer bytes
+// than a part or for a part that is stored, is none.
 func TestRetriesAreCounted(t *testing.T) {
 	for name, tt := range map[string]struct {
 		large   int64
@@ -110,7 +110,7 @@ func TestFinishListsAgain(t *testing.T) {
 	}
 }
 
-// A copier without segments leaves no work at its deadline: it is run again.
+// A copier without segments returns no work at its deadline, but the error.
 func TestDeadlineWithoutSegments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newMemoryS3(t)

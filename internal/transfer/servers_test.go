@@ -31,7 +31,7 @@ func status(code int, when func(r *http.Request, n int) bool) answer {
 	}
 }
 
-// raw writes text, with the range in the place of RANGE, and ends the connection.
+// raw writes text, with RANGE replaced by the range, and closes the connection.
 func raw(text string, when func(r *http.Request, n int) bool) answer {
 	return func(w http.ResponseWriter, r *http.Request, n int) bool {
 		if !when(r, n) {
@@ -47,7 +47,7 @@ func raw(text string, when func(r *http.Request, n int) bool) answer {
 	}
 }
 
-// noBytes is a reply that promises a range and has nothing of it.
+// noBytes is a reply that describes a range and has no bytes of it.
 var noBytes = fmt.Sprintf("HTTP/1.1 206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes RANGE/%d\r\nContent-Length: %d\r\n\r\n", 10*small, small)
 
 func hasRange(r *http.Request, _ int) bool { return r.Header.Get("Range") != "" }
@@ -68,8 +68,8 @@ func span(r *http.Request, n int) {
 	r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", start, min(end, start+n-1)))
 }
 
-// What curl gets from a server, the copier gets: by ranges where their version can
-// be proven, else as one stream.
+// The copier gets every file that curl gets: by ranges where their version can be proven,
+// else as one stream.
 func TestServers(t *testing.T) {
 	const parts = 10
 	data := origintest.Bytes(70, parts*small)
@@ -273,7 +273,7 @@ func only(change func(r *http.Request)) answer {
 	}
 }
 
-// Parts of a file that nothing shows to be of one version are no file.
+// Parts are refused where nothing shows that they are of one version of the file.
 func TestPartsWithoutAVersion(t *testing.T) {
 	s := newS3(t)
 	c := newCopier(t, s)
@@ -367,8 +367,8 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
-// A Retry-After of a limited server is honored by all parts; one that is long ends
-// the run when nothing is open any more, with all that was read.
+// All parts honor a Retry-After of a limited server. A long one ends the run when all open
+// parts are stored.
 func TestConnectionLimitRetryAfter(t *testing.T) {
 	data := origintest.Bytes(73, 8*small)
 	for _, after := range []string{"1", "90"} {
@@ -419,7 +419,7 @@ func TestConnectionLimitRetryAfter(t *testing.T) {
 	}
 }
 
-// With one connection there is never a second one, in whatever way a file comes.
+// A copier of one connection never opens a second one, in any way to copy.
 func TestOnlyOneConnection(t *testing.T) {
 	data := origintest.Bytes(74, 10*small)
 	for name, does := range map[string]answer{

@@ -8,7 +8,7 @@ import (
 	"async-download/internal/origin/origintest"
 )
 
-// What real servers put on the wire, byte for byte, and what the object then is.
+// Replies of real servers, byte for byte, and the objects that they become.
 func TestRepliesAsReceived(t *testing.T) {
 	data := string(origintest.Bytes(60, 2*small))
 	// ranged answers a request for a range with reply, another one with the file.

@@ -23,8 +23,8 @@ import (
 	"async-download/internal/transfer/s3test"
 )
 
-// A copier that dies, at one of 100 random moments, leaves nothing that the next one
-// doesn't find: it reads again no more than the parts that were under way.
+// After a copier was killed, at a random call of S3, the next one finds all parts that were
+// stored: it reads again at most those that were in flight.
 func TestKilled(t *testing.T) {
 	const parts = 40
 	data := origintest.Bytes(40, parts*small-1)
@@ -109,8 +109,8 @@ func TestResumeOnlyTheSame(t *testing.T) {
 	}
 }
 
-// An object that came meanwhile is neither overwritten nor an error: another
-// worker of this download was first.
+// An object that another worker of the download has completed in the meantime is the
+// result. It is not overwritten.
 func TestAnotherWorkerWasFirst(t *testing.T) {
 	for _, size := range []int{1000, 10 * small, 6 * mib} {
 		s := newS3(t)
@@ -132,8 +132,8 @@ func TestAnotherWorkerWasFirst(t *testing.T) {
 	}
 }
 
-// A completion that was on its way when the worker was killed comes between the
-// look for the object and the one for its upload: nothing is copied again.
+// The completion of a killed worker may arrive after the look for the object and before
+// the one for its upload. Nothing is copied again.
 func TestFinishedMeanwhile(t *testing.T) {
 	s := newS3(t)
 	c := newCopier(t, s)
@@ -154,9 +154,9 @@ func TestFinishedMeanwhile(t *testing.T) {
 	}
 }
 
-// Progress counts bytes as they pass, and each once: neither a part that has to
-// be sent again nor a run that continues another, or has to begin from nothing,
-// moves it back or beyond the file.
+// Progress counts each byte once, as it passes. It never decreases and never exceeds the
+// file's size: not when a part is sent again, nor in a run that continues another or begins
+// again.
 func TestProgress(t *testing.T) {
 	for name, test := range map[string]struct {
 		size   int64
@@ -208,7 +208,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// The progress of segments adds up to the file, whatever a round left of them.
+// The progress of all segments adds up to the file, over several rounds.
 func TestProgressOfSegments(t *testing.T) {
 	s := newS3(t)
 	c := newCopier(t, s)
@@ -339,8 +339,8 @@ func TestLoserLeavesTheWinnerAlone(t *testing.T) {
 	}
 }
 
-// A cancel is what comes out, at once, and nothing is left after the abort, not
-// even by a part that was under way when its upload was aborted.
+// A cancel ends a copy at once. After the abort nothing is left, not even a part that was
+// in flight when its upload was aborted.
 func TestCancel(t *testing.T) {
 	for name, set := range map[string]func(f *origintest.File){
 		"ranges": func(*origintest.File) {},
@@ -381,8 +381,8 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A part whose copy ends before its last byte was read doesn't arrive; one whose
-// last byte was is waited for.
+// A part of a cancelled copy doesn't arrive if its last byte wasn't read; else its answer is
+// awaited.
 func TestLastByte(t *testing.T) {
 	for name, plan := range map[string]Plan{"checksum behind": {}, "composite": {Composite: true}, "plain": {Plain: true}} {
 		for _, late := range []bool{false, true} {
@@ -416,7 +416,7 @@ func TestLastByte(t *testing.T) {
 	}
 }
 
-// A body has its own bytes and no more of its source, whatever pieces it is read in.
+// A body has its bytes and no more of its source, read in pieces of any size.
 func TestBodyInPieces(t *testing.T) {
 	for name, plan := range map[string]Plan{"checksum behind": {}, "composite": {Composite: true}, "plain": {Plain: true}} {
 		var first string
@@ -488,9 +488,8 @@ func TestAbortOutlastsALatePart(t *testing.T) {
 	})
 }
 
-// An upload that somebody aborts while it is copied to is begun again, or gone on
-// with when a late part brought it back without the others; a download that was
-// ended for good ends by its own context or item.
+// A copy whose upload is aborted begins again. So does one whose upload was reopened by a
+// late part, without its other parts.
 func TestUploadAbortedMidCopy(t *testing.T) {
 	data := origintest.Bytes(45, 20*small)
 	for name, fault := range map[string]func(abort func()) s3test.Fault{
