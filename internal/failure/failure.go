@@ -22,7 +22,8 @@ import (
 // Code is one of the words below.
 type Code string
 
-// A download ends with one of these; [known] has a message for each.
+// A download ends with one of these. [known] has a message for each, and internal/rest the
+// HTTP status of those that aren't a 502.
 const (
 	// OriginStatus: the origin answered with a status other than that of a file.
 	OriginStatus Code = "ORIGIN_STATUS"
@@ -50,7 +51,7 @@ const (
 	Internal Code = "INTERNAL"
 )
 
-// Only REST clients see these.
+// Only REST clients see these. internal/rest has the HTTP status of each.
 const (
 	// InvalidPath: the path could lead away from the origin's base URL.
 	InvalidPath Code = "INVALID_PATH"
