@@ -159,13 +159,6 @@ func TestDownloadRequest(t *testing.T) {
 	}
 }
 
-func TestPreflight(t *testing.T) {
-	got := API{"*"}.Preflight("https://app.example", "GET, POST", "Content-Type", "X-Tenant").Headers
-	if got["Access-Control-Allow-Methods"] != "GET, POST" || !strings.HasSuffix(got["Access-Control-Allow-Headers"], ", Content-Type, X-Tenant") {
-		t.Errorf("got %v", got)
-	}
-}
-
 func TestStartedStatus(t *testing.T) {
 	for method, want := range map[string]int{http.MethodGet: http.StatusOK, http.MethodPost: http.StatusAccepted} {
 		got := API{}.Started("", method, Started{StatusURL: "https://status"})

@@ -3,11 +3,8 @@ package rest
 import (
 	"encoding/json"
 	"maps"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/aws/aws-lambda-go/events"
 
 	"async-download/internal/download"
 	"async-download/internal/failure"
@@ -83,21 +80,5 @@ func TestState(t *testing.T) {
 	a = API{"*"}.State("", download.State{Status: meeting.Failed}, Preference{}, true)
 	if a.Headers["Retry-After"] != "" || a.Headers["Preference-Applied"] != "" {
 		t.Errorf("got %v, want neither Retry-After nor a preference", a.Headers)
-	}
-}
-
-func TestNotAllowed(t *testing.T) {
-	a := API{"*"}.NotAllowed("", "GET, OPTIONS")
-	if a.Status != 405 || a.Headers["Allow"] != "GET, OPTIONS" || !strings.Contains(a.Body, `"METHOD_NOT_ALLOWED"`) {
-		t.Errorf("got %d %v %s, want 405 with Allow", a.Status, a.Headers, a.Body)
-	}
-}
-
-func TestStarted(t *testing.T) {
-	r := events.APIGatewayProxyRequest{RequestContext: events.APIGatewayProxyRequestContext{DomainName: "x.execute-api.y", Stage: "dev"}}
-	got := NewStarted(r, download.Started{Name: "n", ExecutionARN: "arn:a b", Ticket: "t"}, "wss://s", "")
-	want := Started{"arn:a b", "wss://s", "wss://s?executionArn=arn%3Aa+b", "https://x.execute-api.y/dev/executions/n", "t"}
-	if got != want {
-		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
