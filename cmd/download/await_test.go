@@ -97,3 +97,25 @@ func TestSocketIsKeptFromBeingIdle(t *testing.T) {
 		}
 	})
 }
+
+// After a session that API Gateway ends, such as after two hours, the client connects again
+// and doesn't ask by HTTP.
+func TestSessionEnds(t *testing.T) {
+	t.Parallel()
+	inVirtualTime(t, 1000, func(t *testing.T, s *stack, c *client) {
+		s.onSocket = func(ctx context.Context, conn *websocket.Conn, n int) {
+			ctx = s.readMessages(ctx, conn)
+			if n == 1 {
+				time.Sleep(2 * sessionEnd)
+				conn.Close(websocket.StatusGoingAway, "Going away")
+				return
+			}
+			s.sendEvent(ctx, conn, ready(s.newLink()))
+			<-ctx.Done()
+		}
+		c.runExpecting(exitOK, "-o", c.path("x"), s.url())
+		if len(s.sockets) != 2 || len(s.statuses) != 0 {
+			t.Errorf("got %d sockets and %d statuses, want 2 and 0", len(s.sockets), len(s.statuses))
+		}
+	})
+}
