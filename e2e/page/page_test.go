@@ -154,7 +154,7 @@ func TestPage(t *testing.T) {
 		p.Quiet("network")
 	})
 
-	t.Run("a line that is dead", func(t *testing.T) {
+	t.Run("a dead connection", func(t *testing.T) {
 		a := newAPI(t, "NONE")
 		p := open(t, a, fast)
 		copying(t, a, p)
@@ -169,12 +169,12 @@ func TestPage(t *testing.T) {
 		a.ready("2026.pdf")
 		p.Saved("2026.pdf", contentSum())
 		if got := a.count("GET /download/"); got != 1 {
-			t.Errorf("asked %d times, want once", got)
+			t.Errorf("got %d requests for the file, want one", got)
 		}
 		p.Quiet("network")
 	})
 
-	t.Run("a socket that is dead", func(t *testing.T) {
+	t.Run("a dead socket", func(t *testing.T) {
 		a := newAPI(t, "NONE")
 		p := open(t, a, fast)
 		copying(t, a, p)
@@ -190,7 +190,7 @@ func TestPage(t *testing.T) {
 		}
 	})
 
-	t.Run("an open socket is not polled beside", func(t *testing.T) {
+	t.Run("no polls beside an open socket", func(t *testing.T) {
 		a := newAPI(t, "NONE")
 		p := open(t, a, fast, `{
 			const [Socket, ask] = [WebSocket, fetch]
@@ -409,7 +409,7 @@ func TestPage(t *testing.T) {
 		p.Click("save")
 		p.Saved("fresh.pdf", contentSum())
 		if got := a.count("GET /download/"); got != 1 {
-			t.Errorf("asked %d times, want once", got)
+			t.Errorf("got %d requests for the file, want one", got)
 		}
 		if kept := kept(p); !strings.Contains(kept, "executionArn") || strings.Contains(kept, "X-Amz-") {
 			t.Errorf("kept: %s", kept)
@@ -417,7 +417,7 @@ func TestPage(t *testing.T) {
 		p.Quiet()
 	})
 
-	t.Run("nothing may be kept", func(t *testing.T) {
+	t.Run("storage is blocked", func(t *testing.T) {
 		a := newAPI(t, "NONE")
 		p := open(t, a, `Object.defineProperty(window, "sessionStorage", {get() { throw new DOMException("denied", "SecurityError") }})`)
 		a.ready("2026.pdf")
@@ -494,7 +494,7 @@ func TestPage(t *testing.T) {
 			p.Click("start")
 			p.Saved("2026.pdf", contentSum())
 			if got := a.count("GET /download/"); got != 2 {
-				t.Errorf("%s: asked %d times, want twice, the first time with the wrong credentials", test.auth, got)
+				t.Errorf("%s: got %d requests for the file, want two, the first with the wrong credentials", test.auth, got)
 			}
 		}
 		a := newAPI(t, "IAM")
@@ -504,7 +504,7 @@ func TestPage(t *testing.T) {
 		}
 	})
 
-	t.Run("for everybody", func(t *testing.T) {
+	t.Run("accessibility", func(t *testing.T) {
 		a := newAPI(t, "NONE")
 		p := open(t, a)
 		p.Do(chromedp.EmulateViewport(320, 256)) // 1280 by 1024 at 400 %
