@@ -136,7 +136,7 @@ func TestJSON(t *testing.T) {
 	}
 
 	s.onAsk = func(w http.ResponseWriter, n int) bool {
-		writeJSON(w, 400, map[string]any{"error": map[string]string{"code": "INVALID_PATH", "message": "no .. please"}})
+		writeJSON(w, 400, apiProblem("INVALID_PATH", "no .. please"))
 		return true
 	}
 	c = newClient(t, s)

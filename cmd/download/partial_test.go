@@ -123,7 +123,7 @@ func stopMidway(t *testing.T, s *stack) *client {
 func refusedOnce(status int, code, message string) func(http.ResponseWriter, int) bool {
 	return func(w http.ResponseWriter, n int) bool {
 		if n == 1 {
-			writeJSON(w, status, map[string]any{"error": map[string]string{"code": code, "message": message}})
+			writeJSON(w, status, apiProblem(code, message))
 		}
 		return n == 1
 	}

@@ -61,9 +61,11 @@ type stack struct {
 	// loseAnswers is how many of the first questions get no answer, though their
 	// copies began.
 	loseAnswers int
-	maxLink     int // links above this number are refused as expired, 0: none are
-	minLink     int // links below it are too
-	earlier     int // links up to this number were an earlier start's: what asks with them counts for nothing
+	// refusedDeletes is how many of the first cancels are refused for now.
+	refusedDeletes int
+	maxLink        int // links above this number are refused as expired, 0: none are
+	minLink        int // links below it are too
+	earlier        int // links up to this number were an earlier start's: what asks with them counts for nothing
 
 	// What was seen.
 	asks        []*http.Request
@@ -291,11 +293,15 @@ func (s *stack) serveStatus(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodDelete {
 		s.mu.Lock()
 		s.deletes++
-		done := s.copied()
-		s.cancelled = !done
+		n, done := s.deletes, s.copied()
+		s.cancelled = !done && n > s.refusedDeletes
 		s.mu.Unlock()
-		if done {
-			writeJSON(w, 409, map[string]any{"error": map[string]string{"code": "CONFLICT", "message": "the download has ended"}})
+		switch {
+		case n <= s.refusedDeletes:
+			writeJSON(w, 503, apiProblem("THROTTLED", "later"))
+			return
+		case done:
+			writeJSON(w, 409, apiProblem("CONFLICT", "the download has ended"))
 			return
 		}
 		writeJSON(w, 202, map[string]any{"status": "CANCELLED"})

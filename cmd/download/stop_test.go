@@ -27,6 +27,24 @@ func TestCtrlCWithNobodyToAsk(t *testing.T) {
 	}
 }
 
+func TestCancelIsRepeated(t *testing.T) {
+	t.Parallel()
+	for refused, want := range map[int]int{cancelTries - 1: exitCancelled, cancelTries: exitNetwork} {
+		s, c := setUp(t, 1000)
+		s.copyTime, s.refusedDeletes = make(chan struct{}), refused
+		c.start("-o", c.path("x"), s.url())
+		s.waitFor("a socket", func() bool { return len(s.sockets) == 1 })
+		c.signals <- os.Interrupt
+		c.endExpecting(want)
+		if s.cancelled != (want == exitCancelled) || s.deletes != cancelTries {
+			t.Errorf("%d refusals: got cancelled %v after %d tries", refused, s.cancelled, s.deletes)
+		}
+		if want == exitNetwork {
+			c.wantStderr("the copy couldn't be cancelled: THROTTLED: later; run the same command again to continue")
+		}
+	}
+}
+
 // A cancel after delivery changes nothing, and loses no bytes.
 func TestCtrlCTooLate(t *testing.T) {
 	t.Parallel()
