@@ -44,6 +44,7 @@ type stack struct {
 	reads  atomic.Int32 // of the request's item
 	// overtaken makes another worker finish the copy before the next such read.
 	overtaken bool
+	announced int    // tries to post progress
 	before    func() // if set, is called before each call of the table
 	metrics   strings.Builder
 	posts     chan progress
@@ -70,6 +71,9 @@ func newStack(t *testing.T, h http.Handler) *stack {
 		Table: &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
 			if s.before != nil {
 				s.before()
+			}
+			if bytes.Contains(body, []byte("SET announcedAt")) {
+				s.announced++
 			}
 			if operation == "GetItem" && bytes.Contains(body, []byte(arn+"#request")) {
 				if s.reads.Add(1); s.overtaken {
@@ -123,6 +127,9 @@ func TestProgressWithinAPart(t *testing.T) {
 		}
 		if o := s.s3.Object("downloads/" + name); o == nil || !bytes.Equal(o.Data, data) {
 			t.Error("got another object")
+		}
+		if s.announced == 0 {
+			t.Error("got no tries to post, which other tests count")
 		}
 		within := 0 // the first part
 		for last := int64(0); len(s.posts) > 0; {

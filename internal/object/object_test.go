@@ -27,7 +27,8 @@ func TestDescribe(t *testing.T) {
 		head *s3.HeadObjectOutput
 		want string
 	}{
-		{full, `{"size":7,"contentType":"text/csv","fileName":"ä.csv","checksum":{"crc64nvme":"AAAAAAAAAAA="},"verified":true,"pinned":true,"digest":{"md5":"AAAAAAAAAAAAAAAAAAAAAA=="},"etag":"\"v1\"","lastModified":"2026-11-24T11:00:00Z"}`},
+		{full, `{"size":7,"contentType":"text/csv","fileName":"ä.csv","checksum":{"crc64nvme":"AAAAAAAAAAA="},"verified":true,"pinned":true,` +
+			`"digest":{"md5":"AAAAAAAAAAAAAAAAAAAAAA=="},"etag":"\"v1\"","lastModified":"2026-11-24T11:00:00Z"}`},
 		{composite, `{"size":7,"contentType":"","fileName":"","checksum":{},"verified":false,"pinned":false}`},
 	}
 	for _, test := range tests {

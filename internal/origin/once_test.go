@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -272,8 +273,12 @@ func TestPostOnTheWire(t *testing.T) {
 		t.Fatalf("got %s, want the file", got)
 	}
 	want := []map[string]string{
-		{"Method": "POST", "Host": "backend.example", "User-Agent": "async-download", "Length": "12 []", "Content-Type": "application/json", "Authorization": "Bearer planted", "X-Both": "the stack's", "X-Secret": "secret", "Accept": "text/csv", "Range": "", "Cookie": ""},
-		{"Method": "POST", "Host": elsewhere.Listener.Addr().String(), "User-Agent": "async-download", "Length": "12 []", "Content-Type": "application/json", "Authorization": "", "X-Both": "", "X-Secret": "", "Accept": "*/*", "Range": "", "Cookie": ""},
+		{"Host": "backend.example", "Authorization": "Bearer planted", "X-Both": "the stack's", "X-Secret": "secret", "Accept": "text/csv"},
+		{"Host": elsewhere.Listener.Addr().String(), "Authorization": "", "X-Both": "", "X-Secret": "", "Accept": "*/*"},
+	}
+	same := map[string]string{"Method": "POST", "User-Agent": "async-download", "Length": "12 []", "Content-Type": "application/json", "Range": "", "Cookie": ""}
+	for _, w := range want {
+		maps.Copy(w, same)
 	}
 	if len(heads) != len(want) {
 		t.Fatalf("got %d requests, want %d", len(heads), len(want))

@@ -283,10 +283,11 @@ func TestSegments(t *testing.T) {
 				t.Errorf("got %d parts stored, want 64 and the marker", got)
 			}
 			// A worker that comes late, and a Finish whose answer was lost.
-			if err := job(c, src, "key").CopySegment(t.Context(), Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small, Pin: origin.Pin{Kind: origin.StrongETag, Value: `"v1"`}}, Segment{1, 4}); err != nil {
+			plan := Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small, Pin: origin.Pin{Kind: origin.StrongETag, Value: `"v1"`}}
+			if err := job(c, src, "key").CopySegment(t.Context(), plan, Segment{1, 4}); err != nil {
 				t.Errorf("a late worker: %v", err)
 			}
-			if second, err := job(c, src, "key").Finish(t.Context(), Work{Plan: Plan{Key: "key", UploadID: "upload-1", Size: int64(len(data)), PartSize: small}, Missing: 1}); err != nil || second.Result == nil {
+			if second, err := job(c, src, "key").Finish(t.Context(), Work{Plan: plan, Missing: 1}); err != nil || second.Result == nil {
 				t.Errorf("a second Finish: got %+v, %v, want the result", second, err)
 			}
 		})

@@ -36,7 +36,10 @@ const (
 func (j *Job) stream(ctx context.Context, f *origin.File, o description) (Result, error) {
 	src := f.Stream()
 	defer src.Close()
-	r := &streamReader{ctx: ctx, src: &passing{Reader: src, progress: &j.progress, furthest: new(int64)}, size: f.Size, limit: cmp.Or(j.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest)}
+	r := &streamReader{
+		ctx: ctx, src: &passing{Reader: src, progress: &j.progress, furthest: new(int64)},
+		size: f.Size, limit: cmp.Or(j.MaxBytes, MaxBytes), began: time.Now(), digest: f.Digest, hash: newHash(f.Digest),
+	}
 	// An unknown size, -1, leaves the parts as they are; the file may then be as large as
 	// so many of them.
 	plan, err := NewPlan(f.Size, max(cmp.Or(j.streamPartSize, StreamPartSize), j.partSize()), 0)
