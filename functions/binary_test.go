@@ -200,8 +200,11 @@ func TestStartUp(t *testing.T) {
 			}
 			out = refuses(t, function, env)
 			for name := range variables {
-				if want := wrong[name] != ""; strings.Contains(out, name) != want {
-					t.Errorf("%s=%s: got it reported %v, want what wrong says, %v: %s", name, env[name], !want, want, out)
+				switch reported := strings.Contains(out, name); {
+				case wrong[name] != "" && !reported:
+					t.Errorf("%s=%s isn't reported: %s", name, env[name], out)
+				case wrong[name] == "" && reported:
+					t.Errorf("%s=x is reported; add it to wrong: %s", name, out)
 				}
 			}
 			if strings.Contains(out, "hunter2") {

@@ -149,7 +149,7 @@ func TestFetch(t *testing.T) {
 	runs = append(runs, run{title: "segment, cancelled before", sample: "fetch-segment", given: given(having(map[string]any{"cancelled": true})), checks: failed("CANCELLED", "")})
 
 	// The origin sends the second half of the file after the client got progress.
-	told := make(chan struct{})
+	notified := make(chan struct{})
 	halting := source(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/pdf")
 		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
@@ -157,7 +157,7 @@ func TestFetch(t *testing.T) {
 		w.(http.Flusher).Flush()
 		select {
 		case <-r.Context().Done():
-		case <-told:
+		case <-notified:
 			_, _ = w.Write(data[150_000:])
 		}
 	})
@@ -165,7 +165,7 @@ func TestFetch(t *testing.T) {
 		connected(map[string]any{"format": "json"})(c)
 		c.fault = func(op string, n int) *answer {
 			if op == "Connections.Post" && n == 1 {
-				close(told)
+				close(notified)
 			}
 			return nil
 		}

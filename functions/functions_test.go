@@ -349,8 +349,8 @@ func link(t *testing.T, text, expiresAt any) {
 		return // plain text has no expiry
 	}
 	e, _ := expiresAt.(string)
-	said, err := time.Parse(time.RFC3339, e)
-	if left := time.Until(said); err != nil || left < 9*time.Minute || left > 10*time.Minute {
+	expiry, err := time.Parse(time.RFC3339, e)
+	if left := time.Until(expiry); err != nil || left < 9*time.Minute || left > 10*time.Minute {
 		t.Errorf("got expiresAt %q, want it in 10 minutes", e)
 	}
 }

@@ -113,7 +113,7 @@ func Wrap(err error, code Code, format string, args ...any) *Error {
 }
 
 // As returns err as a failure: the one in its chain, or [Internal] with a
-// message that says nothing of the cause. As(nil) is nil.
+// message without the cause. As(nil) is nil.
 func As(err error) *Error {
 	if err == nil {
 		return nil

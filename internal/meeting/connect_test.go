@@ -125,7 +125,7 @@ func TestDisconnect(t *testing.T) {
 			b.given(meeting.Ready, "c1", "")
 			b.table.Behind = true
 			b.table.Items[arn][dynamodbtest.IndexName] = dynamodbtest.Value{"S": "c2"}
-			wants(t, b.Disconnect(ctx, "c1"), nil) // the index still says c1
+			wants(t, b.Disconnect(ctx, "c1"), nil) // the index still has c1
 			b.is(t, meeting.Ready, "c2", "")
 		},
 		"another came after delivery": func(t *testing.T, b *bench) {
@@ -148,7 +148,7 @@ func TestDisconnect(t *testing.T) {
 			wants(t, b.Disconnect(ctx, "c1"), nil)
 			b.is(t, meeting.Ready, "", "")
 		},
-		"stands nowhere": func(t *testing.T, b *bench) {
+		"in no item": func(t *testing.T, b *bench) {
 			begun := time.Now()
 			wants(t, b.Disconnect(ctx, "c1"), nil)
 			if d := time.Since(begun); d != time.Second {

@@ -30,8 +30,8 @@ import (
 
 // A keyWorld is a stack whose clients send requests with an Idempotency-Key. It has
 // the processes, faults and time of a world, several downloads, and executions that
-// end when and how the director decides. What an execution does is done whole: only
-// the requests are interrupted.
+// end when and how the director decides. Only the requests are interrupted; what an
+// execution does is one step.
 type keyWorld struct {
 	*world
 	starter    download.Starter
@@ -48,7 +48,7 @@ type keyExecution struct {
 	cleaned          bool   // a clean-up has nothing left to do
 }
 
-// keyAnswer is what a request was answered finally.
+// keyAnswer is the final answer to a request.
 type keyAnswer struct {
 	caller, key, path string
 	got               download.Started
@@ -184,7 +184,7 @@ func (k *keyWorld) answered(a keyAnswer) {
 	}
 }
 
-// read is the execution's first look at its item, which says what to copy.
+// read is the execution's first read of its item, which has what to copy.
 func (k *keyWorld) read(arn string) {
 	x, i := k.executions[arn], k.table.Get(arn)
 	if x.path == "" && i != nil {
@@ -196,7 +196,7 @@ func (k *keyWorld) read(arn string) {
 	}
 }
 
-// finish ends an execution as how says.
+// finish ends an execution: delivered, nobody came, failed, or aborted.
 func (k *keyWorld) finish(arn, how string) {
 	k.note("%s: %s", names.NameFromARN(arn)[:3], how)
 	k.read(arn)
