@@ -24,7 +24,7 @@ docs: ## generate docs/parameters.md, docs/states.md, and the prices in docs/cap
 
 build: ## build the command line tools into bin/
 	@mkdir -p bin
-	@python3 scripts/local/process.py build "building bin/download, bin/copyurl, bin/origin" go build -trimpath -o bin/ ./cmd/...
+	@python3 scripts/process.py build "building bin/download, bin/copyurl, bin/origin" go build -trimpath -o bin/ ./cmd/...
 
 up: ## start the local stack and deploy there (again: update); PORT=4566 ORIGIN_URL=… PARAMETERS='Name=value …'
 	@python3 scripts/local up

@@ -88,7 +88,7 @@ mkdir -p "$2/node_modules/.bin"
 [ -e tried ] || { touch tried; kill -KILL 0; } # all of the group
 touch "$2/node_modules/.bin/wscat"
 `
-	for _, name := range []string{"scripts/setup.sh", "scripts/lib.sh", "scripts/local/process.py", "scripts/package.json", "scripts/package-lock.json", "go.mod"} {
+	for _, name := range []string{"scripts/setup.sh", "scripts/lib.sh", "scripts/process.py", "scripts/package.json", "scripts/package-lock.json", "go.mod"} {
 		text, err := os.ReadFile(filepath.Join("..", name))
 		if err == nil {
 			os.MkdirAll(filepath.Dir(filepath.Join(top, name)), 0o755)
@@ -129,7 +129,7 @@ touch "$2/node_modules/.bin/wscat"
 // and nothing else.
 func TestClean(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"Makefile", "scripts/local/__main__.py", "scripts/local/process.py"} {
+	for _, name := range []string{"Makefile", "scripts/local/__main__.py", "scripts/process.py"} {
 		text, err := os.ReadFile("../" + name)
 		if err != nil {
 			t.Fatal(err)

@@ -5,7 +5,7 @@ import pathlib
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[1:1] = [str(HERE.parent / "local"), str(HERE.parent)]
+sys.path.insert(1, str(HERE.parent))
 
 import botocore.exceptions
 

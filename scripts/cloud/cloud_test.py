@@ -21,7 +21,7 @@ from unittest import mock
 import botocore.exceptions
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[1:1] = [str(HERE.parent / "local"), str(HERE.parent)]
+sys.path.insert(1, str(HERE.parent))
 
 import deploy
 import destroy

@@ -26,9 +26,11 @@ import subprocess
 import sys
 import urllib.parse
 
+TOP = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(1, str(TOP / "scripts"))
+
 from process import GO, Daemon, Failed, Task, answers, direct, exclusive, heartbeat, run, say
 
-TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 VENV = pathlib.Path(".local/venv/bin")
 REGION = "us-east-1"
 ARCHITECTURE = platform.machine().replace("aarch64", "arm64")
@@ -141,7 +143,7 @@ class Stack:
 
     def check_parameters(self, words, origin_url):
         """Returns the values of all parameters, as Name=value. Raises Failed, with a line per mistake, if one isn't allowed."""
-        command = [VENV / "python", "scripts/local/parameters.py", *words, *([f"OriginUrl={origin_url}"] if origin_url else [])]
+        command = [VENV / "python", "scripts/parameters.py", *words, *([f"OriginUrl={origin_url}"] if origin_url else [])]
         out = subprocess.run(command, capture_output=True, text=True, check=False)
         if out.returncode:
             raise Failed(out.stderr.strip())

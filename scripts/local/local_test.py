@@ -29,11 +29,13 @@ import botocore.awsrequest
 import botocore.credentials
 import botocore.session
 
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(1, str(HERE.parent))
+
 import parameters
 import waits
 from process import Daemon, Failed, answers, exclusive, run
 
-HERE = pathlib.Path(__file__).resolve().parent
 spec = importlib.util.spec_from_file_location("stack", HERE / "__main__.py")
 stack = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(stack)
@@ -94,7 +96,7 @@ class Daemons(unittest.TestCase):
         with exclusive(self.state / "lock"):
             second = subprocess.Popen([sys.executable, "-c", "import sys; sys.argv = ['', 'up']\nfrom process import exclusive\nimport pathlib\n"
                                        f"with exclusive(pathlib.Path({str(self.state / 'lock')!r})): print('in', flush=True)"],
-                                      cwd=HERE, stdout=subprocess.PIPE, text=True)
+                                      cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
             self.assertIn("waiting for another command", second.stdout.readline())
         self.assertEqual(second.communicate()[0], "in\n")
 

@@ -8,11 +8,8 @@ goes to stderr, one line each, with exit status 1. Run by the Python that has SA
 
 import difflib
 import json
-import pathlib
 import re
 import sys
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import expand_template
 

@@ -1,4 +1,4 @@
-"""Processes of the local stack: commands that run to their end, and daemons that outlive this program."""
+"""Processes: commands that run to their end, and daemons that outlive this program."""
 
 import contextlib
 import fcntl
