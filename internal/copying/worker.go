@@ -30,7 +30,7 @@ const (
 	// part. Later, what was copied is worth waiting for, and so is a report that the
 	// origin has accepted.
 	patience = 2 * time.Hour
-	// shortWait is the longest wait that a cancel waits for.
+	// shortWait is the longest wait that a cancel doesn't end.
 	shortWait = 20 * time.Second
 	// acceptedShare is the least part of the time since the download was asked for that
 	// is waited before an origin that has accepted the request is asked again. In a day
@@ -142,8 +142,8 @@ func (w *Worker) copiedMeanwhile(ctx context.Context, arn string) bool {
 	return err == nil && item.FileStays()
 }
 
-// wait returns an output that makes the workflow wait, and records a wait in which
-// nobody would see a cancel.
+// wait returns an output that makes the workflow wait. It records a wait that a cancel
+// should end.
 func (w *Worker) wait(ctx context.Context, log *slog.Logger, arn string, d time.Duration) (Output, error) {
 	if d > shortWait {
 		switch err := cancelledIfEnded(w.Table.WaitUntil(ctx, arn, time.Now().Add(d))); {
@@ -258,7 +258,7 @@ func (w *Worker) source(ctx context.Context, arn string) (meeting.Item, transfer
 func (w *Worker) markCopied(ctx context.Context, arn string, r *transfer.Result) error {
 	err := w.Table.Copied(ctx, arn, r.Bytes)
 	if errors.Is(err, meeting.ErrEnded) {
-		// The download was ended during the last bytes; nobody needs the file. Without an
+		// The download was ended during the last bytes, and its file isn't needed. Without an
 		// item the file stays: it was delivered.
 		return errors.Join(failure.ErrCancelled, w.Copier.Discard(ctx, object.Key(execution.NameFromARN(arn))))
 	}

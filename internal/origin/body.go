@@ -14,9 +14,8 @@ import (
 	"async-download/internal/failure"
 )
 
-// body is a reply's body that ends a request whose origin stalls. Only time
-// spent waiting for the origin counts: a reader that is slow to ask for more
-// is no fault of the origin's.
+// body is a reply's body that ends a request whose origin stalls. Only the time that Read
+// waits for the origin counts, not that between two reads.
 type body struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -88,8 +87,7 @@ func (b *body) read(p []byte) (int, error) {
 	return n, err
 }
 
-// expect makes an error of everything behind the next n bytes of a reply without a
-// length.
+// expect makes more than n further bytes of a reply without a length an error.
 func expect(resp *http.Response, n int64) {
 	if b, ok := resp.Body.(*body); ok && resp.ContentLength == -1 {
 		b.left = n

@@ -49,9 +49,8 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	return &transient{failure: failure.Wrap(reason, failure.OriginUnreachable, "the origin can't be reached")}
 }
 
-// unreadable is how many replies in a row that aren't HTTP are read. The second
-// may come from another server behind a balancer; an origin that is broken gives
-// the same one every time.
+// unreadable is how many replies in a row that aren't HTTP are read. The second one may
+// come from another server of a load balancer; a broken origin always sends the same.
 const unreadable = 2
 
 // A diagnosis is an error in fixed words. Errors of net/http, TLS and DNS quote
@@ -74,8 +73,8 @@ const (
 	badReply
 )
 
-// replyErrors are what net/http says of a reply that it can't read, without the
-// reply's words, and in ours.
+// replyErrors are parts of net/http's errors of replies that it can't read, and the texts
+// that replace them, which quote nothing of the reply.
 var replyErrors = []struct{ contains, text string }{
 	{"malformed HTTP", "malformed status line"},
 	{"malformed MIME header", "malformed header line"},
@@ -92,8 +91,8 @@ var replyErrors = []struct{ contains, text string }{
 	{"Trailer", "malformed trailer"},
 }
 
-// diagnose says in fixed words what err is. Only addresses that were dialed and
-// error numbers of the system are added.
+// diagnose describes err in fixed words. Only addresses that were dialed and the system's
+// error numbers are added.
 func diagnose(err error) *diagnosis {
 	d := &diagnosis{err: err, text: "another network error"}
 	var dns *net.DNSError
@@ -175,7 +174,7 @@ func ReplyError(err error) string {
 // ErrCredentials is wrapped by the failure of an answer 401 or 403.
 var ErrCredentials = errors.New("credentials refused")
 
-// status turns a reply that is no file into a failure.
+// status returns the failure of a reply that is no file.
 func status(resp *http.Response) error {
 	f := failure.New(failure.OriginStatus, "the origin answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	switch s := resp.StatusCode; {

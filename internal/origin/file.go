@@ -25,7 +25,7 @@ type File struct {
 	// Without it a body that was cut looks like one that ended.
 	Framed bool
 	// ContentType and ContentEncoding are the reply's, "" if it had none. The
-	// bytes are as sent: never decoded, whatever ContentEncoding says.
+	// bytes are as sent: no ContentEncoding is decoded.
 	ContentType     string
 	ContentEncoding string
 	// Name is the origin's name for the file, as it came and unsafe to use, or "".

@@ -145,8 +145,8 @@ func drop(text string, reset bool) step {
 
 const post = "POST /report planted-body"
 
-// What an origin answers to a POST, what it is asked then, and what comes of it. The
-// last line of the script is repeated.
+// Answers to a POST, the requests that follow, and the outcome. The last step of a script
+// is repeated.
 func TestPost(t *testing.T) {
 	file := reply(200, "file")
 	for _, tt := range []struct {

@@ -120,8 +120,8 @@ func (o *opening) try(ctx context.Context) error {
 	return err
 }
 
-// partial judges a 206, or another answer that has a range though its status doesn't
-// show it. One that has the whole file is the file, whatever was asked for.
+// partial judges a 206, or another answer with a range that its status doesn't show. One
+// that has the whole file is taken as the file, also where less was asked for.
 func (o *opening) partial(resp *http.Response) error {
 	f := o.f
 	start, last, total, ok := contentRange(single(resp.Header, "Content-Range"))

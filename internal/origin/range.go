@@ -29,12 +29,12 @@ func (b *Busy) Error() string { return b.Err.Error() }
 // Unwrap returns the failure.
 func (b *Busy) Unwrap() error { return b.Err }
 
-// refusals is how many replies without the right range are taken for one bad
-// server behind a balancer.
+// refusals is how many replies without the right range are attributed to one bad server
+// of a load balancer.
 const refusals = 2
 
-// progress is how many bytes a connection has to bring to count as more than a
-// lucky start, so that a broken origin can't have a new try for every byte.
+// progress is how many bytes a connection has to bring before tries are counted from 0
+// again, so that a broken origin doesn't get a new try for every byte.
 const progress = 64 << 10
 
 // Reopen returns a ranged file that an earlier Open described, without a
@@ -71,7 +71,7 @@ func (f *File) Range(ctx context.Context, start, end int64) *Reader {
 	return &Reader{f: f, ctx: ctx, off: start, end: end, tries: tries{c: f.c}}
 }
 
-// Read gives bytes of the range and io.EOF after its last one.
+// Read returns bytes of the range, and io.EOF after its last one.
 func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -131,7 +131,7 @@ func (r *Reader) drop() {
 	}
 }
 
-// Close gives up what is open. It must not run beside a Read.
+// Close closes what is open. It must not be called during a Read.
 func (r *Reader) Close() error {
 	r.drop()
 	r.off = r.end

@@ -107,7 +107,7 @@ func (c *Client) checkScope(u *url.URL) error {
 		if !startsWith(segments, base) {
 			return errors.New("it is outside of OriginUrl")
 		}
-		// What base itself holds was decided by whoever configured it.
+		// The path of base itself needs no check: it is configured.
 		rest := slices.DeleteFunc(strings.Split(path, "/")[len(base):], func(s string) bool { return s == "" })
 		if err := checkPath(strings.Join(rest, "/"), c.Base.RawQuery != ""); err != nil {
 			return err

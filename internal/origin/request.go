@@ -52,8 +52,8 @@ func (p Place) equal(q Place) bool {
 	return p.URL == q.URL && p.Away == q.Away && string(p.Cookies) == string(q.Cookies)
 }
 
-// Record keeps what has become of a [Request] beyond the process that made it. An
-// error of a method ends the request.
+// Record keeps the state of a [Request] for later processes. An error of a method ends the
+// request.
 type Record interface {
 	// Sending is called before a POST leaves. It fails if the POST was sent by another
 	// run.
@@ -137,7 +137,7 @@ func absolute(u *url.URL) string {
 // Ask again, with the same [Request] or its recorded [Place], after After.
 type Accepted struct {
 	After time.Duration
-	Err   *failure.Error // to report if nobody asks again
+	Err   *failure.Error // to report if it isn't asked for again
 }
 
 func (a *Accepted) Error() string { return a.Err.Error() }
@@ -149,7 +149,7 @@ const (
 	// acceptedPause is how long to wait before an origin that answered 202 without a
 	// Retry-After is asked again.
 	acceptedPause = 5 * time.Second
-	// minAcceptedPause is the shortest wait, whatever the origin sent.
+	// minAcceptedPause is the shortest wait, also if the origin asked for a shorter one.
 	minAcceptedPause = time.Second
 )
 

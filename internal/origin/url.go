@@ -62,8 +62,8 @@ func ParseBase(raw string) (*url.URL, error) {
 // allowed are the paths below base that may be asked for, each with everything
 // below it, not percent-encoded; none allows every path.
 //
-// The result has base's scheme and host and a path below base's, whatever the
-// client sent: the parts are set as fields, never parsed again. A path that some
+// The result always has base's scheme and host and a path below base's: the parts are set
+// as fields, never parsed again. A path that some
 // server could read as leading elsewhere, a path that isn't allowed, and a query
 // that sets a name of base's own query are refused with [failure.InvalidPath],
 // in a message that doesn't repeat them.
@@ -138,9 +138,8 @@ func checkQuery(raw string) error {
 
 // EncodeQuery returns the query that has values, as [Join] takes it: names sorted,
 // the values of one name in their order, spaces as %20. API Gateway hands a
-// request's query over decoded, with U+FFFD in the place of what isn't UTF-8; the
-// file that such a query asks for can't be known, and it is refused with
-// [failure.InvalidPath].
+// request's query over decoded, with U+FFFD instead of what isn't UTF-8. Such a query is
+// refused with [failure.InvalidPath], since it doesn't show which file it asks for.
 func EncodeQuery(values url.Values) (string, error) {
 	lost := func(s string) bool { return strings.ContainsRune(s, utf8.RuneError) } // invalid bytes, too
 	for name, list := range values {

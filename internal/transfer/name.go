@@ -15,7 +15,7 @@ const maxName = 255
 const maxExtension = 20
 
 // Disposition returns a Content-Disposition that makes a browser save the file
-// under name, whatever name holds: an ASCII fallback for old clients and the
+// under name, which may have any characters: an ASCII fallback for old clients and the
 // name itself in filename* (RFC 6266). A name of which nothing is left becomes
 // "download".
 func Disposition(name string) string {

@@ -52,7 +52,7 @@ func (c *rangeCopy) copyParts(ctx context.Context, numbers []int32) error {
 	c.gate = newGate(c.job.concurrency())
 	if len(numbers) > 0 && numbers[0] == 1 {
 		// The origin's first reply is open. The part that owns it has the first place,
-		// so that no other waits for it in vain.
+		// so that no other part takes that place and waits for this one.
 		c.isFirst, c.gate.open = true, 1
 	}
 	slots := make(chan struct{}, inFlight*c.job.concurrency())

@@ -30,9 +30,9 @@ type Plan struct {
 	Pin origin.Pin `json:"pin"`
 	// Digest is the origin's digest of the whole file, as in a Repr-Digest, or "".
 	Digest string `json:"digest,omitempty"`
-	// Composite: the store keeps only a checksum of checksums of this upload.
+	// Composite: of this upload, the store keeps only a checksum of checksums.
 	Composite bool `json:"composite,omitempty"`
-	// Plain: the store doesn't know checksums behind a body (see [body]).
+	// Plain: the store doesn't support checksums as trailers of a body (see [body]).
 	Plain bool `json:"plain,omitempty"`
 }
 

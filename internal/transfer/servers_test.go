@@ -252,7 +252,7 @@ func dated(at func(n int) time.Time) answer {
 	}
 }
 
-// whole serves the whole file with another status, whatever is asked for.
+// whole answers every request with the whole file and another status.
 func whole(code int) answer {
 	return func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		data := origintest.Bytes(70, 10*small)
@@ -266,7 +266,7 @@ func whole(code int) answer {
 	}
 }
 
-// only refuses what has no range.
+// only refuses requests without a range.
 func only(change func(r *http.Request)) answer {
 	return func(w http.ResponseWriter, r *http.Request, n int) bool {
 		if plain(r, n) {

@@ -85,7 +85,7 @@ func (r *streamReader) Read(p []byte) (int, error) {
 	case r.n > r.limit:
 		err = failure.New(failure.TooLarge, "the file has more than the %d bytes that are taken", r.limit)
 	case err == io.EOF && r.hash != nil && !r.digest.Matches(r.hash.Sum(nil)):
-		// Before the last part is sent: no object comes of it.
+		// The last part isn't sent, so the object is never completed.
 		err = mismatch(r.digest)
 	case err == nil:
 		err = r.fastEnough()

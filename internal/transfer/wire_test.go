@@ -24,7 +24,7 @@ func TestRepliesAsReceived(t *testing.T) {
 		}
 	}
 	chunks := func(body string) string { return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body) }
-	// wall lets nobody in without the cookie that it sets.
+	// wall redirects requests without the cookie that it sets.
 	wall := func(cookie string) func(string) string {
 		return func(head string) string {
 			if !strings.Contains(head, "\r\nCookie: "+cookie+"\r\n") {

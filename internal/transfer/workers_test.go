@@ -38,8 +38,8 @@ func TestKilled(t *testing.T) {
 		c := newCopier(t, s)
 		h := origintest.New(data, `"v1"`)
 		src := newMemorySource(t, h)
-		// A killed process says nothing to anybody: what is open at S3 stays, and
-		// what was on the way may or may not arrive.
+		// A killed process ends nothing: what is open at S3 stays open, and what was in flight
+		// may or may not arrive.
 		ctx, kill := context.WithCancelCause(t.Context())
 		at := 1 + r.IntN(parts+6)
 		s.Fault = func(_ string, _ int, _ *http.Request) s3test.Fault {
@@ -464,7 +464,7 @@ func TestAbortOutlastsALatePart(t *testing.T) {
 		s.Fault = func(op string, n int, r *http.Request) s3test.Fault {
 			switch {
 			case op == "UploadPart" && n == 5:
-				// It has arrived at S3 and will be stored, whatever its sender does.
+				// It has arrived at S3 and will be stored, also if its sender gives up.
 				return s3test.Fault{During: func() {
 					cancel(failure.New(failure.Cancelled, "stopped"))
 					<-release

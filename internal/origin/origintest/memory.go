@@ -21,7 +21,7 @@ func InMemory(ctx context.Context, h http.Handler) (dial func(ctx context.Contex
 	}
 }
 
-// ErrRefused is the error of a connection to an address where nobody listens.
+// ErrRefused is the error of a connection to an address without a listener.
 var ErrRefused = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 
 // Pipes is a listener whose connections are net.Pipes.
@@ -37,7 +37,7 @@ func NewPipes(address string) *Pipes {
 	return &Pipes{address: address, conns: make(chan net.Conn), done: make(chan struct{})}
 }
 
-// Dial connects to the listener, whatever the address. It returns [ErrRefused] when the
+// Dial connects to the listener and ignores the address. It returns [ErrRefused] when the
 // listener is closed.
 func (p *Pipes) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
