@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
@@ -89,20 +91,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-func (o *options) copy(ctx context.Context, show *display) (transfer.Result, error) {
+// awsConfig is that of the AWS tools, with credentials.
+func awsConfig(ctx context.Context) (aws.Config, error) {
 	// The SDK's warnings, such as those of a machine that isn't EC2, don't help here.
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
-		return transfer.Result{}, failure.Wrap(err, failure.Internal, "the AWS configuration can't be read")
+		return cfg, failure.Wrap(err, failure.Internal, "the AWS configuration can't be read")
 	}
-	if cfg.Region == "" {
-		cfg.Region = "us-east-1"
+	cfg.Region = cmp.Or(cfg.Region, "us-east-1")
+	if cfg.Credentials != nil {
+		_, err = cfg.Credentials.Retrieve(ctx)
 	}
-	if cfg.Credentials == nil {
-		return transfer.Result{}, failure.New(failure.Storage, "no AWS credentials; see aws configure, AWS_PROFILE, AWS_ACCESS_KEY_ID")
+	if cfg.Credentials == nil || err != nil {
+		return cfg, failure.Wrap(err, failure.Storage, "no AWS credentials; see aws configure, AWS_PROFILE, AWS_ACCESS_KEY_ID")
 	}
-	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
-		return transfer.Result{}, failure.Wrap(err, failure.Storage, "no AWS credentials; see aws configure, AWS_PROFILE, AWS_ACCESS_KEY_ID")
+	return cfg, nil
+}
+
+func (o *options) copy(ctx context.Context, show *display) (transfer.Result, error) {
+	cfg, err := awsConfig(ctx)
+	if err != nil {
+		return transfer.Result{}, err
 	}
 	if limit := debug.SetMemoryLimit(-1); limit == memory {
 		// A stream in larger parts needs as much more.
