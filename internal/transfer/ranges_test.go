@@ -31,13 +31,13 @@ func TestRetriesAreCounted(t *testing.T) {
 		"continued, two failures": {small, 3, 2, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newS3(t)
+			s := newMemoryS3(t)
 			c := newCopier(t, s)
 			c.largeParts, c.Concurrency = tt.large, 1
 			data := origintest.Bytes(70, 64*small)
 			h := origintest.New(data, `"v1"`)
 			var failing atomic.Int64
-			src := newSource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			src := newMemorySource(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Range") != "bytes=0-4095" && failing.Add(-1) >= 0 {
 					w.WriteHeader(http.StatusBadGateway)
 					return

@@ -161,7 +161,7 @@ func TestServers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newS3(t)
+			s := newMemoryS3(t)
 			c := newCopier(t, s)
 			h := &origintest.File{}
 			h.ReplaceAt(data, tt.etag, tt.modified)

@@ -253,7 +253,7 @@ func TestProgressOfSegments(t *testing.T) {
 func TestTwoWorkers(t *testing.T) {
 	data := origintest.Bytes(41, 20*small)
 	r := rand.New(rand.NewPCG(7, 8))
-	for i := range 30 {
+	for i := range 15 {
 		gap := time.Duration(r.IntN(25)) * time.Millisecond
 		if i%3 == 0 {
 			gap = 0
