@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -181,6 +182,7 @@ func TestSecondStartWithoutTheFirstExecution(t *testing.T) {
 	}{
 		{"the same file again", func(*stack) {}, true, "asking for a new one"},
 		{"another file", func(s *stack) {
+			s.content = slices.Clone(s.content)
 			s.content[0] ^= 1
 			s.checksum = map[string]string{"crc64nvme": crcText(s.content)}
 		}, false, "asking for a new one"},
