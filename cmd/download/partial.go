@@ -70,7 +70,7 @@ type partial struct {
 
 // openPartial opens the partial file, with the state of an earlier start where
 // there is one. Other programs use the same name: a file with bytes and without a
-// state is one of theirs.
+// state isn't touched.
 func openPartial(path string) (*partial, error) {
 	p := &partial{path: path}
 	var made bool
