@@ -342,6 +342,7 @@ func TestFinishWithoutProgress(t *testing.T) {
 		"file gone":           {status: 404, rounds: 1, want: failure.OriginStatus},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newS3(t)
 			c := newCopier(t, s)
 			c.SegmentBytes = 4 * small
@@ -396,6 +397,7 @@ func TestSegmentsOfAChangedFile(t *testing.T) {
 		"ranges are 503":     {func(*origintest.File) {}, status(503, laterRange), old},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newMemoryS3(t)
 			c := newCopier(t, s)
 			c.SegmentBytes = 4 * small
@@ -430,6 +432,7 @@ func TestSegmentsOfAChangedFile(t *testing.T) {
 
 // A copy survives a round without progress.
 func TestOneBadRound(t *testing.T) {
+	t.Parallel()
 	s := newS3(t)
 	var bad atomic.Bool
 	bad.Store(true)
@@ -514,6 +517,7 @@ func TestNetworkTimeOut(t *testing.T) {
 		"a stream":     {part, 10 * small, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newS3(t)
 			c := newCopier(t, s)
 			c.SegmentBytes = 1 << 30

@@ -31,6 +31,7 @@ func TestReadBackInPieces(t *testing.T) {
 		"gone in the meantime": {faults: []s3test.Fault{{Code: "NoSuchKey", Status: 404}}, reads: 1, code: failure.Storage},
 	} {
 		t.Run(title, func(t *testing.T) {
+			t.Parallel()
 			s := newS3(t)
 			reads := 0
 			s.Fault = func(op string, n int, r *http.Request) s3test.Fault {

@@ -163,6 +163,7 @@ func TestProgress(t *testing.T) {
 		stored int // parts of the first run, the marker among them
 	}{"ranges": {40*small - 1, 20}, "stream": {16*mib - 1, 2}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newS3(t)
 			c := newCopier(t, s)
 			ctx, kill := context.WithCancel(t.Context())
