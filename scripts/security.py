@@ -31,7 +31,7 @@ GOSEC = {
     ("internal/transfer/*", "G115"): "lengths are not negative, and a plan has at most 10,000 parts",
     ("internal/*test/*", "G115"): "a server of the tests",
     ("internal/programtest/*", "G204"): "a test starts itself",
-    ("internal/origin/origintest/*", "G112"): "a server of the tests, whose connections are in memory",
+    ("internal/*test/*", "G112"): "a server of the tests, whose connections are in memory or on loopback",
     ("internal/origin/cookies.go", "G124"): "a cookie of the origin, which is kept with the attributes it came with",
     ("cmd/origin/*", "*"): "the demo's origin, on loopback, which misbehaves on purpose",
     ("scripts/bench/*", "*"): "a measurement on a developer's machine, of programs it starts itself",
