@@ -196,6 +196,8 @@ func TestTooLarge(t *testing.T) {
 			set(h)
 			_, err := job(c, newSource(t, h), "key").Start(t.Context())
 			wantFailure(t, c, s, "key", err, failure.TooLarge)
+			c.MaxBytes++
+			mustCopy(t, c, s, newSource(t, h), "key", origintest.Bytes(6, 6*mib))
 		})
 	}
 }

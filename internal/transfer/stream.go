@@ -52,14 +52,10 @@ func (j *Job) stream(ctx context.Context, f *origin.File, o description) (Result
 		u.PartSize = plan.PartSize
 		u.Concurrency = streamConcurrency
 	})
-	_, err = up.Upload(ctx, &s3.PutObjectInput{Bucket: &j.Bucket, Key: &o.key, Body: r})
-	switch {
-	case err == nil:
-		return s.result, nil
-	case r.err != nil: // first, since the manager's error only wraps it
-		err = r.err
+	if _, err = up.Upload(ctx, &s3.PutObjectInput{Bucket: &j.Bucket, Key: &o.key, Body: r}); err != nil {
+		return Result{}, storage(ctx, err, "storing the file")
 	}
-	return Result{}, storage(ctx, err, "storing the file")
+	return s.result, nil
 }
 
 // streamReader watches a stream on its way to the manager.
@@ -72,7 +68,6 @@ type streamReader struct {
 	began  time.Time
 	digest origin.Digest
 	hash   hash.Hash
-	err    error
 }
 
 func (r *streamReader) Read(p []byte) (int, error) {
@@ -89,9 +84,6 @@ func (r *streamReader) Read(p []byte) (int, error) {
 		err = mismatch(r.digest)
 	case err == nil:
 		err = r.fastEnough()
-	}
-	if err != nil && err != io.EOF {
-		r.err = err
 	}
 	return n, err
 }
