@@ -79,8 +79,8 @@ func TestCopyIsCounted(t *testing.T) {
 			i["copied/0"] = dynamodbtest.Value{"N": "4096"}
 			s.item(i)
 		}, want: []string{"Retries"}},
-		"cancelled before": {origin: good, prepare: func(s *stack) { s.item(dynamodbtest.Item{"cancelled": {"BOOL": true}}) }, code: failure.Cancelled},
-		"ended before":     {origin: good, prepare: func(s *stack) { s.item(dynamodbtest.Item{"status": {"S": "FAILED"}}) }, code: failure.Cancelled},
+		"cancelled before": {origin: good, prepare: func(s *stack) { s.item(dynamodbtest.Item{"cancelled": {"BOOL": true}, "copiedAt": {"N": "1"}}) }, code: failure.Cancelled},
+		"ended before":     {origin: good, prepare: func(s *stack) { s.item(dynamodbtest.Item{"status": {"S": "FAILED"}, "copiedAt": {"N": "1"}}) }, code: failure.Cancelled},
 	} {
 		t.Run(title, func(t *testing.T) {
 			s := newStack(t, test.origin)
