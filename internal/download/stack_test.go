@@ -36,6 +36,8 @@ type stack struct {
 	starts []string // names of the executions that were started
 	sent   []string // posts, each as connectionId and text
 
+	before func(operation string) // called before each operation of the table, if set
+
 	// What fails: an operation of the table, and calls.
 	refused                                        string
 	startFails, signFails, postFails, discardFails error
@@ -46,6 +48,9 @@ func newStack() *stack {
 	s := &stack{file: true}
 	s.Protocol = download.Protocol{
 		Table: &meeting.Table{Name: dynamodbtest.TableName, DynamoDB: dynamodbtest.Client(func(_ *http.Request, operation string, body []byte) (int, []byte, error) {
+			if s.before != nil {
+				s.before(operation)
+			}
 			if operation == s.refused {
 				return http.StatusBadRequest, []byte(`{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException","message":"no"}`), nil
 			}

@@ -57,3 +57,35 @@ func TestWait(t *testing.T) {
 		})
 	}
 }
+
+// The client of another connection gets the link and leaves while a request is answered:
+// the item is gone, and the object is the record.
+func TestDeliveredMeanwhile(t *testing.T) {
+	for title, test := range map[string]struct {
+		status    meeting.Status
+		operation string
+		n         int // before which of these operations the item goes
+	}{
+		"while the link is signed": {meeting.Ready, "UpdateItem", 1},
+		"while the request waits":  {meeting.Copying, "GetItem", 2},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStack()
+				s.item(test.status, nil)
+				left := test.n
+				s.before = func(operation string) {
+					if operation == test.operation {
+						if left--; left == 0 {
+							s.table.Items = nil
+						}
+					}
+				}
+				state, _, err := s.Wait(t.Context(), name, "", time.Minute)
+				if err != nil || state.Link == nil || left > 0 {
+					t.Errorf("got %+v, %v, want a link", state, err)
+				}
+			})
+		})
+	}
+}
