@@ -304,28 +304,64 @@ func TestSurvivingWorker(t *testing.T) {
 	})
 }
 
-// TestOvertakenWorker has a Lambda whose reply was lost complete a POST's file between the
-// next one's reads and its first write: the request item, which that one needs, is gone.
-// The file is there all the same, and stays.
+// TestOvertakenWorker has a Lambda whose reply was lost complete the file between two calls
+// of the next one. The request item, which that one needs, is gone then; the file is there
+// all the same, and stays.
 func TestOvertakenWorker(t *testing.T) {
+	for title, test := range map[string]struct {
+		sends *meeting.OriginRequest
+		at    string // the second one's call before which it is overtaken
+		n     int    // which of these calls
+	}{
+		"before it reads the request": {&meeting.OriginRequest{Method: "GET", Header: map[string]string{"Authorization": "x"}}, "GetItem", 2},
+		"before it marks the POST":    {&meeting.OriginRequest{Method: "POST", Body: []byte("{}")}, "UpdateItem SET sentBy", 1},
+	} {
+		t.Run(title, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, func(int) int { return 0 })
+				defer w.finally()
+				w.sends = test.sends
+				w.begin()
+				survives := func(name string) bool { return strings.Contains(name, "survivor") }
+				others := func(name string) bool { return !survives(name) }
+				w.proceed(w.until("workflow", "Invoke fetch", others), lost)
+				w.until("survivor", "PutObject", survives)
+				for range test.n - 1 {
+					w.proceed(w.until("FetchFunction", test.at, others), none)
+				}
+				w.until("FetchFunction", test.at, others)
+				for w.table.Get(arn)["copiedAt"] == nil {
+					w.proceed(w.until("survivor", "", survives), none)
+				}
+				w.connect()
+				w.settle()
+				w.judge()
+				if w.end != "SUCCEEDED" || w.links != 1 {
+					t.Errorf("ended as %q with %d links, want SUCCEEDED with one%s", w.end, w.links, w.story())
+				}
+			})
+		})
+	}
+}
+
+// TestDeletedAsItExpires has a client delete the file while the reply that noted the expiry
+// is lost: the note's condition fails when it is repeated, and nobody is left to notify. The
+// workflow ends, instead of waiting and delivering in turns.
+func TestDeletedAsItExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(int) int { return 0 })
 		defer w.finally()
-		w.sends = &meeting.OriginRequest{Method: "POST", Body: []byte("{}")}
 		w.begin()
-		survives := func(name string) bool { return strings.Contains(name, "survivor") }
-		others := func(name string) bool { return !survives(name) }
-		w.proceed(w.until("workflow", "Invoke fetch", others), lost)
-		w.until("survivor", "PutObject", survives)
-		w.until("FetchFunction", "UpdateItem SET sentBy", others)
-		for w.table.Get(arn)["copiedAt"] == nil {
-			w.proceed(w.until("survivor", "", survives), none)
-		}
-		w.connect()
+		w.settle() // it waits
+		w.sleep(clientTimeout)
+		const note = "UpdateItem SET #status = :expired"
+		w.proceed(w.until("workflow", note, func(string) bool { return true }), lost)
+		w.cancel()
+		w.until("workflow", note, func(name string) bool { return strings.Contains(name, "DELETE") })
 		w.settle()
 		w.judge()
-		if w.end != "SUCCEEDED" || w.links != 1 {
-			t.Errorf("ended as %q with %d links, want SUCCEEDED with one%s", w.end, w.links, w.story())
+		if w.visits["Send the link"] != 1 || w.end != "SUCCEEDED" {
+			t.Errorf("ended as %q after %d deliveries, want SUCCEEDED after one%s", w.end, w.visits["Send the link"], w.story())
 		}
 	})
 }
