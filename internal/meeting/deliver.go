@@ -68,9 +68,9 @@ func (t *Table) deliver(ctx context.Context, arn string, fallback Connection, po
 		return nil
 	}
 	if !here && item.Status.NoFile() {
-		// Nobody is left to notify, and nothing to wait for: the workflow would wait, fail on
-		// the wait's condition, and deliver again, without end. That happens to a delivery
-		// that is repeated, since its reply was lost, after its client has deleted the file.
+		// Nobody is left to notify, and there is no file to wait with: after ErrGone, the
+		// workflow would fail on the wait's condition and deliver again, without end. A client
+		// can delete its file while the workflow repeats a call whose reply was lost.
 		return nil
 	}
 	if !here {
